@@ -1,0 +1,85 @@
+"""What the caller gets: the choice, why, and the plan."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+Source = Literal["local_model", "cli", "forecast", "requested", "only_candidate"]
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was tried or asked for and did not work, though the decision was made all the same."""
+
+    source: str
+    problem: str
+    detail: str
+
+
+class Excluded(msgspec.Struct, frozen=True, kw_only=True):
+    """A pair of the catalog that may not take this task, and why, in words."""
+
+    agent_type: str
+    model: str
+    why: str
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of a plan. `p_solve` (0 to 1) is conditional on every earlier step having failed; cost in USD."""
+
+    agent_type: str
+    model: str
+    p_solve: float
+    cost_usd: float
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What classifying cost: tokens and US dollars."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """Short hashes that change when the catalog or a prompt does, and the version of the service."""
+
+    catalog: str
+    prompt: str
+    service: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """The answer to `POST /v1/classify`; the fields are those of the contract, in its order."""
+
+    decision_id: str
+    agent_type: str
+    model: str
+    reason: str
+    source: Source
+    degraded: bool
+    failures: list[Failure]
+    confidence: float | None
+    p_solve: float
+    cost_usd: float
+    plan: list[Step]
+    plan_p_solve: float
+    plan_cost_usd: float
+    worthwhile: bool
+    excluded: list[Excluded]
+    usage: Usage
+    timings_ms: dict[str, float]
+    versions: Versions
+    cached: bool = False
+    explanation: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision as the store keeps it: the answer, when it was made, and what it was made about."""
+
+    decided_at: datetime
+    task_id: str | None
+    name: str
+    labels: dict[str, str]
+    decision: Decision
+    explanation: dict[str, Any]

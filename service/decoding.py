@@ -1,0 +1,124 @@
+"""From bytes or a TOML tree to typed values, with an error that names the place: object keys written out.
+
+msgspec writes `$.fleet[...].slots` where the value of an object is wrong; an operator needs `$.fleet.claude.slots`.
+"""
+
+import re
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from service.errors import InvalidInputError
+from service.text import one_line
+
+T = TypeVar("T")
+
+_AT = re.compile(r" - at `(?P<key>key` in `)?(?P<path>\$[^`]*)`$")
+_STEP = re.compile(r"\.(?P<field>[^.\[]+)|\[(?P<index>\d+)\]")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
+_EXPECTED_LIMIT = 300
+"""msgspec repeats a wrong value of an enumeration, which may be as long as the body."""
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
+
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What msgspec raises on bad input: invalid UTF-8 and deep nesting are no `MsgspecError`s."""
+
+
+def decode_json(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
+    """Decodes `body`, or raises InvalidInputError with the path and what was expected there."""
+    try:
+        value = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _located(error, _tree(body), decoder.type, strict=True) from None
+    except UnicodeError:
+        raise InvalidInputError("expected UTF-8 text") from None
+    except RecursionError:
+        raise InvalidInputError("expected less deep nesting") from None
+    except msgspec.DecodeError as error:
+        what = "a JSON document, got an empty body" if not body.strip() else f"a JSON document: {error}"
+        raise InvalidInputError(f"expected {what}") from None
+    return value
+
+
+def convert_tree(tree: object, kind: type[T], *, strict: bool = True) -> T:
+    """Converts plain data (from TOML, or the environment where `strict` is off), with the same errors."""
+    try:
+        return msgspec.convert(tree, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise _located(error, tree, kind, strict=strict) from None
+    except RecursionError:
+        raise InvalidInputError("expected less deep nesting") from None
+
+
+def _tree(body: bytes) -> object:
+    """The body as plain data, to look up names in; None where only the typed decoder could read it."""
+    try:
+        return msgspec.json.decode(body)
+    except DECODE_ERRORS:
+        return None
+
+
+def _located(error: msgspec.ValidationError, tree: object, kind: Any, *, strict: bool) -> InvalidInputError:  # noqa: ANN401 - whatever type the decoder has
+    message = str(error)
+    found = _AT.search(message)
+    expected, path = (message[: found.start()], found["path"]) if found else (message, "$")
+    if (unknown := _UNKNOWN.fullmatch(expected)) is not None:
+        expected, path = "unknown field", path + _written(unknown["name"])
+    elif (missing := _MISSING.fullmatch(expected)) is not None:
+        expected, path = "a required field is missing", path + _written(missing["name"])
+    expected = one_line(expected[:1].lower() + expected[1:], _EXPECTED_LIMIT)
+    if found and found["key"]:
+        return InvalidInputError(f"in a key, {expected}", path=path)
+    prefix, wildcard, rest = path.partition("[...]")
+    if wildcard:
+        key = _key_at_fault(prefix, message, tree, kind, strict=strict)
+        path = path if key is None else f"{prefix}{_written(key)}{rest}"
+    return InvalidInputError(expected, path=path)
+
+
+def _key_at_fault(prefix: str, message: str, tree: object, kind: Any, *, strict: bool) -> str | None:  # noqa: ANN401 - as above
+    """Finds by bisection the object key that `[...]` stands for: n log n, however many keys the object has."""
+    steps = [match["field"] or int(match["index"]) for match in _STEP.finditer(prefix)]
+    holder = _get(tree, steps)
+    if not isinstance(holder, dict) or not holder:
+        return None
+    items = list(cast("dict[str, object]", holder).items())
+
+    def at_fault(some: list[tuple[str, object]]) -> bool:
+        return _fails(_put(tree, steps, dict(some)), kind, message, strict=strict)
+
+    while len(items) > 1:
+        half = items[: len(items) // 2]
+        items = half if at_fault(half) else items[len(half) :]
+    return items[0][0] if at_fault(items) else None
+
+
+def _written(key: str) -> str:
+    return f".{key}" if _PLAIN.fullmatch(key) else f"[{msgspec.json.encode(key[:100]).decode()}]"
+
+
+def _fails(tree: object, kind: Any, message: str, *, strict: bool) -> bool:  # noqa: ANN401 - as above
+    try:
+        msgspec.convert(tree, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        return str(error) == message
+    return False
+
+
+def _get(tree: object, steps: list[str | int]) -> object:
+    for step in steps:
+        try:
+            tree = cast("Any", tree)[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return tree
+
+
+def _put(tree: object, steps: list[str | int], value: object) -> object:
+    """A copy of `tree` with `value` at `steps`; only the containers on the way are copied."""
+    if not steps:
+        return value
+    copy: Any = cast("Any", tree).copy()
+    copy[steps[0]] = _put(copy[steps[0]], steps[1:], value)
+    return copy

@@ -1,0 +1,232 @@
+"""Which candidates may take this task, and why the others may not: rules only, never a model."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from service.budget import within
+from service.catalog import Candidate, Catalog
+from service.decision import Excluded, Failure
+from service.errors import NoCandidateAvailableError, NoEligibleCandidateError
+from service.task import FleetState, Task
+
+RETRY_AFTER_SECONDS = 30
+"""What a caller is told where no `available_at` says when something will be free: slots turn over within a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One reason why a pair may not take the task. `passing` ones go away with time; `until` says when, if known."""
+
+    why: str
+    passing: bool = False
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """The candidates that passed every rule, in catalog order, and what stood in the way of the others."""
+
+    eligible: tuple[Candidate, ...]
+    obstacles: tuple[tuple[Candidate, tuple[Obstacle, ...]], ...]
+
+    @property
+    def excluded(self) -> list[Excluded]:
+        """One entry for each pair that was not eligible; several reasons are joined."""
+        return [
+            Excluded(agent_type=candidate.agent_type, model=candidate.model, why="; ".join(o.why for o in obstacles))
+            for candidate, obstacles in self.obstacles
+        ]
+
+    def of(self, candidate: Candidate) -> tuple[Obstacle, ...]:
+        """What stands in this candidate's way; empty where it is eligible."""
+        return next((obstacles for other, obstacles in self.obstacles if other is candidate), ())
+
+
+def screen(catalog: Catalog, task: Task, *, now: datetime, cost_usd: Callable[[Candidate], float]) -> Eligibility:
+    """Applies `require`, `fleet`, `attempts` and the requested agent type.
+
+    `cost_usd` gives the expected cost of one attempt at this task in US dollars. An agent type that the catalog does
+    not have is ignored, where it is requested and in `fleet`.
+    """
+    rules = [
+        *_requirements(task, cost_usd),
+        _asked_for(task, catalog),
+        _attempts(task),
+        _fleet(task.fleet, catalog, now),
+    ]
+    applied = [rule for rule in rules if rule is not None]
+    eligible: list[Candidate] = []
+    obstacles: list[tuple[Candidate, tuple[Obstacle, ...]]] = []
+    for candidate in catalog.candidates:
+        found = tuple(obstacle for rule in applied if (obstacle := rule(candidate)) is not None)
+        if found:
+            obstacles.append((candidate, found))
+        else:
+            eligible.append(candidate)
+    return Eligibility(tuple(eligible), tuple(obstacles))
+
+
+def refusal(
+    eligibility: Eligibility, *, now: datetime, requested: Candidate | None = None, failures: Sequence[Failure] = ()
+) -> NoEligibleCandidateError | NoCandidateAvailableError:
+    """The error for a task that nothing can take; for a `requested` pair, that this very pair cannot.
+
+    `wait_until` is the first moment at which an `available_at` lets a candidate go. The caller is told to come back
+    then, or sooner where another one only waits for what has no date, such as a slot.
+    """
+    considered = (
+        eligibility.obstacles
+        if requested is None
+        else tuple(entry for entry in eligibility.obstacles if entry[0] is requested)
+    )
+    waiting = [obstacles for _, obstacles in considered if all(obstacle.passing for obstacle in obstacles)]
+    subject = "no candidate" if requested is None else f"the requested {requested}"
+    if not waiting:
+        what = f"{subject} can take this task"
+        return NoEligibleCandidateError(
+            _with_reason(what, considered), excluded=eligibility.excluded, failures=failures
+        )
+    dated = [
+        max(untils)
+        for obstacles in waiting
+        if (untils := [obstacle.until for obstacle in obstacles if obstacle.until is not None])
+    ]
+    wait_until = min(dated, default=None)
+    delays = [max(1, math.ceil((wait_until - now).total_seconds()))] if wait_until else []
+    if len(dated) < len(waiting):
+        delays.append(RETRY_AFTER_SECONDS)
+    what = f"{subject} is available now"
+    return NoCandidateAvailableError(
+        _with_reason(what, considered),
+        excluded=eligibility.excluded,
+        wait_until=wait_until,
+        retry_after_seconds=min(delays),
+        failures=failures,
+    )
+
+
+def _with_reason(what: str, considered: tuple[tuple[Candidate, tuple[Obstacle, ...]], ...]) -> str:
+    """The reasons themselves where they are few; else `excluded` has them."""
+    if len(considered) == 1:
+        return f"{what}: {'; '.join(obstacle.why for obstacle in considered[0][1])}"
+    return f"{what}: `excluded` says why, pair by pair"
+
+
+Rule = Callable[[Candidate], Obstacle | None]
+
+
+def _requirements(task: Task, cost_usd: Callable[[Candidate], float]) -> Iterable[Rule]:
+    require = task.require
+    if require.agent_types is not None:
+        allowed = frozenset(require.agent_types)
+        yield lambda c: None if c.agent_type in allowed else Obstacle("its agent type is not in require.agent_types")
+    if require.exclude:
+        pairs = {(pair.agent_type, pair.model) for pair in require.exclude}
+        yield (
+            lambda c: (
+                Obstacle("excluded by require.exclude") if c.key in pairs or (c.agent_type, None) in pairs else None
+            )
+        )
+    if require.inputs:
+        inputs = tuple(dict.fromkeys(require.inputs))
+        yield lambda c: _lacks_inputs(c, inputs)
+    if require.context_tokens is not None:
+        tokens = require.context_tokens
+        yield lambda c: _too_small(c, tokens)
+    if require.local_only:
+        yield lambda c: None if c.local else Obstacle("its work leaves the premises (require.local_only)")
+    if require.max_cost_usd is not None:
+        limit = require.max_cost_usd
+        yield lambda c: _too_dear(cost_usd(c), limit)
+
+
+def _lacks_inputs(candidate: Candidate, inputs: tuple[str, ...]) -> Obstacle | None:
+    missing = [kind for kind in inputs if kind not in candidate.inputs]
+    return Obstacle(f"cannot read {' or '.join(missing)}") if missing else None
+
+
+def _too_small(candidate: Candidate, tokens: int) -> Obstacle | None:
+    if candidate.context_tokens is None:
+        return Obstacle(f"its context size is not known, and {tokens:,} tokens are required") if tokens else None
+    if candidate.context_tokens < tokens:
+        return Obstacle(f"its context of {candidate.context_tokens:,} tokens is below the required {tokens:,}")
+    return None
+
+
+def _too_dear(cost: float, limit: float) -> Obstacle | None:
+    if not within(limit, cost):
+        return Obstacle(f"an attempt is expected to cost ${cost:.4g}, above require.max_cost_usd of ${limit:.4g}")
+    return None
+
+
+def _asked_for(task: Task, catalog: Catalog) -> Rule | None:
+    """A registered agent type without a model: only that agent's models compete."""
+    if task.agent_type is None or task.model is not None or task.agent_type not in catalog.agent_types:
+        return None
+    asked = task.agent_type
+    return lambda c: None if c.agent_type == asked else Obstacle(f"agent type {asked} was asked for")
+
+
+def _attempts(task: Task) -> Rule | None:
+    """`failed` rules a pair out for good, `rate_limited` and `error` for now."""
+    if not task.attempts:
+        return None
+    results: dict[tuple[str, str], Obstacle] = {}
+    for attempt in task.attempts:
+        key = (attempt.agent_type, attempt.model)
+        if attempt.result == "failed":
+            results[key] = Obstacle("already failed this task")
+        elif attempt.result in {"rate_limited", "error"} and key not in results:
+            why = "was rate limited" if attempt.result == "rate_limited" else "ended in an error"
+            results[key] = Obstacle(f"{why} at an earlier attempt at this task", passing=True)
+    return lambda c: results.get(c.key)
+
+
+def _fleet(fleet: Mapping[str, FleetState], catalog: Catalog, now: datetime) -> Rule | None:
+    if not fleet:
+        return None
+    own = {agent: _no_slot(state) for agent, state in fleet.items()}
+    members: dict[str, list[str]] = {}
+    pool_of = {c.agent_type: c.quota_pool or f"agent {c.agent_type}" for c in catalog.candidates}
+    for agent in fleet:
+        if agent in pool_of:
+            members.setdefault(pool_of[agent], []).append(agent)
+    shared = {pool: _worst(fleet, agents, now) for pool, agents in members.items()}
+
+    def rule(candidate: Candidate) -> Obstacle | None:
+        pooled = shared.get(pool_of[candidate.agent_type])
+        slot = own.get(candidate.agent_type)
+        if pooled is None or slot is None:
+            return pooled or slot
+        return Obstacle(f"{slot.why}; {pooled.why}", passing=True, until=pooled.until)
+
+    return rule
+
+
+def _no_slot(state: FleetState) -> Obstacle | None:
+    if state.slots is None or state.running < state.slots:
+        return None
+    return Obstacle(f"no free slot: {state.running} of {state.slots} in use", passing=True)
+
+
+def _worst(fleet: Mapping[str, FleetState], agents: list[str], now: datetime) -> Obstacle | None:
+    """What makes the whole pool unavailable: the latest `available_at`, else a quota that is used up."""
+    later = [(_utc(at), agent) for agent in agents if (at := fleet[agent].available_at) and at > now]
+    spent = [agent for agent in agents if fleet[agent].quota_left is not None and not fleet[agent].quota_left]
+    if later:
+        until, agent = max(later)
+        written = until.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return Obstacle(f"agent {agent} is not available until {written}", passing=True, until=until)
+    if spent:
+        return Obstacle(f"the quota of agent {spent[0]} is used up", passing=True)
+    return None
+
+
+def _utc(at: datetime) -> datetime:
+    """The same moment in UTC; the last one there is where an offset carries it past the year 9999."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

@@ -1,0 +1,91 @@
+"""What is to be done, and under which limits: the request of `POST /v1/classify`."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Objective = Literal["economy", "balanced", "quality"]
+InputKind = Literal["text", "image", "audio", "pdf"]
+AttemptResult = Literal["failed", "solved", "rate_limited", "error"]
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+"""An agent type or a model id."""
+
+Labels = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=100)], Annotated[str, Meta(max_length=300)]], Meta(max_length=32)
+]
+"""Facts about a task; the limits keep a log line and a row of the store small."""
+
+
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Strict and immutable: an unknown field is an error, so that a misspelt limit is never silently dropped."""
+
+
+class Pair(_Wire, frozen=True, kw_only=True):
+    """An agent type, or one of its models."""
+
+    agent_type: Name
+    model: Name | None = None
+
+
+class Require(_Wire, frozen=True, kw_only=True):
+    """Hard limits: a candidate that breaks one is never chosen."""
+
+    agent_types: Annotated[list[Name], Meta(max_length=100)] | None = None
+    exclude: Annotated[list[Pair], Meta(max_length=1000)] = []
+    inputs: Annotated[list[InputKind], Meta(max_length=16)] = []
+    context_tokens: Annotated[int, Meta(ge=0, le=10**12)] | None = None
+    local_only: bool = False
+    max_cost_usd: Annotated[float, Meta(ge=0)] | None = None
+
+
+class FleetState(_Wire, frozen=True, kw_only=True):
+    """What the scheduler knows now about one agent."""
+
+    running: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    slots: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+    available_at: Annotated[datetime, Meta(tz=True)] | None = None
+    quota_left: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class Attempt(_Wire, frozen=True, kw_only=True):
+    """An earlier attempt at this same task. Only `failed` says something about how hard the task is."""
+
+    agent_type: Name
+    model: Name
+    result: AttemptResult
+
+
+class Task(_Wire, frozen=True, kw_only=True):
+    """A task and the limits under which it is decided; every field is the contract's."""
+
+    instructions: Annotated[str, Meta(min_length=1, max_length=200_000)]
+    name: Annotated[str, Meta(max_length=300)] = ""
+    task_id: Annotated[str, Meta(max_length=200)] | None = None
+    labels: Labels = {}
+    agent_type: Name | None = None
+    model: Name | None = None
+    require: Require = Require()
+    fleet: Annotated[dict[Name, FleetState], Meta(max_length=1000)] = {}
+    attempts: Annotated[list[Attempt], Meta(max_length=1000)] = []
+    objective: Objective | None = None
+    value_usd: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    deadline_ms: Annotated[int, Meta(ge=20, le=600_000)] | None = None
+    strict: bool = False
+    explain: bool = False
+
+    def __post_init__(self) -> None:
+        """Rules that span two fields."""
+        if self.model is not None and self.agent_type is None:
+            raise ValueError("`model` needs `agent_type`: a model is asked for together with the agent that runs it")
+
+
+class TaskBatch(_Wire, frozen=True, kw_only=True):
+    """`POST /v1/classify/batch`: each task is decoded by itself, so that one bad task never fails its neighbours."""
+
+    tasks: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=100)]
+    fleet: Annotated[dict[Name, FleetState], Meta(max_length=1000)] | None = None
+    objective: Objective | None = None
+    deadline_ms: Annotated[int, Meta(ge=20, le=600_000)] | None = None

@@ -1,0 +1,50 @@
+"""Text from outside made fit to be shown, logged or put into a prompt; each function takes linear time."""
+
+import re
+import unicodedata
+
+_SPACE = re.compile(r"\s+")
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])?")
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+"""Unicode categories that show nothing or change how their neighbours show: controls, bidirectional and zero-width
+marks, surrogates, private and unassigned code points."""
+_IGNORABLE = frozenset(
+    map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, 0xFFA0))
+) | frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+"""Of other categories, and yet invisible: fillers and variation selectors (Unicode's Default_Ignorable_Code_Point), in
+which whole messages can be hidden, and the empty Braille pattern."""
+
+
+def one_line(text: str, limit: int) -> str:
+    """One line of at most `limit` characters for a person: no escape sequences, control or invisible characters."""
+    if len(text) > limit * 8:  # what is cut away need not be looked at
+        text = text[: limit * 8]
+    plain = _SPACE.sub(" ", _ESCAPE.sub("", text))
+    line = _SPACE.sub(" ", plain.translate(_unseen(plain))).strip()
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def visible(text: str) -> str:
+    """The text without what a reader would not see: what hides from a person shall not speak to a model.
+
+    Line breaks of every kind become a newline; tabs stay.
+    """
+    text = "\n".join(text.splitlines()) + "\n" * text.endswith(("\n", "\r"))
+    return text.translate(_unseen(text, kept="\n\t"))
+
+
+def clip_middle(text: str, limit: int) -> tuple[str, int]:
+    """At most about `limit` characters: two thirds from the head, one from the tail; and how many were left out."""
+    if len(text) <= limit:
+        return text, 0
+    tail = limit // 3
+    head = limit - tail
+    left_out = len(text) - limit
+    return f"{text[:head]}\n[… {left_out} characters left out …]\n{text[len(text) - tail :]}", left_out
+
+
+def _unseen(text: str, *, kept: str = "") -> dict[int, None]:
+    """What `str.translate` shall delete. A text has few distinct characters, and each is looked at once only."""
+    return {
+        ord(c): None for c in set(text) if c not in kept and (c in _IGNORABLE or unicodedata.category(c) in _HIDDEN)
+    }

@@ -1,0 +1,121 @@
+"""The catalog is read from TOML, and its mistakes are named."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.catalog import DEFAULT_CATALOG, LOCAL_SOLVE_RATE, Catalog, load_catalog, parse_catalog
+from service.errors import ConfigurationError
+from tests.support.builders import candidate
+
+ONE = '[[agent]]\ntype = "a"\n[[agent.model]]\nid = "m"\n'
+
+
+def test_the_shipped_catalog_has_what_it_promises() -> None:
+    """Claude, gemini and codex agents, each model with a solve rate, a cost, a context and inputs."""
+    catalog = load_catalog(DEFAULT_CATALOG)
+    assert set(catalog.agent_types) == {"claude", "gemini", "codex"}
+    assert all(c.solve_rate and c.cost_usd and c.context_tokens and c.inputs for c in catalog.candidates)
+    assert len(catalog.by_key) == len(catalog.candidates)
+
+
+def test_one_model_with_no_figures_is_a_catalog() -> None:
+    """What is not known of a model is None and not a made-up number."""
+    (only,) = parse_catalog(ONE, source="x").candidates
+    assert only.key == ("a", "m")
+    assert (only.solve_rate, only.cost_usd, only.context_tokens, only.inputs) == (None, None, None, ("text",))
+
+
+def test_fifty_models_keep_the_order_of_the_file() -> None:
+    """Candidates stand in the order in which the file has them."""
+    text = "".join(
+        f'[[agent]]\ntype = "a{a}"\n' + "".join(f'[[agent.model]]\nid = "m{m}"\n' for m in range(10)) for a in range(5)
+    )
+    catalog = parse_catalog(text, source="x")
+    assert [c.key for c in catalog.candidates] == [(f"a{a}", f"m{m}") for a in range(5) for m in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("", ["agent", "missing"], id="empty"),
+        pytest.param("agent = []", ["$.agent", "length >= 1"], id="no-agent"),
+        pytest.param('[[agent]]\ntype = "a"\nmodel = []', ["$.agent[0].model", "length >= 1"], id="no-model"),
+        pytest.param('[agent]\ntype = "a"', ["$.agent", "array"], id="table-for-a-list"),
+        pytest.param(ONE + ONE, ["$.agent[1].type", "twice"], id="agent-twice"),
+        pytest.param(ONE + '[[agent.model]]\nid = "m"', ["$.agent[0].model[1].id", "twice"], id="model-twice"),
+        pytest.param(ONE + "solve_rat = 0.5", ["$.agent[0].model[0].solve_rat", "unknown field"], id="misspelt"),
+        pytest.param(ONE + "solve_rate = 74", ["$.agent[0].model[0].solve_rate"], id="percent"),
+        pytest.param(ONE + "solve_rate = nan", ["$.agent[0].model[0].solve_rate"], id="not-a-number"),
+        pytest.param(ONE + "cost_usd = -1", ["$.agent[0].model[0].cost_usd"], id="negative-cost"),
+        pytest.param(ONE + "cost_usd = inf", ["$.agent[0].model[0].cost_usd"], id="infinite-cost"),
+        pytest.param(ONE + 'cost_usd = "1"', ["$.agent[0].model[0].cost_usd", "got `str`"], id="cost-as-text"),
+        pytest.param(ONE + 'inputs = ["video"]', ["$.agent[0].model[0].inputs[0]"], id="unknown-input"),
+        pytest.param(ONE + "inputs = []", ["$.agent[0].model[0].inputs"], id="no-input"),
+        pytest.param(ONE.replace('"m"', '"m|n"'), ["$.agent[0].model[0].id", "|"], id="bar-in-an-id"),
+        pytest.param(ONE.replace('"m"', '"m\\n"'), ["$.agent[0].model[0].id", "control"], id="line-break-in-an-id"),
+        pytest.param(ONE.replace('"a"', '" a"'), ["$.agent[0].type", "spaces"], id="space-before-a-type"),
+        pytest.param("[[agent]", ["not TOML", "line 1"], id="cut"),
+    ],
+)
+def test_a_mistake_names_file_and_place(text: str, words: list[str]) -> None:
+    """The message has the file, the path or line, and what was expected."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_catalog(text, source="my.toml")
+    for word in ["my.toml", *words]:
+        assert word in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A missing file and one that is not UTF-8 are errors with the file's name; a byte-order mark is none."""
+    with pytest.raises(ConfigurationError, match=r"none\.toml: cannot be read: No such file"):
+        load_catalog(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        load_catalog(tmp_path / "bad.toml")
+    (tmp_path / "mark.toml").write_bytes(b"\xef\xbb\xbf" + ONE.encode())
+    assert load_catalog(tmp_path / "mark.toml").agent_types == ("a",)
+
+
+def test_the_version_changes_with_every_figure() -> None:
+    """Two catalogs have one version where they say the same, and another where anything differs."""
+    versions = {
+        parse_catalog(text, source="x").version
+        for text in (ONE, ONE + "cost_usd = 1.0", ONE + "cost_usd = 2.0", ONE + 'description = "d"', ONE)
+    }
+    assert len(versions) == 4
+
+
+def test_the_local_agent_is_on_offer_only_with_an_endpoint() -> None:
+    """With a model there is one `local` candidate for it; without, none, whatever the file says."""
+    catalog = Catalog([candidate("a", "m"), candidate("local", "old")])
+    with_it = catalog.with_local_agent("qwen")
+    assert [c.key for c in with_it.candidates] == [("a", "m"), ("local", "qwen")]
+    local = with_it.candidates[-1]
+    assert (local.local, local.cost_usd, local.solve_rate) == (True, 0.0, LOCAL_SOLVE_RATE)
+    assert catalog.with_local_agent(None).agent_types == ("a",)
+
+
+def test_what_the_file_says_of_the_local_model_is_kept() -> None:
+    """An operator can give the local model a solve rate and a context of its own."""
+    known = candidate("local", "qwen", solve_rate=0.3, context_tokens=8192, local=True)
+    assert Catalog([known]).with_local_agent("qwen").candidates == (known,)
+
+
+def test_a_catalog_of_nothing_but_the_local_agent_needs_an_endpoint() -> None:
+    """A catalog that would be empty is an error at the start, not at the first request."""
+    with pytest.raises(ConfigurationError, match="endpoint"):
+        Catalog([candidate("local", "m")]).with_local_agent(None)
+
+
+@given(st.text())
+def test_no_text_is_a_defect(text: str) -> None:
+    """Any text is a catalog or a ConfigurationError."""
+    try:
+        catalog = parse_catalog(text, source="x")
+    except ConfigurationError as error:
+        assert str(error).startswith("x: ")
+    else:
+        assert catalog.candidates
