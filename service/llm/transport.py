@@ -1,0 +1,268 @@
+"""The connections to a model server, and how one request on them ends without being cancelled.
+
+Cancelling a request of httpx from outside can leave its pool full for good (encode/httpcore#1093), and its timeouts
+start anew with each read, so that a server which sends a byte a second holds a request for ever. Here every read,
+write and connect of a request runs under its `Lease`: they end by its deadline, or at once when it is given up. To
+httpcore that is an ordinary timeout of the network, after which it closes the connection and keeps its books.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+
+import anyio
+import certifi
+import httpcore
+import httpx
+
+from service.llm.errors import LLMTimeoutError
+
+T = TypeVar("T")
+
+KEEPALIVE_SECONDS = 4.0
+"""Below the 5 s after which uvicorn, and so vLLM, drops an idle connection: else a request now and then meets a
+connection that the server is just closing."""
+
+READ_BYTES = 16_384
+"""How much is parsed at a time: 64 KiB, httpcore's own choice, of the smallest possible chunks or of `102 Processing`
+keep the event loop for more than 100 ms."""
+
+FRESH = "pointsman.fresh"
+"""Request extension: true asks for a connection of the request's own, which is closed after it."""
+
+
+class Lease:
+    """When one request must end, the means to end it earlier, and what is known of how far it got.
+
+    `deadline` and `read_until` are times of `clock`, in seconds. To be used in one event loop.
+    """
+
+    def __init__(self, deadline: float, clock: Callable[[], float]) -> None:
+        self.deadline = deadline
+        self.read_until = deadline
+        self.allowed = max(0.0, deadline - clock())
+        self.phase = "waiting for the answer"
+        self.connected = False
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.given_up = False
+        self._clock = clock
+        self._read_seconds = 0.0
+        self._scope: asyncio.Timeout | None = None
+
+    def remaining(self) -> float:
+        """Seconds to the deadline; 0 where it has passed."""
+        return max(0.0, self.deadline - self._clock())
+
+    def read_within(self, seconds: float) -> None:
+        """From now on, what is read must come within `seconds`; the deadline stays."""
+        self.read_until = min(self.deadline, self._clock() + seconds)
+        self._read_seconds = seconds
+
+    @property
+    def over(self) -> bool:
+        """True where the request has to end now."""
+        return self.given_up or self._clock() >= min(self.deadline, self.read_until)
+
+    @property
+    def stale(self) -> bool:
+        """True where the request went out on a kept-alive connection and not one byte came back."""
+        return self.bytes_sent > 0 and not self.connected and self.bytes_received == 0
+
+    def timed_out(self) -> LLMTimeoutError:
+        """The error for the end of this lease: what the request was doing when its time ran out."""
+        if self.given_up:
+            return LLMTimeoutError("the request was given up before its answer was complete", problem="given-up")
+        if self.read_until < self.deadline:
+            return LLMTimeoutError(f"nothing came for {self._read_seconds:g} s", problem="idle-timeout")
+        return LLMTimeoutError(f"no answer within {self.allowed:.1f} s; the time ran out while {self.phase}")
+
+    def give_up(self) -> None:
+        """Ends what the request waits for now and whatever it would wait for next. Never blocks, never raises."""
+        self.given_up = True
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def bounded(self, wait: Callable[[], Awaitable[T]], *, limit: float | None, error: type[Exception]) -> T:
+        """Awaits `wait()` until the lease ends or `limit` seconds are over, and then raises `error`."""
+        if self.over:
+            raise error
+        seconds = min(self.deadline, self.read_until) - self._clock()
+        if limit is not None:
+            seconds = min(seconds, limit)
+        try:
+            async with asyncio.timeout(seconds) as self._scope:
+                return await wait()
+        except TimeoutError:
+            raise error from None
+        finally:
+            self._scope = None
+
+
+LEASE: ContextVar[Lease | None] = ContextVar("pointsman_llm_lease", default=None)
+"""The lease of the request that runs in this task; each request has a task, and so a context, of its own."""
+
+
+class LeasedStream(httpcore.AsyncNetworkStream):
+    """A socket whose reads and writes end with the lease of the request that does them."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """As httpcore's; raises ReadTimeout when the lease ends."""
+        lease = LEASE.get()
+        if lease is None:
+            return await self._inner.read(max_bytes, timeout)
+        size = min(max_bytes, READ_BYTES)
+        data = await lease.bounded(lambda: self._inner.read(size), limit=timeout, error=httpcore.ReadTimeout)
+        lease.bytes_received += len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """As httpcore's; raises WriteTimeout when the lease ends."""
+        lease = LEASE.get()
+        if lease is None:
+            await self._inner.write(buffer, timeout)
+            return
+        lease.bytes_sent += len(buffer)
+        await lease.bounded(lambda: self._inner.write(buffer), limit=timeout, error=httpcore.WriteTimeout)
+
+    async def aclose(self) -> None:
+        """Closes the socket."""
+        await self._inner.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """As httpcore's; raises ConnectTimeout when the lease ends."""
+        lease = LEASE.get()
+        if lease is None:
+            return LeasedStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+        try:
+            secured = await lease.bounded(
+                lambda: self._inner.start_tls(ssl_context, server_hostname),
+                limit=timeout,
+                error=httpcore.ConnectTimeout,
+            )
+        except httpcore.ConnectTimeout:
+            await self.aclose()  # httpcore forgets a connection whose handshake did not end
+            raise
+        return LeasedStream(secured)
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
+        """As httpcore's: `socket`, `is_readable` and so on."""
+        return self._inner.get_extra_info(info)
+
+
+class LeasedBackend(httpcore.AsyncNetworkBackend):
+    """Opens sockets whose every wait ends with the lease of the request."""
+
+    def __init__(self) -> None:
+        self._inner = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """As httpcore's; raises ConnectTimeout when the lease ends."""
+        lease = LEASE.get()
+        if lease is None:
+            return LeasedStream(await self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+        lease.phase, lease.connected = "connecting", True
+        stream = await lease.bounded(
+            lambda: self._inner.connect_tcp(host, port, None, local_address, socket_options),
+            limit=timeout,
+            error=httpcore.ConnectTimeout,
+        )
+        lease.phase = "waiting for the answer"
+        return LeasedStream(stream)
+
+    async def sleep(self, seconds: float) -> None:
+        """Only used by httpcore's own connection retries, which are off."""
+        await anyio.sleep(seconds)
+
+
+class _PooledTransport(httpx.AsyncHTTPTransport):
+    """httpx's own transport, exceptions and all, over a pool that is made here."""
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        # The parent's __init__ is not called: it would only make a pool of its own.
+        self._pool = pool
+
+
+class LeasedTransport(httpx.AsyncBaseTransport):
+    """Two pools whose sockets know about leases, for plain HTTP and for TLS each.
+
+    One pool keeps connections alive. The other one never does: a server may drop a connection right after a streamed
+    reply (llama.cpp does), and a retry after a dropped connection must not meet another dropped one.
+    """
+
+    def __init__(self, *, max_connections: int, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._max_idle = max_connections
+        self._ssl_context = ssl_context
+        self._pools: dict[tuple[bool, bool], _PooledTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """As httpx's. Cookies are dropped: no model server needs one, and a jar of them would only grow."""
+        pool = self._pool(tls=request.url.scheme == "https", fresh=bool(request.extensions.get(FRESH)))
+        response = await pool.handle_async_request(request)
+        response.headers.pop("set-cookie", None)
+        return response
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _pool(self, *, tls: bool, fresh: bool) -> _PooledTransport:
+        # Made when they are needed: a TLS context takes 20 ms, and most endpoints are plain HTTP.
+        if (tls, fresh) not in self._pools:
+            self._pools[tls, fresh] = _PooledTransport(
+                httpcore.AsyncConnectionPool(
+                    ssl_context=self._tls_context() if tls else None,
+                    # Without a bound nobody waits inside the pool, where a request could not be given up, and where
+                    # httpcore#1093 lies. The slots of the clients are the bound.
+                    max_connections=None,
+                    max_keepalive_connections=0 if fresh else self._max_idle,
+                    keepalive_expiry=KEEPALIVE_SECONDS,
+                    network_backend=LeasedBackend(),
+                )
+            )
+        return self._pools[tls, fresh]
+
+    def _tls_context(self) -> ssl.SSLContext:
+        """Trusts what the machine trusts (and what SSL_CERT_FILE names), and certifi's list for images without any."""
+        if self._ssl_context is None:
+            self._ssl_context = ssl.create_default_context()
+            self._ssl_context.load_verify_locations(certifi.where())
+        return self._ssl_context
+
+
+def make_http_client(
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    max_connections: int,
+    ssl_context: ssl.SSLContext | None = None,
+) -> httpx.AsyncClient:
+    """The client that the lifespan owns and lends to each `LLMClient`; close it after them.
+
+    At most `max_connections` are kept open while they are idle: the sum of the clients' `max_concurrency` is a good
+    number. How many are open at once follows from those, so that nobody ever waits for a connection. Proxy variables
+    of the environment have no effect, redirects are not followed, no cookie is kept.
+    """
+    # httpx logs a line a request at INFO, with the URL, which may hold a password.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    return httpx.AsyncClient(
+        transport=transport or LeasedTransport(max_connections=max_connections, ssl_context=ssl_context),
+        trust_env=False,
+        follow_redirects=False,
+        headers={"Accept-Encoding": "identity", "User-Agent": "pointsman"},
+    )

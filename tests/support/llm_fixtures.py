@@ -1,0 +1,34 @@
+"""Fixtures around model servers: the real llama.cpp one, and the fake endpoint."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+
+from service.llm.client import make_http_client
+from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.llama_server import LlamaServer, missing
+
+
+@pytest.fixture(scope="session")
+def llama_server() -> Iterator[LlamaServer]:
+    """A real llama.cpp server with a small real model; the test is skipped where the packages are not there."""
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    with LlamaServer() as server:
+        yield server
+
+
+@pytest.fixture
+def fake_endpoint() -> Iterator[FakeEndpoint]:
+    """A fake endpoint of the test's own."""
+    with FakeEndpoint() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    """An http client as the service makes it."""
+    async with make_http_client(max_connections=64) as client:
+        yield client
