@@ -1,0 +1,125 @@
+"""A circuit breaker: after failures in a row a classifier rests, then one probe decides whether it may go on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from service.classifiers.classifier import Blame
+
+BreakerState = Literal["closed", "open", "half-open"]
+
+FAILURES = 3
+"""Failures of the classifier's own in a row that open it: one may be chance, three are 3 timeouts' worth of waiting."""
+USELESS_REPLIES = 12
+"""Useless replies in a row that open it: high, because a batch of hostile tasks must not be able to."""
+RESTS_SECONDS = (2.0, 5.0, 15.0, 30.0)
+"""How long it rests, at first and after each probe that failed; the contract's limit is 30 s."""
+PROBE_SECONDS = 60.0
+"""A probe of which nothing was heard for so long is given up, so that a lost one cannot keep it shut for ever."""
+
+
+@dataclass(slots=True, eq=False)
+class Probe:
+    """Permission for one call; it must be ended by `succeeded`, `failed` or `abandoned`, each once."""
+
+    is_probe: bool
+    since: float = 0.0
+
+
+class Breaker:
+    """Not thread-safe: it belongs to one event loop. Times are seconds of `clock`, a monotonic one."""
+
+    def __init__(self, clock: Callable[[], float], *, failures: int = FAILURES, replies: int = USELESS_REPLIES) -> None:
+        self._clock = clock
+        self._limit = {Blame.CLASSIFIER: failures, Blame.REPLY: replies}
+        self._counts = {Blame.CLASSIFIER: 0, Blame.REPLY: 0}
+        self._rests = 0
+        self._open_until: float | None = None
+        self._opened_by = Blame.CLASSIFIER
+        self._probe: Probe | None = None
+        self._why = ""
+
+    @property
+    def state(self) -> BreakerState:
+        """`half-open` once the rest is over: the next call is a probe, or one is under way."""
+        if self._open_until is None:
+            return "closed"
+        return "open" if self._clock() < self._open_until else "half-open"
+
+    @property
+    def why(self) -> str:
+        """What opened it; empty while it is closed."""
+        return self._why
+
+    @property
+    def down(self) -> bool:
+        """Whether it is open because the classifier did not serve, and not because of what it answered."""
+        return self._open_until is not None and self._opened_by is Blame.CLASSIFIER
+
+    @property
+    def admits(self) -> bool:
+        """Whether a call made now would be let through."""
+        return self.state == "closed" or (self.state == "half-open" and not self._probing())
+
+    def rests_for(self) -> float:
+        """Seconds until the next probe may go; 0 where one may go now."""
+        return 0.0 if self._open_until is None else max(0.0, self._open_until - self._clock())
+
+    def enter(self) -> Probe | None:
+        """Permission to call, or None while it rests or another probe is under way."""
+        if not self.admits:
+            return None
+        if self._open_until is None:
+            return Probe(is_probe=False)
+        self._probe = Probe(is_probe=True, since=self._clock())
+        return self._probe
+
+    def succeeded(self, call: Probe) -> None:
+        """A verdict came: it closes. A call that began before it opened, or a probe given up, does not close it."""
+        if self._open_until is None or call is self._probe:
+            self._close()
+
+    def failed(self, call: Probe, blame: Blame, *, retry_after: float | None = None, why: str = "") -> None:
+        """No verdict came. A `retry_after` above 0 (seconds) opens it at once and holds it exactly that long."""
+        probe = call is self._probe
+        if probe:
+            self._probe = None
+        if retry_after is not None and retry_after > 0:
+            self._open(retry_after, Blame.CLASSIFIER, why)
+        elif blame is Blame.REQUEST or (self._open_until is not None and not probe):
+            return
+        elif probe and (blame is Blame.CLASSIFIER or self._opened_by is Blame.REPLY):
+            self._rest(blame, why)
+        else:
+            self._count(blame, why)
+
+    def abandoned(self, call: Probe) -> None:
+        """The caller went away before anything was known."""
+        if call is self._probe:
+            self._probe = None
+
+    def _count(self, blame: Blame, why: str) -> None:
+        if blame is Blame.REPLY:  # whatever answers is not down, be it a probe or not
+            replies = self._counts[Blame.REPLY]
+            self._close()
+            self._counts[Blame.REPLY] = replies
+        self._counts[blame] += 1
+        if self._counts[blame] >= self._limit[blame]:
+            self._rest(blame, why)
+
+    def _close(self) -> None:
+        self._counts = dict.fromkeys(self._counts, 0)
+        self._rests, self._open_until, self._probe, self._why = 0, None, None, ""
+
+    def _rest(self, blame: Blame, why: str) -> None:
+        seconds = RESTS_SECONDS[min(self._rests, len(RESTS_SECONDS) - 1)]
+        self._rests += 1
+        self._open(seconds, blame, why)
+
+    def _open(self, seconds: float, blame: Blame, why: str) -> None:
+        """Never shortens a rest: of answers that cross on their way, the one that asks for most is heeded."""
+        self._open_until = max(self._open_until or 0.0, self._clock() + seconds)
+        self._opened_by, self._why = blame, why
+
+    def _probing(self) -> bool:
+        return self._probe is not None and self._clock() - self._probe.since < PROBE_SECONDS

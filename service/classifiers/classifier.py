@@ -1,0 +1,112 @@
+"""What every classifier is given, what it gives, and how it fails."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from service.catalog import Candidate, Catalog
+from service.classifiers.prompt import Prompts
+from service.classifiers.verdict import Verdict
+from service.decision import Source, Usage
+from service.errors import PointsmanError
+from service.task import Task
+
+
+class Blame(Enum):
+    """Whose fault a failure was; only the classifier's own opens its breaker, so that no task or caller can."""
+
+    CLASSIFIER = "classifier"
+    """It is down, refuses, or was given its time and did not answer."""
+    REPLY = "reply"
+    """It answered, with something of no use: the model's weakness, or a task text that drove it there."""
+    REQUEST = "request"
+    """This task did not suit it (too long for its context), or the caller left it next to no time."""
+
+
+KEPT_REPLY = 8_000
+"""Characters of a reply that are kept to be shown: a verdict has some 300, and thousands of them are remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """One task to be classified: what is eligible, of which catalog, and what a solved task is worth (US dollars)."""
+
+    task: Task
+    eligible: Sequence[Candidate]
+    catalog: Catalog
+    prompts: Prompts
+    value_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classified:
+    """A verdict, what it cost, and for the record what was asked and answered (its first `KEPT_REPLY` characters)."""
+
+    verdict: Verdict
+    usage: Usage
+    prompt: str
+    reply: str
+
+
+class ClassifierError(PointsmanError):
+    """A classifier gave no verdict. `problem` is a short kebab-case word; `str()` says what happened, in words.
+
+    `retry_after` is in seconds, where a server told it. `usage` was spent all the same.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        detail: str,
+        *,
+        blame: Blame = Blame.CLASSIFIER,
+        retry_after: float | None = None,
+        usage: Usage | None = None,
+        prompt: str = "",
+        reply: str = "",
+    ) -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.blame = blame
+        self.retry_after = retry_after
+        self.usage = usage or Usage()
+        self.prompt = prompt
+        self.reply = reply
+
+
+class Classifier(Protocol):
+    """Something that reads the task and names a candidate."""
+
+    @property
+    def source(self) -> Source:
+        """What decisions by it carry as `source`."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What people know it by, such as the endpoint's model or the program."""
+        ...
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The most time that it is given, however much the caller has."""
+        ...
+
+    @property
+    def least_seconds(self) -> float:
+        """With less than this it is not worth starting."""
+        ...
+
+    @property
+    def patience_seconds(self) -> float:
+        """A time-out with less than this was the caller's haste and does not count against it."""
+        ...
+
+    async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
+        """Names a candidate within the time given, or raises ClassifierError; may be cancelled at any moment."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends what is still under way and leaves nothing behind."""
+        ...

@@ -1,0 +1,169 @@
+"""The classifiers in order, under one deadline: each gets its share, each rests behind its breaker when it fails."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from service.catalog import LOCAL_AGENT
+from service.classifiers.breaker import Breaker
+from service.classifiers.classifier import Blame, Brief, Classified, Classifier, ClassifierError
+from service.decision import Failure, Source, Usage
+from service.errors import ClassifierFailedError, DeadlineExceededError
+from service.text import one_line
+
+RESERVE_SECONDS = 0.012
+"""Kept back for the forecast, the plan and the answer, which take 1 to 3 ms; the rest is for a busy event loop."""
+
+SHARE = 0.6
+"""Of the time left, what a classifier may take while another stands behind it."""
+
+GRACE_SECONDS = 0.003
+"""What a classifier may need to notice that its time is over; then it is cancelled."""
+
+DETAIL_LIMIT = 500
+
+_OUT_OF_TIME = frozenset({"timeout", "queue-timeout", "no-time"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A configured classifier and its breaker."""
+
+    classifier: Classifier
+    breaker: Breaker
+
+
+@dataclass(slots=True)
+class Climb:
+    """What became of one way up the ladder; `classified` is None where the forecast must choose."""
+
+    classified: Classified | None = None
+    source: Source | None = None
+    failures: list[Failure] = field(default_factory=list[Failure])
+    usage: Usage = field(default_factory=Usage)
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    prompt: str = ""
+    reply: str = ""
+    endpoint_problem: str = ""
+    """How the local model's endpoint failed, in a short word; empty where it did not, or was not asked."""
+
+
+class Ladder:
+    """Asks each classifier in turn until one names a candidate."""
+
+    def __init__(self, rungs: Sequence[Rung], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rungs = tuple(rungs)
+        self._clock = clock
+        self._log = structlog.get_logger("pointsman.classifiers")
+
+    def answering(self, *, deadline: float, strict: bool = False) -> bool:
+        """Whether any classifier would be asked before `deadline` (on the clock); with `strict`, the first one."""
+        left = deadline - self._clock() - RESERVE_SECONDS
+        rungs = self.rungs[:1] if strict else self.rungs
+        return any(rung.breaker.admits and left > max(0.0, rung.classifier.least_seconds) for rung in rungs)
+
+    def endpoint_problem(self) -> str:
+        """Why the local model's endpoint is left alone now; empty where it is not."""
+        for rung in self.rungs:
+            if rung.classifier.source == "local_model" and not rung.breaker.admits and rung.breaker.down:
+                return "resting"
+        return ""
+
+    async def climb(self, brief: Brief, *, deadline: float) -> Climb:
+        """Asks until a verdict comes or `deadline` (on the clock) is near.
+
+        With `strict` only the first one is asked, and its failure is a ClassifierFailedError or DeadlineExceededError.
+        """
+        climb = Climb()
+        rungs = self.rungs[:1] if brief.task.strict else self.rungs
+        for index, rung in enumerate(rungs):
+            left = deadline - self._clock() - RESERVE_SECONDS
+            seconds = self._share(left, rungs[index:])
+            error = await self._step(rung, brief, seconds, climb)
+            if error is None:
+                return climb
+            climb.failures.append(_failure(rung.classifier.source, error))
+            if rung.classifier.source == "local_model" and error.blame is Blame.CLASSIFIER:
+                climb.endpoint_problem = error.problem
+                brief = _without_local_agent(brief)
+            if brief.task.strict:
+                self._refuse(rung, error, climb, out_of_time=error.problem in _OUT_OF_TIME)
+        return climb
+
+    async def aclose(self) -> None:
+        """Closes each classifier."""
+        for rung in self.rungs:
+            await rung.classifier.aclose()
+
+    def _share(self, left: float, rungs: Sequence[Rung]) -> float:
+        """Seconds for the first of `rungs`: a part, where what is left for one behind it would be enough to start."""
+        first = rungs[0].classifier
+        behind = [r for r in rungs[1:] if r.breaker.admits and left * (1 - SHARE) >= r.classifier.least_seconds]
+        return min(first.timeout_seconds, left * SHARE if behind else left)
+
+    async def _step(self, rung: Rung, brief: Brief, seconds: float, climb: Climb) -> ClassifierError | None:
+        """One classifier asked; its error is returned, for the next one to be asked."""
+        if seconds <= max(0.0, rung.classifier.least_seconds):
+            return ClassifierError("no-time", f"{max(0.0, seconds) * 1000:.0f} ms were left", blame=Blame.REQUEST)
+        call = rung.breaker.enter()
+        if call is None:
+            rest = rung.breaker.rests_for()
+            why = f" after: {rung.breaker.why}" if rung.breaker.why else ""
+            blame = Blame.CLASSIFIER if rung.breaker.down else Blame.REPLY
+            return ClassifierError("resting", f"next probe in {rest:.1f} s{why}", blame=blame)
+        started = self._clock()
+        try:
+            answer = await self._ask(rung.classifier, brief, seconds)
+        except asyncio.CancelledError:
+            rung.breaker.abandoned(call)  # the caller went away: the probe must not stay out for ever
+            raise
+        climb.seconds[rung.classifier.source] = self._clock() - started
+        climb.usage = _sum(climb.usage, answer.usage)
+        climb.prompt, climb.reply = answer.prompt or climb.prompt, answer.reply or climb.reply
+        if isinstance(answer, ClassifierError):
+            # only the word: the detail may quote a server that quotes a task, and others read the breaker's state
+            rung.breaker.failed(call, answer.blame, retry_after=answer.retry_after, why=answer.problem)
+            return answer
+        rung.breaker.succeeded(call)
+        climb.classified, climb.source = answer, rung.classifier.source
+        return None
+
+    async def _ask(self, classifier: Classifier, brief: Brief, seconds: float) -> Classified | ClassifierError:
+        """What the classifier says. It is made to keep to its time; a defect of its own is a failure like others."""
+        try:
+            async with asyncio.timeout(seconds + GRACE_SECONDS):
+                return await classifier.classify(brief, timeout_seconds=seconds)
+        except ClassifierError as error:
+            return error
+        except TimeoutError:
+            hasty = seconds < classifier.patience_seconds
+            blame = Blame.REQUEST if hasty else Blame.CLASSIFIER
+            return ClassifierError("timeout", f"no verdict within {seconds:.3g} s", blame=blame)
+        except Exception as error:  # noqa: BLE001 - the promise is an answer whatever a classifier does; logged whole
+            self._log.error("defect", exc_info=error, classifier=classifier.source)
+            return ClassifierError("internal", "a defect of the service; the log has the cause", blame=Blame.REQUEST)
+
+    def _refuse(self, rung: Rung, error: ClassifierError, climb: Climb, *, out_of_time: bool) -> None:
+        what = f"{rung.classifier.source} ({rung.classifier.name})"
+        if out_of_time:
+            raise DeadlineExceededError(f"{what} did not answer in time", failures=climb.failures)
+        raise ClassifierFailedError(f"{what} failed: {error.problem}", failures=climb.failures)
+
+
+def _without_local_agent(brief: Brief) -> Brief:
+    """The next classifier is not asked about an agent that cannot run now, where there is another one."""
+    others = tuple(candidate for candidate in brief.eligible if candidate.agent_type != LOCAL_AGENT)
+    return replace(brief, eligible=others) if others else brief
+
+
+def _failure(source: str, error: ClassifierError) -> Failure:
+    return Failure(source=source, problem=error.problem, detail=one_line(str(error), DETAIL_LIMIT))
+
+
+def _sum(a: Usage, b: Usage) -> Usage:
+    return Usage(
+        tokens_in=a.tokens_in + b.tokens_in, tokens_out=a.tokens_out + b.tokens_out, cost_usd=a.cost_usd + b.cost_usd
+    )

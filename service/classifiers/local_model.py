@@ -1,0 +1,160 @@
+"""The local model as a classifier: one question, one repair turn, everything validated."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from service.classifiers.classifier import KEPT_REPLY, Blame, Brief, Classified, ClassifierError
+from service.classifiers.verdict import VerdictError, read_verdict
+from service.decision import Source, Usage
+from service.llm.client import LLMClient
+from service.llm.errors import LLMError, LLMStatusError, LLMTimeoutError
+from service.llm.wire import ChatMessage, ChatReply
+from service.settings import LocalModelSettings
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
+"""A server that asks for more has made a mistake; its breaker then takes its usual steps."""
+
+_REPAIR_SHARE = 0.5
+"""A repair is tried while at least half of what the first answer took is left: it is the same work, prefix cached."""
+
+
+class LocalModelClassifier:
+    """Asks an OpenAI-compatible server through `client`, which is lent and not closed here."""
+
+    source: Source = "local_model"
+    least_seconds = 0.0
+    patience_seconds = 1.0
+
+    def __init__(
+        self,
+        client: LLMClient,
+        settings: LocalModelSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self.name = settings.model
+        self.timeout_seconds = settings.timeout_seconds
+
+    async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
+        """Names an eligible candidate, or raises ClassifierError."""
+        started = self._clock()
+        question = brief.prompts.question(
+            brief.task,
+            brief.eligible,
+            value_usd=brief.value_usd,
+            max_task_tokens=self._settings.max_task_tokens,
+            random_bytes=self._random_bytes,
+        )
+        messages = [
+            ChatMessage(role="system", content=question.system),
+            ChatMessage(role="user", content=question.user),
+        ]
+        usage = Usage()
+        while True:
+            left = timeout_seconds - (self._clock() - started)
+            reply = await self._ask(messages, brief, left, usage, given=timeout_seconds)
+            usage = _add(usage, reply)
+            try:
+                verdict = read_verdict(reply.content, brief.eligible, brief.catalog.candidates)
+            except VerdictError as error:
+                spent = self._clock() - started
+                if len(messages) > 2 or timeout_seconds - spent < spent * _REPAIR_SHARE:
+                    raise _useless(error, reply, usage, question.user) from None
+                messages += [
+                    ChatMessage(role="assistant", content=reply.content[:2000]),
+                    ChatMessage(role="user", content=brief.prompts.repair(str(error), brief.eligible)),
+                ]
+                continue
+            return Classified(verdict=verdict, usage=usage, prompt=question.user, reply=reply.content[:KEPT_REPLY])
+
+    async def aclose(self) -> None:
+        """Nothing of its own: whoever made the client closes it."""
+
+    async def _ask(
+        self, messages: list[ChatMessage], brief: Brief, seconds: float, usage: Usage, *, given: float
+    ) -> ChatReply:
+        try:
+            return await self._client.chat(
+                messages,
+                response_format=self._response_format(brief),
+                max_tokens=self._settings.max_tokens,
+                timeout_seconds=seconds,
+            )
+        except LLMError as error:
+            after = error.retry_after
+            raise ClassifierError(
+                error.problem,
+                str(error),
+                blame=_blame(error, hasty=given < self.patience_seconds),
+                retry_after=after if after is not None and after <= MAX_RETRY_AFTER_SECONDS else None,
+                usage=usage,
+                prompt=messages[1].content,
+            ) from None
+
+    def _response_format(self, brief: Brief) -> dict[str, Any] | None:
+        match self._settings.response_format:
+            case "json_object":
+                return {"type": "json_object"}
+            case "json_schema":
+                return _schema(brief, with_reason=self._settings.reason)
+            case "none":
+                return None
+
+
+def _schema(brief: Brief, *, with_reason: bool) -> dict[str, Any]:
+    """The flat spelling of a JSON schema is silently not applied by servers; this nested one is."""
+    properties: dict[str, Any] = {
+        "agent_type": {"type": "string", "enum": sorted({c.agent_type for c in brief.eligible})},
+        "model": {"type": "string", "enum": sorted({c.model for c in brief.eligible})},
+        "minutes": {"type": "number"},
+        "confidence": {"type": "number"},
+    }
+    if with_reason:
+        properties["reason"] = {"type": "string", "maxLength": 200}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
+
+
+def _blame(error: LLMError, *, hasty: bool) -> Blame:
+    if isinstance(error, LLMTimeoutError) and (hasty or error.problem == "queue-timeout"):
+        return Blame.REQUEST  # a queue of our own says nothing about the server
+    if isinstance(error, LLMStatusError) and error.status in {400, 413, 422}:
+        return Blame.REQUEST
+    if error.problem == "no-content":
+        return Blame.REPLY  # a reasoning model thought until max_tokens, which a task text can make it do
+    return Blame.CLASSIFIER
+
+
+def _useless(error: VerdictError, reply: ChatReply, usage: Usage, prompt: str) -> ClassifierError:
+    cut = reply.finish_reason == "length"
+    detail = f"{error} (cut off at max_tokens)" if cut else str(error)
+    return ClassifierError(
+        "truncated" if cut else error.problem,
+        detail,
+        blame=Blame.REPLY,
+        usage=usage,
+        prompt=prompt,
+        reply=reply.content[:KEPT_REPLY],
+    )
+
+
+def _add(usage: Usage, reply: ChatReply) -> Usage:
+    if reply.usage is None:
+        return usage
+    return Usage(
+        tokens_in=usage.tokens_in + reply.usage.tokens_in,
+        tokens_out=usage.tokens_out + reply.usage.tokens_out,
+        cost_usd=usage.cost_usd,
+    )

@@ -1,0 +1,146 @@
+"""The prompts: files an operator can edit, checked when they are loaded, rendered with the fixed part first."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from service.catalog import Candidate, Catalog
+from service.errors import ConfigurationError
+from service.task import Task
+from service.text import clip_middle, visible
+
+SHIPPED = (Path(__file__).parents[1] / "prompts", Path(__file__).parents[2] / "prompts")
+"""Where the prompts lie: inside an installed package, or beside it in a source tree."""
+
+CHARACTERS_PER_TOKEN = 4
+"""English prose and code, with the tokenizers in use: 3.5 to 4.5 characters a token."""
+
+_FIELDS = {
+    "classify.system.txt": frozenset({"catalog", "reply"}),
+    "classify.user.txt": frozenset({"value", "eligible", "boundary", "task", "clipped"}),
+    "classify.repair.txt": frozenset({"problem", "eligible", "reply"}),
+}
+RUN_PROMPT = "run.system.txt"
+_REPLY = '{"agent_type": "…", "model": "…", "minutes": 30, "confidence": 0.7'
+_LEAK_LENGTH = 40
+
+
+PROMPT_FILES = (*_FIELDS, RUN_PROMPT)
+"""The files of a prompt folder."""
+
+
+def prompt_folder(path: str) -> Path:
+    """The folder that the settings name, else the one that ships."""
+    return Path(path) if path else next((shipped for shipped in SHIPPED if shipped.is_dir()), SHIPPED[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one task is asked with: the fixed part, the part that changes, and whether the task was clipped."""
+
+    system: str
+    user: str
+    clipped: bool
+
+
+class Prompts:
+    """The prompt files of one folder, for one catalog; `version` changes when a file does."""
+
+    def __init__(self, folder: Path | None, catalog: Catalog, *, with_reason: bool = True) -> None:
+        """Raises ConfigurationError that names the file, where one is missing or asks for what is not there."""
+        folder = folder or prompt_folder("")
+        files = {name: _read(folder / name) for name in _FIELDS}
+        self.version = hashlib.sha256("\0".join([*files.values(), str(with_reason)]).encode()).hexdigest()[:12]
+        texts = {name: _without_comments(text) for name, text in files.items()}
+        self.run_system = _without_comments(_read(folder / RUN_PROMPT))
+        """What the local model is told when it works on a task itself; it has no part in any decision."""
+        self._user = _template(folder, "classify.user.txt", texts)
+        self._repair = _template(folder, "classify.repair.txt", texts)
+        self._reply = _REPLY + (', "reason": "one short sentence"}' if with_reason else "}")
+        self._all = len(catalog.candidates)
+        self.system = _template(folder, "classify.system.txt", texts).substitute(
+            catalog="\n".join(_line(candidate) for candidate in catalog.candidates), reply=self._reply
+        )
+        self._shingles = frozenset(piece for text in texts.values() for piece in _pieces(text))
+
+    def question(
+        self,
+        task: Task,
+        eligible: Sequence[Candidate],
+        *,
+        value_usd: float,
+        max_task_tokens: int,
+        random_bytes: Callable[[int], bytes],
+    ) -> Question:
+        """Renders the question; the task is fenced by a random boundary, clipped in the middle where it is long."""
+        boundary = f"TASK-{random_bytes(8).hex()}"
+        title = f"Title: {task.name}\n" if task.name else ""
+        labels = "".join(f"Label {key}: {value}\n" for key, value in sorted(task.labels.items()))
+        facts, facts_left_out = clip_middle(f"{title}{labels}", max_task_tokens * CHARACTERS_PER_TOKEN // 4)
+        text, text_left_out = clip_middle(task.instructions, max_task_tokens * CHARACTERS_PER_TOKEN)
+        left_out = facts_left_out + text_left_out
+        user = self._user.substitute(
+            value=f"{value_usd:g}",
+            eligible=self._eligible(eligible),
+            boundary=boundary,
+            # what takes its place must not be able to form it anew with what stands beside it
+            task=visible(facts + text).replace(boundary, "[…]"),
+            clipped=f" Of it {left_out} characters are left out, where it says so." if left_out else "",
+        )
+        return Question(self.system, user, left_out > 0)
+
+    def repair(self, problem: str, eligible: Sequence[Candidate]) -> str:
+        """What a model is told whose answer could not be used."""
+        return self._repair.substitute(problem=problem, eligible=self._eligible(eligible), reply=self._reply)
+
+    def leaks(self, text: str) -> bool:
+        """Whether `text` quotes 40 characters or more of the prompt files themselves (the catalog is public)."""
+        return not self._shingles.isdisjoint(_pieces(text))
+
+    def _eligible(self, eligible: Sequence[Candidate]) -> str:
+        if len(eligible) == self._all:
+            return "all of the list."
+        return "only " + ", ".join(f"{candidate.agent_type} | {candidate.model}" for candidate in eligible)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigurationError(f"the prompt cannot be read: {cause}", source=str(file)) from None
+
+
+def _without_comments(text: str) -> str:
+    """A prompt without its opening comment lines."""
+    lines = text.splitlines()
+    start = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return "\n".join(lines[start:]).strip()
+
+
+def _template(folder: Path, name: str, texts: dict[str, str]) -> Template:
+    template = Template(texts[name])
+    source = str(folder / name)
+    if not template.is_valid():
+        raise ConfigurationError("a `$` is neither a field nor written `$$`", source=source)
+    named, known = frozenset(template.get_identifiers()), _FIELDS[name]
+    if named != known:
+        unknown, missing = sorted(named - known), sorted(known - named)
+        what = f"unknown field ${unknown[0]}" if unknown else f"the field ${missing[0]} is missing"
+        raise ConfigurationError(f"{what}; expected {', '.join(f'${field}' for field in sorted(known))}", source=source)
+    return template
+
+
+def _line(candidate: Candidate) -> str:
+    solves = "?" if candidate.solve_rate is None else f"{candidate.solve_rate:.0%}"
+    cost = "?" if candidate.cost_usd is None else f"${candidate.cost_usd:.2f}"
+    strengths = " ".join(part for part in (candidate.agent_description, candidate.description) if part)
+    return f"{candidate.agent_type} | {candidate.model} | {solves} | {cost} | {visible(strengths)}".replace("\n", " ")
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Every run of 40 characters, whatever the case and the spaces."""
+    flat = " ".join(text.casefold().split())
+    return (flat[i : i + _LEAK_LENGTH] for i in range(len(flat) - _LEAK_LENGTH + 1))

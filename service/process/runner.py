@@ -1,0 +1,167 @@
+"""Runs programs for coroutines: so many at once, so many waiting, each within its time."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from service.process.errors import (
+    ProcessError,
+    ProcessQueueFullError,
+    ProcessStartError,
+    ProcessStoppedError,
+    ProcessTimeoutError,
+)
+from service.process.result import ProcessResult
+from service.process.run import Job, Run
+from service.process.workspace import Workspace
+
+CLOSE_SECONDS = 10.0
+
+
+class ProcessRunner:
+    """At most `max_concurrency` programs run at once and `max_waiting` wait; belongs to one event loop.
+
+    A slot is free again only when its program, all that it started and its directory are gone.
+    `grace_seconds` lie between SIGTERM and SIGKILL. `drain_seconds` is how long the pipes of a program that ended are
+    still read when a child of its own holds them open.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_concurrency: int = 2,
+        max_waiting: int = 16,
+        grace_seconds: float = 0.5,
+        drain_seconds: float = 0.25,
+    ) -> None:
+        self._max_concurrency = max_concurrency
+        self._max_waiting = max_waiting
+        self._grace_seconds = grace_seconds
+        self._drain_seconds = drain_seconds
+        self._slots = asyncio.Semaphore(max_concurrency)
+        self._waiting = 0
+        self._active: dict[Run, asyncio.Event] = {}
+        self._closed = False
+
+    @property
+    def running(self) -> int:
+        """Programs that run now or are being ended."""
+        return len(self._active)
+
+    @property
+    def waiting(self) -> int:
+        """Runs that wait for a slot."""
+        return self._waiting
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes,
+        env: Mapping[str, str],
+        workspace: Workspace,
+        name: str | None = None,
+        timeout_seconds: float,
+        max_stdout_bytes: int = 1 << 20,
+        max_stderr_bytes: int = 1 << 16,
+    ) -> ProcessResult:
+        """Runs `argv` in `workspace` with `env` (and one variable that marks the run), writes `stdin` to it, and waits
+        until it has ended. `name` is what messages call it.
+
+        The time counts from now, the wait for a slot included. Whatever way it ends is a result; what hinders that is
+        a ProcessError, raised at once: cleaning up goes on behind it, as it does when the caller is cancelled.
+        """
+        name = name or argv[0]
+        deadline = time.monotonic() + timeout_seconds
+        await self._take_slot(timeout_seconds)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[ProcessResult | ProcessError] = loop.create_future()
+        gone = asyncio.Event()
+
+        def deliver(outcome: ProcessResult | ProcessError) -> None:
+            _call(loop, lambda: None if answer.done() else answer.set_result(outcome))
+
+        def free() -> None:
+            if not answer.done():  # a defect in the thread: whoever waits is told all the same
+                answer.set_result(ProcessStartError(f"the run of {name} broke off"))
+            self._active.pop(run)
+            self._slots.release()
+            gone.set()
+
+        run = Run(
+            Job(
+                name=name,
+                argv=argv,
+                stdin=stdin,
+                env=env,
+                workspace=workspace,
+                deadline=deadline,
+                timeout_seconds=timeout_seconds,
+                max_stdout_bytes=max_stdout_bytes,
+                max_stderr_bytes=max_stderr_bytes,
+                grace_seconds=self._grace_seconds,
+                drain_seconds=self._drain_seconds,
+            ),
+            deliver=deliver,
+            gone=lambda: _call(loop, free),
+        )
+        self._active[run] = gone
+        try:
+            run.start()
+        except RuntimeError as error:
+            free()
+            raise ProcessStartError(f"{name} cannot be started: {error}") from None
+        try:
+            outcome = await answer
+        finally:
+            run.stop()  # nothing to stop where it has ended; where the caller left, this is what ends it
+        if isinstance(outcome, ProcessError):
+            raise outcome
+        return outcome
+
+    async def settle(self) -> None:
+        """Waits until nothing runs any more, cleaning up included."""
+        while self._active:
+            await next(iter(self._active.values())).wait()
+
+    async def aclose(self) -> None:
+        """Ends what runs, refuses what waits, and returns when nothing is left (or after 10 s, if it will not end)."""
+        self._closed = True
+        for run in list(self._active):
+            run.stop()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.settle()
+        except TimeoutError:
+            return
+
+    async def _take_slot(self, timeout_seconds: float) -> None:
+        self._refuse_when_closed()
+        if self._slots.locked() and self._waiting >= self._max_waiting:
+            raise ProcessQueueFullError(
+                f"{self._max_concurrency} run already and {self._waiting} wait, which is as many as may"
+            )
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise ProcessTimeoutError(
+                f"waited {timeout_seconds:.3g} s in vain for one of {self._max_concurrency} slots, all of them taken"
+            ) from None
+        finally:
+            self._waiting -= 1
+        if self._closed:
+            self._slots.release()
+            self._refuse_when_closed()
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise ProcessStoppedError("the service is shutting down")
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        return

@@ -1,0 +1,76 @@
+"""A classifier that does what a test tells it, through the seam that every classifier has."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from service.catalog import Candidate
+from service.classifiers.classifier import Blame, Brief, Classified, ClassifierError
+from service.classifiers.verdict import Verdict
+from service.decision import Source, Usage
+
+Act = Callable[[Brief, float], Awaitable[Classified]]
+
+SPENT = Usage(tokens_in=10, tokens_out=5, cost_usd=0.01)
+
+
+class ScriptedClassifier:
+    """Does the next of its acts, and the last one from then on. `briefs` and `given` say what it was asked with."""
+
+    def __init__(
+        self,
+        *acts: Act,
+        source: Source = "local_model",
+        timeout_seconds: float = 10.0,
+        least_seconds: float = 0.0,
+        patience_seconds: float = 0.0,
+    ) -> None:
+        self.source: Source = source
+        self.name = f"scripted {source}"
+        self.timeout_seconds = timeout_seconds
+        self.least_seconds = least_seconds
+        self.patience_seconds = patience_seconds
+        self.briefs: list[Brief] = []
+        self.given: list[float] = []
+        self.closed = False
+        self._acts = deque(acts)
+
+    async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
+        """The next act."""
+        self.briefs.append(brief)
+        self.given.append(timeout_seconds)
+        act = self._acts.popleft() if len(self._acts) > 1 else self._acts[0]
+        return await act(brief, timeout_seconds)
+
+    async def aclose(self) -> None:
+        """Notes it."""
+        self.closed = True
+
+
+def verdict(
+    chosen: Candidate, *, minutes: float | None = 30.0, reason: str = "It fits.", confidence: float | None = 0.8
+) -> Classified:
+    """What a classifier gives that names `chosen`."""
+    return Classified(
+        verdict=Verdict(candidate=chosen, minutes=minutes, confidence=confidence, reason=reason),
+        usage=SPENT,
+        prompt="the prompt",
+        reply="the reply",
+    )
+
+
+def chooses(index: int = 0, *, minutes: float | None = 30.0, reason: str = "It fits.") -> Act:
+    """Names the eligible candidate of that number."""
+
+    async def act(brief: Brief, _seconds: float) -> Classified:
+        return verdict(brief.eligible[index], minutes=minutes, reason=reason)
+
+    return act
+
+
+def fails(problem: str = "broken", blame: Blame = Blame.CLASSIFIER, retry_after: float | None = None) -> Act:
+    """Raises a ClassifierError that has spent tokens."""
+
+    async def act(_brief: Brief, _seconds: float) -> Classified:
+        raise ClassifierError(problem, f"it is {problem}", blame=blame, retry_after=retry_after, usage=SPENT)
+
+    return act

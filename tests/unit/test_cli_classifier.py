@@ -1,0 +1,132 @@
+"""A program as a classifier: real processes, a few lines of Python each."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.classifiers.classifier import Blame, Classified, ClassifierError
+from service.classifiers.cli_classifier import CliClassifier
+from service.errors import ConfigurationError
+from service.settings import CliSettings
+from tests.support.builders import brief, candidate, task
+
+GOOD = json.dumps({"agent_type": "alpha", "model": "small", "minutes": 20, "confidence": 0.9, "reason": "Small."})
+READ = "import sys, json, time; prompt = sys.stdin.read(); "
+
+Make = Callable[..., CliClassifier]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Makes a classifier of a line of Python."""
+
+    def build(code: str, *, timeout_seconds: float = 20.0) -> CliClassifier:
+        made = CliClassifier.configured(
+            CliSettings(command=[sys.executable, "-SEc", code], timeout_seconds=timeout_seconds),
+            {"PATH": "/usr/bin", "TMPDIR": str(tmp_path)},
+        )
+        assert made is not None
+        return made
+
+    return build
+
+
+async def classify(asked: CliClassifier, seconds: float = 20.0) -> Classified:
+    """One classification; afterwards nothing runs any more."""
+    try:
+        return await asked.classify(brief(), timeout_seconds=seconds)
+    finally:
+        await asked.aclose()
+
+
+async def refused(asked: CliClassifier, seconds: float = 20.0) -> ClassifierError:
+    """The error of one that gives no verdict."""
+    with pytest.raises(ClassifierError) as caught:
+        await classify(asked, seconds)
+    return caught.value
+
+
+async def test_the_program_is_asked_on_stdin_and_its_answer_validated(make: Make) -> None:
+    """The whole prompt comes on stdin, and the verdict is read from stdout, prose around it or not."""
+    code = (
+        READ
+        + f"ok = 'alpha | small' in prompt and 'Fix the failing test.' in prompt; print('Well:', {GOOD!r} if ok else 'no')"
+    )
+    found = await classify(make(code))
+    assert found.verdict.candidate.key == ("alpha", "small")
+    assert "Fix the failing test." in found.prompt
+    assert GOOD in found.reply
+
+
+@pytest.mark.parametrize(
+    ("code", "problem", "blame"),
+    [
+        pytest.param("print('The second one.')", "no-json", Blame.REPLY, id="prose"),
+        pytest.param(f"print({GOOD!r}.replace('small', 'huge'))", "unknown-candidate", Blame.REPLY, id="unknown"),
+        pytest.param(f"print({GOOD!r}); sys.exit(3)", "exit-status", Blame.CLASSIFIER, id="non-zero-with-json"),
+        pytest.param("sys.exit(3)", "exit-status", Blame.CLASSIFIER, id="non-zero"),
+        pytest.param("import os; os.kill(os.getpid(), 9)", "killed-by-signal", Blame.CLASSIFIER, id="killed"),
+    ],
+)
+async def test_one_that_gives_no_verdict_says_why(make: Make, code: str, problem: str, blame: Blame) -> None:
+    """A program that exits non-zero has failed whatever it printed; a useless answer is the reply's fault."""
+    error = await refused(make(READ + code))
+    assert (error.problem, error.blame) == (problem, blame)
+    assert error.prompt
+
+
+@pytest.mark.parametrize(
+    ("patience", "blame"), [(5.0, Blame.REQUEST), (0.1, Blame.CLASSIFIER)], ids=["hasty", "patient"]
+)
+async def test_a_time_out_counts_only_where_there_was_time(make: Make, patience: float, blame: Blame) -> None:
+    """Agent CLIs take seconds to start: a caller in haste does not open their breaker."""
+    asked = make("import time; time.sleep(60)")
+    asked.patience_seconds = patience
+    error = await refused(asked, seconds=0.3)
+    assert (error.problem, error.blame) == ("timeout", blame)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        pytest.param(CliSettings(preset=""), None, id="none-wanted"),
+        pytest.param(CliSettings(), None, id="open-and-gemini-missing"),
+        pytest.param(CliSettings(preset="claude"), "claude", id="named-though-missing"),
+        pytest.param(CliSettings(preset="", command=["/opt/x/my-cli"]), "my-cli", id="command"),
+        pytest.param(CliSettings(preset="claude", command=["my-cli"]), "my-cli", id="command-wins"),
+    ],
+)
+def test_what_is_configured(tmp_path: Path, settings: CliSettings, name: str | None) -> None:
+    """A command wins over a preset; an open choice is gemini where it is there; empty is none."""
+    made = CliClassifier.configured(settings, {"PATH": str(tmp_path)})
+    assert (made.name if made else None) == name
+
+
+def test_an_open_choice_is_gemini_where_it_is_on_the_path(tmp_path: Path) -> None:
+    """Nothing configured and the program there: it classifies."""
+    program = tmp_path / "gemini"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    made = CliClassifier.configured(CliSettings(), {"PATH": str(tmp_path)})
+    assert made is not None
+    assert made.name == "gemini"
+
+
+def test_a_command_without_a_program_is_a_mistake() -> None:
+    """An empty first word is refused at the start, in words: catches a ValueError that ends it with a traceback."""
+    with pytest.raises(ConfigurationError, match="program"):
+        CliClassifier.configured(CliSettings(command=["", "-x"]), {"PATH": ""})
+
+
+async def test_only_eligible_candidates_come_through(make: Make) -> None:
+    """What the program may not choose it cannot choose."""
+    asked = make(READ + f"print({GOOD!r})")
+    with pytest.raises(ClassifierError) as caught:
+        try:
+            await asked.classify(brief(task(), None, [candidate("beta", "wide")]), timeout_seconds=20)
+        finally:
+            await asked.aclose()
+    assert caught.value.problem == "ineligible-candidate"
