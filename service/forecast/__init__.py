@@ -1,0 +1,1 @@
+"""What each candidate's chances are, what to try next, and what recorded outcomes teach."""

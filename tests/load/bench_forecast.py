@@ -1,0 +1,148 @@
+"""How fast the forecast is, and what the screen beyond 14 candidates loses against the exact plan.
+
+OPENBLAS_NUM_THREADS=1 python -m tests.load.bench_forecast [decide|learn|screen ...]
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from service.catalog import Candidate, Catalog
+from service.forecast import plan
+from service.forecast.ability import learn
+from service.forecast.difficulty import POPULATION, chances, cost_factor
+from service.forecast.forecaster import Forecaster
+from service.forecast.history import History, OutcomeRow
+from service.task import Attempt
+
+SHAPES = ("independent", "priced", "front")
+
+
+def candidates(rng: np.random.Generator, count: int, shape: str) -> tuple[np.ndarray, np.ndarray]:
+    """Abilities and costs: unrelated, dearer by and large where better, or dearer wherever better."""
+    theta = rng.normal(0.5, 1.5, count)
+    cost = np.exp(rng.normal(-1.5, 1.5, count))
+    if shape == "priced":
+        cost = np.exp(-1.5 + 0.8 * (theta - 0.5) + rng.normal(0, 0.5, count))
+    if shape == "front":
+        theta, cost = np.sort(theta), np.sort(cost)
+    return theta, cost
+
+
+def catalog_of(rng: np.random.Generator, count: int, shape: str) -> Catalog:
+    """A catalog of one agent type."""
+    theta, cost = candidates(rng, count, shape)
+    rates = chances(theta) @ POPULATION
+    return Catalog(
+        Candidate(agent_type="any", model=f"m{i}", solve_rate=float(rates[i]), cost_usd=float(cost[i]))
+        for i in range(count)
+    )
+
+
+def decide() -> None:
+    """Forecast and plan, by number of candidates."""
+    print("forecast + plan, ms    p50     p99 by the clock   p50     p99 of processor time")
+    for count in (2, 6, 12, 14, 20, 30, 40, 50):
+        taken: list[float] = []
+        spent: list[float] = []
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            catalog = catalog_of(rng, count, SHAPES[seed % 3])
+            forecaster = Forecaster(catalog)
+            attempts = [Attempt(agent_type="any", model="m0", result="failed")]
+            for _ in range(30):
+                value = float(np.exp(rng.uniform(-1, 4)))
+                begin, worked = time.perf_counter(), time.thread_time()
+                forecaster.forecast(
+                    catalog.candidates,
+                    labels={"repo": "a", "team": "b"},
+                    minutes=30.0,
+                    minutes_source="text",
+                    attempts=attempts,
+                ).plan(value)
+                spent.append((time.thread_time() - worked) * 1e3)
+                taken.append((time.perf_counter() - begin) * 1e3)
+        columns = [f"{np.median(now):8.3f} {np.quantile(now, 0.99):7.3f}" for now in (taken[30:], spent[30:])]
+        print(f"  {count:3} candidates  {'   '.join(columns)}")
+
+
+def simulated(rng: np.random.Generator, outcomes: int, models: int, per_task: int, repos: int) -> Iterator[OutcomeRow]:
+    """Outcomes by the Rasch model, with a label that few tasks share and one that none do."""
+    theta = np.linspace(-1.5, 2.0, models)
+    for task in range(outcomes // per_task):
+        difficulty = rng.normal(0, 3.25)
+        for model in rng.permutation(models)[:per_task].tolist():
+            yield OutcomeRow(
+                agent_type="any",
+                model=f"m{model}",
+                solved=bool(rng.random() < 1 / (1 + np.exp(difficulty - theta[model]))),
+                cost_usd=float(rng.lognormal(-2, 1)),
+                labels={"repo": f"r{task % repos}", "team": f"t{task % 7}", "commit": f"c{task}"},
+                task=f"task-{task}",
+                minutes=float(rng.integers(1, 200)) if task % 2 else None,
+            )
+
+
+def learning() -> None:
+    """Re-estimation, by what the outcomes are like."""
+    print("learning, seconds                                  to columns   learn")
+    cases = [
+        (100_000, 12, 1, 5),
+        (100_000, 12, 2, 50),
+        (100_000, 12, 3, 5000),
+        (100_000, 12, 12, 50),
+        (100_000, 50, 1, 50),
+        (100_000, 50, 3, 50),
+    ]
+    for outcomes, models, per_task, repos in cases:
+        rng = np.random.default_rng(0)
+        catalog = catalog_of(rng, models, "priced")
+        rows = list(simulated(rng, outcomes, models, per_task, repos))
+        begin = time.perf_counter()
+        history = History(rows)
+        middle = time.perf_counter()
+        learn(catalog, history)
+        print(
+            f"  {outcomes:9,} outcomes {models:3} models {per_task:2} a task {repos:5} repos  "
+            f"{middle - begin:8.2f} {time.perf_counter() - middle:8.2f}"
+        )
+    catalog = catalog_of(np.random.default_rng(0), 12, "priced")
+    row = OutcomeRow(agent_type="any", model="m3", solved=True, cost_usd=0.1, labels={"repo": "one"}, task=None)
+    begin = time.perf_counter()
+    history = History(row for _ in range(1_000_000))
+    middle = time.perf_counter()
+    learn(catalog, history)
+    end = time.perf_counter()
+    print(f"  1,000,000 outcomes of one model and label                {middle - begin:8.2f} {end - middle:8.2f}")
+
+
+def screen() -> None:
+    """The plan's worth with the screen against the dynamic programme over every candidate."""
+    print("loss by the screen, share of the exact plan's worth")
+    for count, times in ((16, 60), (20, 45), (26, 15), (34, 6)):
+        losses: list[float] = []
+        for seed in range(times):
+            rng = np.random.default_rng(1000 * count + seed)
+            theta, cost = candidates(rng, count, SHAPES[2 if seed % 2 else seed % 3])
+            chance, price = chances(theta), cost[:, None] * cost_factor(0.0)
+            value = float(np.exp(rng.uniform(-1, 4)))
+            found = plan.best_path(POPULATION, chance, price, value)
+            best = plan.best_path(POPULATION, chance, price, value, exact=count)
+            worth, most = (value * path.total_p_solve - path.total_cost_usd for path in (found, best))
+            losses.append(1 - worth / most if most > 0 else 0.0)
+        print(f"  {count:3} candidates, {times:2} instances: mean {np.mean(losses):.5f}, worst {np.max(losses):.5f}")
+
+
+PARTS: dict[str, Callable[[], None]] = {"decide": decide, "learn": learning, "screen": screen}
+
+
+def main() -> None:
+    """The command."""
+    for part in sys.argv[1:] or list(PARTS):
+        PARTS[part]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Minutes from a task's text."""
+
+import time
+
+import msgspec
+import pytest
+
+from service.forecast.effort import HEAD, SPREAD, TAIL, WEIGHTS, estimate_minutes, features
+
+
+def test_a_typo_is_not_a_rewrite() -> None:
+    """Plainly trivial work is estimated far below plainly large work."""
+    small = estimate_minutes("", "fix a typo in README").minutes
+    large = estimate_minutes("", "rewrite the scheduler").minutes
+    whole = estimate_minutes(
+        "", "Redesign and rewrite the scheduler from scratch as a distributed, fault-tolerant platform"
+    )
+    assert small < 10 < 30 < large < whole.minutes
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer"),
+    [
+        ("What is a mutex?", "Implement a mutex"),
+        ("Bump the version number", "Migrate every service to the new platform"),
+        ("Rename tmp to total", "Find the race condition that shows under load"),
+        ("Hello!", "Add pagination, sorting and filtering to the orders endpoint, with tests"),
+    ],
+    ids=["question", "bump", "rename", "greeting"],
+)
+def test_order_of_plain_cases(shorter: str, longer: str) -> None:
+    """Cases that every reader would order the same way are ordered that way."""
+    assert estimate_minutes("", shorter).minutes < estimate_minutes("", longer).minutes
+
+
+def test_name_counts_like_the_text() -> None:
+    """A word in the title says as much as one in the instructions."""
+    assert features("Rewrite the scheduler", "see above")["large"] == 1
+    assert estimate_minutes("Rewrite it", "x").minutes > estimate_minutes("", "x").minutes
+
+
+def test_every_feature_has_a_weight() -> None:
+    """What is counted and what is weighed are the same, in the same order as the fit prints them."""
+    assert list(features("", "x")) == list(WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x", " ", "a, and " * 28_000, "(" * 200_000, "\ud800" * 1000, "rewrite " * 25_000, "\n- " * 60_000, "İ" * 200_000],
+    ids=["one", "blank", "commas", "brackets", "surrogates", "repeated", "items", "grows-in-lower-case"],
+)
+def test_any_text_has_bounded_minutes_and_time(text: str) -> None:
+    """Hostile text of the greatest length takes milliseconds and gives 1 to 960 minutes; only the ends are read."""
+    begin = time.perf_counter()
+    effort = estimate_minutes("t" * 300, text)
+    assert time.perf_counter() - begin < 2
+    assert 1 <= effort.minutes <= 960
+    assert effort.clipped is (len(text) > HEAD + TAIL)
+
+
+def test_words_that_repeat_count_once() -> None:
+    """Saying the same word a hundred times does not make a task a hundred times larger."""
+    assert features("", "migrate " * 100)["large"] == 1
+
+
+def test_a_list_of_frightening_words_is_bounded() -> None:
+    """A text made of every word that is counted says no more than one with a few of them."""
+    words = "rewrite redesign rebuild migrate refactor port convert replace split monolith distributed platform"
+    assert features("", words)["large"] == features("", " ".join(words.split()[:4]))["large"] == 4
+
+
+def test_explanation_says_what_was_counted() -> None:
+    """The explanation is plain JSON: minutes, spread, and the features that are not zero."""
+    told = msgspec.json.decode(msgspec.json.encode(estimate_minutes("", "fix a typo in README").explain()))
+    assert told["counted"]["small"] == 2
+    assert "large" not in told["counted"]
+    assert told["spread"] == SPREAD > 1
