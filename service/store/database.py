@@ -1,0 +1,249 @@
+"""One database: its connections, its transactions, and whether it works."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal, NoReturn, TypeVar
+
+from sqlalchemy import URL, StaticPool, event, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from service.errors import ConfigurationError, StoreUnavailableError
+from service.store.address import SETTING, Address
+from service.store.failures import UNEXPECTED, lacks_tables, reason
+from service.store.records import Backend
+from service.store.schema import schema_version
+
+Mode = Literal["read", "write", "ordered", "migration"]
+"""`ordered`: a writer whose changes are numbered, one at a time; `migration`: likewise, with another lock."""
+
+T = TypeVar("T")
+
+_LOCKS = {"ordered": 0x706F696E74_01, "migration": 0x706F696E74_02}
+"""PostgreSQL's advisory locks are plain numbers: "point" in ASCII, and which one."""
+
+_log = logging.getLogger(__name__)
+
+
+class Database:
+    """Every failure of a call is a StoreUnavailableError, and every call ends within a bounded time.
+
+    `patience_seconds` is how long to wait for a connection and for a lock; a call gets twice that.
+    """
+
+    def __init__(self, address: Address, *, patience_seconds: float = 2.5) -> None:
+        self.address = address
+        self.ready = False
+        """The schema is up to date, so that calls may be made."""
+        self.problem: str | None = "not connected yet"
+        self.write_failed = False
+        """The problem came up in writing: reading does not prove it gone (a full disk can be read)."""
+        self._patience = patience_seconds
+        self._engine = _engine(address, patience_seconds)
+        self._running: set[asyncio.Task[Any]] = set()
+        # SQLite has one writer at a time, and waits for it by polling; within one process a queue is faster and fair.
+        # In memory there is one connection for all.
+        self._turn = asyncio.Lock()
+        self._file: tuple[int, int] | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """What kind it is."""
+        return self.address.backend
+
+    async def run(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        *,
+        mode: Mode,
+        limit_seconds: float | None = None,
+    ) -> T:
+        """Runs `work` in one transaction, committed when this returns; raises StoreUnavailableError.
+
+        A caller that is cancelled leaves at once, and the transaction runs to its end without it: cancelling a
+        driver in the middle of a statement costs the connection, and in memory that would be the whole database.
+        """
+        if mode != "migration":
+            self._check_ready()
+        task = asyncio.create_task(self._transaction(work, mode))
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        done, _ = await asyncio.wait({task}, timeout=limit_seconds or 2 * self._patience)
+        if not done and self.backend == "postgresql":
+            task.cancel()
+        try:
+            result = task.result() if done else _too_late()
+        except Exception as error:
+            # The drivers' and SQLAlchemy's trees have no root in common; what `reason` does not know is raised again.
+            said = reason(error)
+            if said is None:
+                raise
+            self.ready = self.ready and not lacks_tables(error)
+            self._failed(said, writing=mode != "read", error=error)
+            raise StoreUnavailableError(f"the store is not available: {said}") from None
+        if mode != "read" or not self.write_failed:
+            self.problem, self.write_failed = None, False
+        return result
+
+    async def probe(self) -> None:
+        """Finds out whether the database works, and writes where writing failed last."""
+
+        async def touch(connection: AsyncConnection) -> None:
+            if self.write_failed:
+                first = schema_version.c.version == 1
+                await connection.execute(update(schema_version).where(first).values(version=1))
+            else:
+                await connection.execute(select(schema_version.c.version).limit(1))
+
+        await self.run(touch, mode="write" if self.write_failed else "read")
+
+    async def aclose(self, timeout_seconds: float = 2.0) -> None:
+        """Waits a moment for transactions that run, then closes every connection."""
+        if self._running:
+            _, late = await asyncio.wait(set(self._running), timeout=timeout_seconds)
+            for task in late:
+                task.cancel()
+        self.ready, self.problem = False, "closed"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._engine.dispose()
+
+    def _check_ready(self) -> None:
+        """A file that was deleted or replaced under us would swallow what is acknowledged; so look before each call."""
+        if self.ready and self._file is not None and self._file != self._identity():
+            self.ready = False
+            self._file = None
+            self._failed("the file was deleted or replaced", writing=True)
+            self._reconnect()
+        if not self.ready:
+            raise StoreUnavailableError(f"the store is not available: {self.problem}")
+
+    def _reconnect(self) -> None:
+        """Fresh connections; the old ones are closed in the background when their transactions end."""
+        old, self._engine = self._engine, _engine(self.address, self._patience)
+        task = asyncio.create_task(old.dispose())
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self.address.path is None:
+            return None
+        try:
+            found = os.stat(self.address.path)  # noqa: PTH116 - a microsecond less before each call
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]], mode: Mode) -> T:
+        async with self._queue(mode), self._engine.connect() as connection:
+            if self.backend != "postgresql":
+                await connection.execution_options(begin="BEGIN" if mode == "read" else "BEGIN IMMEDIATE")
+            async with connection.begin():
+                if self.backend == "postgresql" and mode in _LOCKS:
+                    await self._lock(connection, mode)
+                result = await work(connection)
+            if mode == "migration":
+                self._file = self._identity()
+            return result
+
+    @asynccontextmanager
+    async def _queue(self, mode: Mode) -> AsyncGenerator[None, None]:
+        if self.backend == "memory" or (self.backend == "sqlite" and mode != "read"):
+            async with self._turn:
+                yield
+        else:
+            yield
+
+    async def _lock(self, connection: AsyncConnection, mode: Mode) -> None:
+        """Until the end of the transaction; a holder that falls silent is thrown out by the server.
+
+        Settings go with the transaction and not with the connection, so that a pooler in between does no harm.
+        """
+        wait = self._patience if mode == "ordered" else 0  # a migration of another replica may take its time
+        idle = 4 * self._patience if mode == "ordered" else 60
+        await connection.execute(
+            text(
+                "SELECT set_config('lock_timeout', :wait, true),"
+                " set_config('idle_in_transaction_session_timeout', :idle, true)"
+            ),
+            {"wait": f"{wait * 1000:.0f}", "idle": f"{idle * 1000:.0f}"},
+        )
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCKS[mode]})
+
+    def _failed(self, said: str, *, writing: bool, error: Exception | None = None) -> None:
+        if self.problem != said:
+            details = error if said.startswith(UNEXPECTED) else None
+            _log.warning("the store is not available: %s (%s)", said, self.address.place, exc_info=details)
+        self.problem, self.write_failed = said, self.write_failed or writing
+
+    def _forget(self, task: "asyncio.Task[Any]") -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # asked for, so that asyncio does not report it a second time
+
+
+def _too_late() -> NoReturn:
+    raise TimeoutError
+
+
+def _engine(address: Address, patience_seconds: float) -> AsyncEngine:
+    if address.backend == "postgresql":
+        return _postgresql(address, patience_seconds)
+    database = str(address.path) if address.path else ":memory:"
+    url = URL.create("sqlite+aiosqlite", database=database)
+    if address.backend == "memory":
+        engine = create_async_engine(url, poolclass=StaticPool, hide_parameters=True)
+    else:
+        engine = create_async_engine(
+            url,
+            connect_args={"timeout": patience_seconds},
+            pool_size=4,
+            max_overflow=0,
+            pool_timeout=patience_seconds,
+            hide_parameters=True,  # a task's text has no place in a log
+        )
+    event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _postgresql(address: Address, patience_seconds: float) -> AsyncEngine:
+    try:
+        import asyncpg  # an optional extra, which an installation with SQLite does not have
+    except ImportError:
+        raise ConfigurationError(
+            "PostgreSQL needs its driver: pip install pointsman[postgresql]", path=SETTING
+        ) from None
+
+    settings = {} if "application_name=" in address.dsn else {"application_name": "pointsman"}
+
+    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+        # asyncpg reads the URL itself, so that everything that libpq knows in one works.
+        return await asyncpg.connect(address.dsn, timeout=patience_seconds, server_settings=settings)
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=4,
+        max_overflow=4,
+        pool_timeout=patience_seconds,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        hide_parameters=True,
+    )
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's, which has no type
+    # Begin and commit are said here and not guessed by the driver from the statement.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it returns.
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:  # noqa: ANN401 - sqlalchemy.Connection, whose options are untyped
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

@@ -1,0 +1,92 @@
+"""Changes of the schema, in order. They only add, so that an older service goes on working over a newer schema.
+
+A migration that has shipped is never edited: a change is a new one, whose columns are nullable or have a default.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.store.database import Database
+from service.store.schema import schema_version
+
+MIGRATION_SECONDS = 600.0
+"""An index over some ten million rows takes minutes."""
+
+TYPES = {
+    "sqlite": {"id": "TEXT", "time": "TEXT", "integer": "INTEGER", "double": "REAL"},
+    "postgresql": {
+        "id": 'TEXT COLLATE "C"',  # by bytes, whatever the database's locale: ids must sort as they do in Python
+        "time": "TIMESTAMPTZ",
+        "integer": "BIGINT",
+        "double": "DOUBLE PRECISION",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """`{id}`, `{time}`, `{integer}` and `{double}` in a statement become the database's types."""
+
+    number: int
+    statements: tuple[str, ...]
+
+
+MIGRATIONS = (
+    Migration(
+        1,
+        (
+            """CREATE TABLE decisions (
+                decision_id {id} NOT NULL PRIMARY KEY, decided_at {time} NOT NULL, task_id TEXT,
+                agent_type TEXT NOT NULL, model TEXT NOT NULL, source TEXT NOT NULL, degraded BOOLEAN NOT NULL,
+                body TEXT NOT NULL, explanation TEXT NOT NULL)""",
+            "CREATE INDEX decisions_by_task ON decisions (task_id, decision_id)",
+            "CREATE INDEX decisions_by_agent ON decisions (agent_type, decision_id)",
+            """CREATE TABLE outcomes (
+                seq {integer} NOT NULL PRIMARY KEY, outcome_id {id} NOT NULL UNIQUE, recorded_at {time} NOT NULL,
+                withdrawn_at {time}, change {integer} NOT NULL UNIQUE, decision_id {id}, attempt {integer} NOT NULL,
+                agent_type TEXT NOT NULL, model TEXT NOT NULL, solved BOOLEAN NOT NULL, body TEXT NOT NULL)""",
+            """CREATE UNIQUE INDEX outcomes_one_per_attempt ON outcomes (decision_id, attempt)
+                WHERE withdrawn_at IS NULL""",
+            "CREATE INDEX outcomes_by_decision ON outcomes (decision_id, seq)",
+            """CREATE TABLE executions (
+                execution_id {id} NOT NULL PRIMARY KEY, task_id TEXT, name TEXT NOT NULL, model TEXT NOT NULL,
+                state TEXT NOT NULL, created_at {time} NOT NULL, owner TEXT NOT NULL, tokens_in {integer} NOT NULL,
+                tokens_out {integer} NOT NULL, cost_usd {double} NOT NULL, started_at {time}, ended_at {time},
+                exit_reason TEXT, seen_at {time})""",
+            "CREATE INDEX executions_by_task ON executions (task_id, created_at)",
+            "CREATE INDEX executions_open ON executions (owner) WHERE ended_at IS NULL",
+        ),
+    ),
+)
+
+
+async def migrate(
+    database: Database, clock: Callable[[], datetime], migrations: Sequence[Migration] = MIGRATIONS
+) -> None:
+    """Brings the schema up to date, all or nothing, in one transaction under a lock of its own.
+
+    Replicas that start at once wait for one another. A schema that is newer than `migrations` is left as it is.
+    Raises StoreUnavailableError.
+    """
+    types = TYPES["postgresql" if database.backend == "postgresql" else "sqlite"]
+
+    async def bring_up_to_date(connection: AsyncConnection) -> None:
+        await connection.execute(
+            text(
+                "CREATE TABLE IF NOT EXISTS schema_version "
+                "(version {integer} NOT NULL PRIMARY KEY, applied_at {time} NOT NULL)".format_map(types)
+            )
+        )
+        present = (await connection.execute(select(func.max(schema_version.c.version)))).scalar() or 0
+        for migration in migrations:
+            if migration.number <= present:
+                continue
+            for statement in migration.statements:
+                await connection.execute(text(statement.format_map(types)))
+            await connection.execute(insert(schema_version).values(version=migration.number, applied_at=clock()))
+
+    await database.run(bring_up_to_date, mode="migration", limit_seconds=MIGRATION_SECONDS)

@@ -1,0 +1,214 @@
+"""Outcomes in the database: durable before the answer, one per attempt, numbered in the order of their commits.
+
+Every new outcome and every withdrawal gets the next number (`change`), taken while a lock is held until the commit:
+SQLite's write lock, or an advisory lock in PostgreSQL. So numbers become visible in their order, and a reader who has
+seen number n has seen all before it. A sequence would not do: it gives out 7 and 8, 8 may be committed first, and a
+reader who then asks for what is above 8 never sees 7. The price is one commit at a time for outcomes; what waits
+meanwhile within a process is committed together.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.errors import StoreUnavailableError
+from service.outcome import Outcome, RecordedOutcome
+from service.store.database import Database
+from service.store.dialect import insert_new
+from service.store.records import OutcomeChanges, Recording
+from service.store.schema import AnyRow, AnySelect, outcomes, storable, storable_or_none
+
+BATCH_ROWS = 1000
+PAGE_ROWS = 500
+"""Read at once: decoding so many holds the event loop for some 4 ms."""
+
+_ENCODER = msgspec.json.Encoder(order="sorted")
+_DECODER = msgspec.json.Decoder(Outcome)
+_FIELDS = frozenset(field.name for field in msgspec.structs.fields(Outcome))
+_READ = (
+    outcomes.c.seq,
+    outcomes.c.outcome_id,
+    outcomes.c.recorded_at,
+    outcomes.c.withdrawn_at,
+    outcomes.c.change,
+    outcomes.c.body,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    outcomes: Sequence[Outcome]
+    rows: list[dict[str, Any]]
+    recordings: "asyncio.Future[list[Recording]]"
+
+
+class OutcomeBook:
+    """Records, withdraws and reads; every method raises StoreUnavailableError when the database fails."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime], new_id: Callable[[], str]) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+        self._waiting: list[_Waiting] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._insert = insert_new(
+            database.backend, outcomes, ["decision_id", "attempt"], outcomes.c.withdrawn_at.is_(None)
+        ).returning(outcomes.c.outcome_id)
+
+    async def record(self, batch: Sequence[Outcome]) -> list[Recording]:
+        """All or nothing, in order; on the disk when this returns."""
+        if not batch:
+            return []
+        waiting = _Waiting(batch, [self._row(outcome) for outcome in batch], asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await waiting.recordings
+
+    async def withdraw(self, outcome_id: str) -> bool:
+        """True also where it was withdrawn before; False where there never was one."""
+        wanted = outcomes.c.outcome_id == storable(outcome_id)
+
+        async def mark(connection: AsyncConnection) -> bool:
+            row = (await connection.execute(select(outcomes.c.withdrawn_at).where(wanted))).first()
+            if row is not None and row.withdrawn_at is None:
+                change = await _last_change(connection) + 1
+                values = {"withdrawn_at": self._clock(), "change": change}
+                await connection.execute(update(outcomes).where(wanted).values(values))
+            return row is not None
+
+        return await self._database.run(mark, mode="ordered")
+
+    async def since(self, cursor: int, limit: int) -> OutcomeChanges:
+        """What was recorded or withdrawn after `cursor`; at most `limit`, oldest first."""
+        statement = select(*_READ).where(outcomes.c.change > cursor).order_by(outcomes.c.change).limit(limit)
+        rows = await self._rows(statement)
+        return OutcomeChanges(cursor=rows[-1].change if rows else cursor, outcomes=[_recorded(row) for row in rows])
+
+    async def of_decision(self, decision_id: str) -> list[RecordedOutcome]:
+        """All of one decision, withdrawn ones too, in the order they came."""
+        wanted = outcomes.c.decision_id == storable(decision_id)
+        return [_recorded(row) for row in await self._rows(select(*_READ).where(wanted).order_by(outcomes.c.seq))]
+
+    async def export(self, *, withdrawn: bool) -> AsyncIterator[RecordedOutcome]:
+        """All in the order they came, page by page: no transaction stays open while the reader thinks."""
+        last = 0
+        while True:
+            statement = select(*_READ).where(outcomes.c.seq > last).order_by(outcomes.c.seq).limit(PAGE_ROWS)
+            rows = await self._rows(statement)
+            for row in rows:
+                if withdrawn or row.withdrawn_at is None:
+                    yield _recorded(row)
+            if len(rows) < PAGE_ROWS:
+                return
+            last = rows[-1].seq
+
+    async def _rows(self, statement: AnySelect) -> list[AnyRow]:
+        async def read(connection: AsyncConnection) -> list[AnyRow]:
+            return list(await connection.execute(statement))
+
+        return await self._database.run(read, mode="read")
+
+    def _row(self, outcome: Outcome) -> dict[str, Any]:
+        return {
+            "outcome_id": self._new_id(),
+            "recorded_at": self._clock(),
+            "decision_id": storable_or_none(outcome.decision_id),
+            "attempt": outcome.attempt,
+            "agent_type": storable(outcome.agent_type),
+            "model": storable(outcome.model),
+            "solved": outcome.solved,
+            "body": _ENCODER.encode(outcome).decode(),
+        }
+
+    async def _work(self) -> None:
+        """Commits what waits, as much as fits at a time, until nothing does."""
+        while self._waiting:
+            batch = [self._waiting.pop(0)]
+            size = len(batch[0].rows)
+            while self._waiting and size + len(self._waiting[0].rows) <= BATCH_ROWS:
+                batch.append(self._waiting.pop(0))
+                size += len(batch[-1].rows)
+            try:
+                recordings = await self._commit(batch)
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it, and others go on
+                for waiting in batch:
+                    if not waiting.recordings.done():
+                        waiting.recordings.set_exception(_copy(error))
+                continue
+            for waiting in batch:
+                mine, recordings = recordings[: len(waiting.rows)], recordings[len(waiting.rows) :]
+                if not waiting.recordings.done():
+                    waiting.recordings.set_result(mine)
+
+    async def _commit(self, batch: list[_Waiting]) -> list[Recording]:
+        rows = [row for waiting in batch for row in waiting.rows]
+        values = [outcome for waiting in batch for outcome in waiting.outcomes]
+
+        async def write(connection: AsyncConnection) -> list[Recording]:
+            last = await _last_change(connection)
+            numbered = [{**row, "seq": last + n, "change": last + n} for n, row in enumerate(rows, 1)]
+            new = set((await connection.execute(self._insert, numbered)).scalars())
+            standing = await _standing(connection, [row for row in rows if row["outcome_id"] not in new])
+            return [
+                Recording(outcome_id=row["outcome_id"], state="new")
+                if row["outcome_id"] in new
+                else _compared(outcome, standing[row["decision_id"], row["attempt"]])
+                for row, outcome in zip(rows, values, strict=True)
+            ]
+
+        return await self._database.run(write, mode="ordered")
+
+
+async def _last_change(connection: AsyncConnection) -> int:
+    """The last number given out; asked for only under the lock, so that the next one is free."""
+    return (await connection.execute(select(func.max(outcomes.c.change)))).scalar() or 0
+
+
+async def _standing(connection: AsyncConnection, rows: list[dict[str, Any]]) -> dict[tuple[str, int], AnyRow]:
+    """What stands in the record for the attempts of `rows`."""
+    keys = sorted({(row["decision_id"], row["attempt"]) for row in rows})
+    found: dict[tuple[str, int], AnyRow] = {}
+    for start in range(0, len(keys), 500):
+        statement = select(outcomes.c.decision_id, outcomes.c.attempt, outcomes.c.outcome_id, outcomes.c.body).where(
+            tuple_(outcomes.c.decision_id, outcomes.c.attempt).in_(keys[start : start + 500]),
+            outcomes.c.withdrawn_at.is_(None),
+        )
+        for row in await connection.execute(statement):
+            found[row.decision_id, row.attempt] = row
+    return found
+
+
+def _compared(outcome: Outcome, standing: AnyRow) -> Recording:
+    same = _decoded(standing.body) == outcome
+    return Recording(outcome_id=standing.outcome_id, state="same" if same else "conflict")
+
+
+def _recorded(row: AnyRow) -> RecordedOutcome:
+    return RecordedOutcome(
+        seq=row.seq,
+        outcome_id=row.outcome_id,
+        recorded_at=row.recorded_at,
+        withdrawn_at=row.withdrawn_at,
+        outcome=_decoded(row.body),
+    )
+
+
+def _decoded(body: str) -> Outcome:
+    """Also what a newer version wrote, with fields or values that are not allowed here."""
+    try:
+        return _DECODER.decode(body)
+    except msgspec.ValidationError:
+        tree: dict[str, Any] = msgspec.json.decode(body)
+        return Outcome(**{name: value for name, value in tree.items() if name in _FIELDS})
+
+
+def _copy(error: Exception) -> Exception:
+    """One for each who waits: an exception that is raised twice carries both tracebacks."""
+    return StoreUnavailableError(str(error)) if isinstance(error, StoreUnavailableError) else error

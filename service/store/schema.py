@@ -1,0 +1,105 @@
+"""The tables as this version of the service uses them; `migrations.py` makes them.
+
+A newer service may have added columns and tables: every statement names its columns, and nothing here is complete.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Dialect, Double, MetaData, Row, Select, Table, Text
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+AnyRow = Row[*tuple[Any, ...]]
+AnySelect = Select[*tuple[Any, ...]]
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """`timestamptz` in PostgreSQL; in SQLite RFC 3339 text of one width, which sorts by time and reads well."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The column's type in `dialect`."""
+        return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - as the base class
+        """Takes times with a zone."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002 - as above
+        """Gives times in UTC."""
+        if value is None:
+            return None
+        return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).astimezone(UTC)
+
+
+metadata = MetaData()
+
+schema_version = Table(
+    "schema_version",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("applied_at", UtcTime, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", Text, primary_key=True),
+    Column("decided_at", UtcTime, nullable=False),
+    Column("task_id", Text),
+    Column("agent_type", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("degraded", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("explanation", Text, nullable=False),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("outcome_id", Text, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    Column("withdrawn_at", UtcTime),
+    Column("change", BigInteger, nullable=False),
+    Column("decision_id", Text),
+    Column("attempt", BigInteger, nullable=False),
+    Column("agent_type", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("solved", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+executions = Table(
+    "executions",
+    metadata,
+    Column("execution_id", Text, primary_key=True),
+    Column("task_id", Text),
+    Column("name", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("tokens_in", BigInteger, nullable=False),
+    Column("tokens_out", BigInteger, nullable=False),
+    Column("cost_usd", Double, nullable=False),
+    Column("started_at", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("exit_reason", Text),
+    Column("seen_at", UtcTime),
+)
+
+
+def storable(text: str) -> str:
+    """`text` as every database takes it: PostgreSQL has no NUL in text, and neither takes half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def storable_or_none(text: str | None) -> str | None:
+    """Likewise, where there may be none."""
+    return None if text is None else storable(text)

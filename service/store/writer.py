@@ -1,0 +1,117 @@
+"""The decision log's buffer: takes decisions off the hot path and writes them in batches."""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from service.decision import LoggedDecision
+from service.errors import StoreUnavailableError
+from service.store.database import Database
+from service.store.decisions import DecisionRow, insert_decisions
+from service.store.schema import storable, storable_or_none
+
+BATCH_ROWS = 500
+BATCH_BYTES = 4 << 20
+
+_log = logging.getLogger(__name__)
+
+
+class DecisionWriter:
+    """Bounded in rows and in bytes; when it is full the oldest decision goes, and is counted in `dropped`."""
+
+    def __init__(self, database: Database, *, max_rows: int, max_bytes: int) -> None:
+        self.dropped = 0
+        self.arrived = asyncio.Event()
+        self._database = database
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._rows: deque[DecisionRow] = deque()
+        self._bytes = 0
+        self._flushing = asyncio.Lock()
+        # How many at the head of the queue are being written now, so that they are removed by count and not by value.
+        self._in_flight = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, logged: LoggedDecision) -> None:
+        """Encodes at once, so that the size is known and a later change of a dict inside does no harm. Never raises."""
+        try:
+            row = _row(logged)
+        except Exception:  # noqa: BLE001 - what cannot be written down (half a surrogate pair) costs nobody an answer
+            self.dropped += 1
+            _log.exception("a decision cannot be logged")
+            return
+        self._rows.append(row)
+        self._bytes += row.size
+        while len(self._rows) > 1 and (len(self._rows) > self._max_rows or self._bytes > self._max_bytes):
+            self._bytes -= self._rows.popleft().size
+            self._in_flight = max(0, self._in_flight - 1)
+            self.dropped += 1
+        self.arrived.set()
+
+    async def flush(self) -> None:
+        """Writes what was there when it was called; raises StoreUnavailableError, and keeps what was not written."""
+        async with self._flushing:
+            left = len(self._rows)
+            while left > 0 and self._rows:
+                batch = self._batch()
+                self._in_flight = len(batch)
+                await insert_decisions(self._database, batch)
+                for _ in range(self._in_flight):
+                    self._bytes -= self._rows.popleft().size
+                self._in_flight = 0
+                left -= len(batch)
+
+    async def aclose(self, timeout_seconds: float) -> None:
+        """Writes what is left, if it can within `timeout_seconds`; what it cannot is counted as dropped."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self.flush()
+        except (StoreUnavailableError, TimeoutError) as error:
+            if self._rows:
+                _log.warning("%d decisions are lost at shutdown: %s", len(self._rows), str(error) or "too slow")
+        self.dropped += len(self._rows)
+        self._rows.clear()
+        self._bytes = 0
+
+    def _batch(self) -> list[DecisionRow]:
+        batch: list[DecisionRow] = []
+        size = 0
+        for row in self._rows:
+            if batch and (len(batch) == BATCH_ROWS or size + row.size > BATCH_BYTES):
+                break
+            batch.append(row)
+            size += row.size
+        return batch
+
+
+def _row(logged: LoggedDecision) -> DecisionRow:
+    decision = logged.decision
+    body = {
+        "name": logged.name,
+        "labels": logged.labels,
+        # The explanation has a column of its own: a listing never reads it, and it may be a hundred times as long.
+        "decision": msgspec.structs.replace(decision, explanation=msgspec.UNSET),
+    }
+    return DecisionRow(
+        decision_id=decision.decision_id,
+        decided_at=logged.decided_at,
+        task_id=storable_or_none(logged.task_id),
+        agent_type=storable(decision.agent_type),
+        model=storable(decision.model),
+        source=decision.source,
+        degraded=decision.degraded,
+        body=_ENCODER.encode(body),
+        explanation=_ENCODER.encode(logged.explanation),
+    )
+
+
+def _in_words(value: Any) -> str:  # noqa: ANN401 - whatever a classifier put into its explanation
+    return str(value)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_in_words)
