@@ -1,0 +1,1 @@
+"""How good decisions are on tasks whose outcomes were recorded: replay, baselines, report."""

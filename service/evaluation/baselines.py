@@ -1,0 +1,71 @@
+"""What decisions are held against: each model always, the cheapest first, a random mix, an oracle, a fixed ladder."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from service.evaluation.recorded import RecordedTask
+from service.evaluation.replay import Verifier
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """One way of choosing without deciding; `cost_usd_per_task` in US dollars."""
+
+    name: str
+    solve_rate: float
+    cost_usd_per_task: float
+
+
+def always(tasks: Sequence[RecordedTask], model: str) -> Baseline:
+    """One attempt with the same model on every task that it has an outcome of."""
+    known = [task.outcomes[model] for task in tasks if model in task.outcomes]
+    return Baseline(
+        name=f"always:{model}",
+        solve_rate=sum(attempt.solved for attempt in known) / max(1, len(known)),
+        cost_usd_per_task=sum(attempt.cost_usd for attempt in known) / max(1, len(known)),
+    )
+
+
+def ladder(
+    name: str, tasks: Sequence[RecordedTask], models: Sequence[str], *, max_attempts: int | None, verifier: Verifier
+) -> Baseline:
+    """The models in a fixed order, each after the one before was not accepted."""
+    solved, cost = 0, 0.0
+    for task in tasks:
+        for model in [m for m in models if m in task.outcomes][:max_attempts]:
+            attempt = task.outcomes[model]
+            cost += attempt.cost_usd
+            if verifier.accepts(task, model, solved=attempt.solved):
+                solved += attempt.solved
+                break
+    return Baseline(name=name, solve_rate=solved / len(tasks), cost_usd_per_task=cost / len(tasks))
+
+
+def oracle(tasks: Sequence[RecordedTask], models: Sequence[str]) -> Baseline:
+    """One attempt with the cheapest model that solves the task; where none does, with the cheapest one."""
+    solved, cost = 0, 0.0
+    for task in tasks:
+        known = [task.outcomes[model] for model in models if model in task.outcomes]
+        solving = [attempt.cost_usd for attempt in known if attempt.solved]
+        solved += bool(solving)
+        cost += min(solving or [attempt.cost_usd for attempt in known])
+    return Baseline(name="oracle", solve_rate=solved / len(tasks), cost_usd_per_task=cost / len(tasks))
+
+
+def random_mix(name: str, singles: Sequence[Baseline], cost_usd: float) -> Baseline:
+    """The best random mix of two single models whose mean cost is at most `cost_usd`: a point of the convex hull."""
+    best = Baseline(name=name, solve_rate=0.0, cost_usd_per_task=cost_usd)
+    cheapest = min(singles, key=lambda single: single.cost_usd_per_task)
+    if cost_usd <= cheapest.cost_usd_per_task:
+        return msgspec.structs.replace(cheapest, name=name)
+    for a in singles:
+        for b in singles:
+            low, high = a.cost_usd_per_task, b.cost_usd_per_task
+            if low > cost_usd:
+                continue
+            share = 1.0 if high <= cost_usd or high <= low else (cost_usd - low) / (high - low)
+            rate = a.solve_rate + share * (b.solve_rate - a.solve_rate)
+            if rate > best.solve_rate:
+                spent = min(cost_usd, low + share * (high - low))
+                best = Baseline(name=name, solve_rate=rate, cost_usd_per_task=spent)
+    return best
