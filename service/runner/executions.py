@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import msgspec
 import structlog
@@ -13,9 +14,11 @@ from msgspec import Meta
 
 from service.errors import NotFoundError, OverloadedError, StoreUnavailableError
 from service.ids import uuid7
+from service.logs import frames
 from service.runner.local import Job, LocalRunner, RunResult
-from service.runner.logs import LogFolder
-from service.runner.stream_json import LogFile, StreamJson
+from service.runner.log_file import LogError
+from service.runner.logs import CHUNK, LogFolder
+from service.runner.summary import Summary, read_summary
 from service.settings import ExecutionSettings
 from service.store import Execution, ExecutionState, Store
 from service.task import Labels, Name
@@ -26,8 +29,16 @@ TICK_SECONDS = 3.0
 LOST_SECONDS = 60.0
 """A replica that was not seen for so long is dead, and what it left open is closed by another one."""
 
+GRACE_SECONDS = 15.0
+"""After the store was away nobody has been seen for a while: the others get so long to say that they are alive."""
+
+ROTATE_SECONDS = 600.0
+"""How often logs are looked at for their age, also where nothing runs."""
+
 RETRY_AFTER_SECONDS = 30
 _CANCEL_SECONDS = 5.0
+_POLL_SECONDS = 0.025
+"""How often the log of another process is looked at for those who follow it here."""
 
 
 class ExecutionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +46,7 @@ class ExecutionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     instructions: Annotated[str, Meta(min_length=1, max_length=200_000)]
     name: Annotated[str, Meta(max_length=300)] = ""
-    task_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    task_id: Annotated[str, Meta(max_length=200)] | None = None
     labels: Labels = {}
     model: Name | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
@@ -44,23 +55,33 @@ class ExecutionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 @dataclass(slots=True)
 class _Live:
-    """One that is queued or running here, or whose end is not in the store yet."""
+    """One that is queued or running here, or whose end is not in the store yet. `stored` is what the store has of it;
+    `stop` is its state and reason should its run be cancelled.
+    """
 
     execution: Execution
-    task: "asyncio.Task[None] | None" = None
+    stored: Execution | None = None
+    run: "asyncio.Task[RunResult] | None" = None
+    keeper: "asyncio.Task[None] | None" = None
+    stop: tuple[ExecutionState, str] = ("interrupted", "shutdown")
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    cancelled: bool = False
 
     def tell(self) -> None:
         """Wakes those who follow."""
         self.news.set()
         self.news = asyncio.Event()
 
+    def end(self, state: ExecutionState, reason: str) -> None:
+        """Cancels its run, where that has not ended."""
+        if self.run is not None and not self.run.done():
+            self.stop = (state, reason)
+            self.run.cancel()
+
 
 class Executions:
     """At most `max_concurrency` run and `max_queued` wait; belongs to one event loop.
 
-    `owner` names this replica's log folder; what the store has open under it when this starts was left by a crash.
+    `logs.owner` names this process; what the store has open under that name and is not live here was left by a crash.
     """
 
     def __init__(
@@ -72,6 +93,7 @@ class Executions:
         *,
         default_model: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = uuid7,
         tick_seconds: float = TICK_SECONDS,
     ) -> None:
@@ -81,13 +103,15 @@ class Executions:
         self._settings = settings
         self._default_model = default_model
         self._now = now
+        self._clock = clock
         self._new_id = new_id
         self._tick_seconds = tick_seconds
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._live: dict[str, _Live] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._closing = False
-        self._recovered = False
+        self._well_since: float | None = None
+        self._rotate_at = float("-inf")
         self._log = structlog.get_logger("pointsman.execution")
 
     @property
@@ -107,16 +131,18 @@ class Executions:
         self._ticker = asyncio.create_task(self._tick())
 
     async def aclose(self) -> None:
-        """Ends what runs here as `interrupted`."""
+        """Takes no more and ends what runs here as `interrupted`, so that those who follow see its end; twice is once."""
         self._closing = True
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.wait({self._ticker})
-        tasks = {live.task for live in self._live.values() if live.task is not None}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
+        for live in self._live.values():
+            live.end("interrupted", "shutdown")
+        keepers = {live.keeper for live in self._live.values() if live.keeper is not None}
+        if keepers:
+            _, late = await asyncio.wait(keepers, timeout=_CANCEL_SECONDS)
+            for keeper in late:
+                keeper.cancel()
         self.logs.release()
 
     async def create(self, request: ExecutionRequest) -> Execution:
@@ -124,9 +150,15 @@ class Executions:
 
         Raises OverloadedError where the queue is full, StoreUnavailableError where it cannot be kept.
         """
-        if self.running + self.queued >= self._settings.max_concurrency + self._settings.max_queued:
-            raise OverloadedError("the queue of executions is full", retry_after_seconds=RETRY_AFTER_SECONDS)
         now = self._now()
+        window = timedelta(seconds=self._settings.idempotency_seconds) or None
+        if self.running + self.queued >= self._settings.max_concurrency + self._settings.max_queued or self._closing:
+            if window is not None and request.task_id is not None:
+                earlier = await self._store.execution_of_task(request.task_id, since=now - window)
+                if earlier is not None:
+                    return earlier
+            why = "the service is shutting down" if self._closing else "the queue of executions is full"
+            raise OverloadedError(why, retry_after_seconds=RETRY_AFTER_SECONDS)
         execution = Execution(
             execution_id=self._new_id(),
             task_id=request.task_id,
@@ -139,14 +171,15 @@ class Executions:
         )
         live = self._live[execution.execution_id] = _Live(execution)  # takes its place in the queue at once
         try:
-            window = timedelta(seconds=self._settings.idempotency_seconds)
             kept = await self._store.create_execution(execution, window=window)
         except BaseException:
+            # It may be in the store all the same, or get there: then the next tick closes it.
             del self._live[execution.execution_id]
             raise
         if kept.execution_id != execution.execution_id:
             del self._live[execution.execution_id]
-            return kept
+            return self._live[kept.execution_id].execution if kept.execution_id in self._live else kept
+        live.stored = execution
         job = Job(
             execution_id=execution.execution_id,
             name=request.name,
@@ -156,7 +189,10 @@ class Executions:
             max_tokens=request.max_tokens,
             temperature=request.temperature,
         )
-        live.task = asyncio.create_task(self._work(live, job))
+        live.run = asyncio.create_task(self._run(live, job))
+        live.keeper = asyncio.create_task(self._keep(live, live.run))
+        if self._closing:
+            live.end("interrupted", "shutdown")
         return execution
 
     async def get(self, execution_id: str) -> Execution:
@@ -169,82 +205,97 @@ class Executions:
             raise NotFoundError(f"there is no execution {execution_id[:80]!r}")
         return found
 
+    async def summary(self, execution_id: str) -> Summary | None:
+        """What it came to, by its log; None where that is not here (any more)."""
+        try:
+            return await asyncio.to_thread(read_summary, self.logs.path(execution_id))
+        except OSError:
+            return None
+
     async def cancel(self, execution_id: str) -> Execution:
         """Cancels it where it has not ended; one of another replica is cancelled there within a few seconds."""
         execution = await self.get(execution_id)
         if execution.ended_at is not None:
             return execution
         live = self._live.get(execution_id)
-        if live is None or live.task is None:
+        if live is None or live.keeper is None:
             ended = msgspec.structs.replace(execution, state="cancelled", ended_at=self._now(), exit_reason="cancelled")
             await self._store.update_execution(ended)
             return await self.get(execution_id)
-        live.cancelled = True
-        live.task.cancel()
-        await asyncio.wait({live.task}, timeout=_CANCEL_SECONDS)
+        live.end("cancelled", "cancelled")
+        await asyncio.wait({live.keeper}, timeout=_CANCEL_SECONDS)
         return live.execution
 
-    async def follow(self, execution_id: str) -> AsyncIterator[bytes]:
+    async def follow(self, execution_id: str) -> AsyncGenerator[bytes]:
         """The log as it is and as it grows, until the execution has ended. Raises NotFoundError."""
-        execution = await self.get(execution_id)
-        position = 0
-        while True:
-            live = self._live.get(execution_id)
-            news = live.news if live else None
-            ended = execution.ended_at is not None
-            while chunk := self.logs.read(execution_id, position):
-                position += len(chunk)
-                yield chunk
-            if ended:
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0 if news else 0.25):
-                    await (news.wait() if news else asyncio.Event().wait())
-            with contextlib.suppress(StoreUnavailableError):
-                execution = live.execution if live else await self.get(execution_id)
-
-    async def _work(self, live: _Live, job: Job) -> None:
-        """One execution from the queue to its end; never raises but CancelledError."""
-        result: RunResult | None = None
-        log: LogFile | None = None
+        live, execution, looked = self._live.get(execution_id), await self.get(execution_id), self._clock()
+        file = None
         try:
-            async with self._slots:
-                await self._update(live, state="running", started_at=self._now())
-                try:
-                    log = self.logs.open(job.execution_id)
-                except OSError as error:
-                    await self._end(live, "failed", "log-not-writable")
-                    self._log.error("log not writable", execution_id=job.execution_id, why=error.strerror)
+            while True:
+                news = live.news if live else None
+                ended = (live.execution if live else execution).ended_at is not None
+                file = file or self.logs.reader(execution_id)
+                while file is not None:
+                    # What was written here a moment ago is in memory; the rest may have to come from a disk.
+                    chunk = file.read(CHUNK) if live else await asyncio.to_thread(file.read, CHUNK)
+                    if not chunk:
+                        break
+                    yield chunk
+                    await asyncio.sleep(0)
+                if ended:
                     return
-                result = await self._runner.run(
-                    job, log, on_line=lambda _: live.tell(), why_cancelled=lambda: self._why(live)
-                )
-                await self._end(live, "succeeded" if result.succeeded else "failed", result.exit_reason, result)
-        except asyncio.CancelledError:
-            if log is None:
-                self._close_log(job, self._why(live))
-            state: ExecutionState = "cancelled" if live.cancelled else "interrupted"
-            await asyncio.shield(self._end(live, state, self._why(live)))
-            raise
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if news else _POLL_SECONDS):
+                        await (news or asyncio.Event()).wait()
+                if live is None and self._clock() >= looked + 1:
+                    looked = self._clock()
+                    with contextlib.suppress(StoreUnavailableError):
+                        execution = await self.get(execution_id)
         finally:
-            if log is not None:
+            if file is not None:
+                file.close()
+
+    async def _run(self, live: _Live, job: Job) -> RunResult:
+        """Waits for its turn and runs; may be cancelled at any moment. Raises LogError."""
+        async with self._slots:
+            live.execution = msgspec.structs.replace(live.execution, state="running", started_at=self._now())
+            live.tell()
+            await self._save(live)
+            log = self.logs.open(job.execution_id)
+            try:
+                return await self._runner.run(
+                    job, log, on_line=lambda _: live.tell(), why_cancelled=lambda: live.stop[1]
+                )
+            finally:
                 log.close()
-            await asyncio.shield(asyncio.to_thread(self.logs.rotate, self._settings, frozenset(self._live)))
 
-    def _why(self, live: _Live) -> str:
-        return "cancelled" if live.cancelled else "shutdown"
-
-    def _close_log(self, job: Job, why: str) -> None:
-        """A run that never began ends in a `result` line too."""
-        with contextlib.suppress(OSError):
-            self.logs.close_with_result(StreamJson(job.execution_id, job.model), job.execution_id, why)
-
-    async def _end(self, live: _Live, state: ExecutionState, reason: str, result: RunResult | None = None) -> None:
+    async def _keep(self, live: _Live, run: "asyncio.Task[RunResult]") -> None:
+        """Waits for its end, however it ends, and writes that down."""
+        await asyncio.wait({run})
+        execution, result = live.execution, None
+        if run.cancelled():
+            state, reason = live.stop
+            await self._finish_log(execution, reason)
+        elif (error := run.exception()) is not None:
+            state, reason = "failed", "log-not-writable" if isinstance(error, LogError) else "internal"
+            if isinstance(error, LogError):
+                self._log.error("log not writable", execution_id=execution.execution_id, why=str(error))
+            else:
+                self._defect(error)
+                await self._finish_log(execution, reason)
+        else:
+            result = run.result()
+            state, reason = "succeeded" if result.succeeded else "failed", result.exit_reason
         figures = (
-            {"tokens_in": result.tokens_in, "tokens_out": result.tokens_out, "model": result.model} if result else {}
+            {"tokens_in": result.tokens_in or 0, "tokens_out": result.tokens_out or 0, "model": result.model}
+            if result
+            else {}
         )
-        await self._update(live, state=state, ended_at=self._now(), exit_reason=reason, **figures)
-        execution = live.execution
+        live.execution = execution = msgspec.structs.replace(
+            execution, state=state, ended_at=self._now(), exit_reason=reason, **figures
+        )
+        live.tell()
+        self._rotate_at = float("-inf")
         self._log.info(
             "execution ended",
             execution_id=execution.execution_id,
@@ -254,48 +305,22 @@ class Executions:
             tokens_in=execution.tokens_in,
             tokens_out=execution.tokens_out,
         )
+        try:
+            await self._save(live)
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises: the next tick tries again
+            self._defect(error)
 
-    async def _update(self, live: _Live, **changes: object) -> None:
-        """In memory at once, in the store now or, where it is away, at a later tick."""
-        live.execution = msgspec.structs.replace(live.execution, **changes)
-        live.tell()
+    async def _save(self, live: _Live) -> None:
+        """Into the store now or, where that is away, at a later tick."""
+        execution = live.execution
         with contextlib.suppress(StoreUnavailableError):
-            await self._store.update_execution(live.execution)
-            if live.execution.ended_at is not None:
-                self._live.pop(live.execution.execution_id, None)
+            await self._store.update_execution(execution)
+            live.stored = execution
+            if execution.ended_at is not None:
+                self._live.pop(execution.execution_id, None)
 
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(self._tick_seconds)
-            try:
-                await self._tend()
-            except Exception as error:  # noqa: BLE001 - a defect here must not end all tending, and is logged
-                self._log.error("defect", exc_info=error)
-
-    async def _tend(self) -> None:
-        with contextlib.suppress(StoreUnavailableError):
-            await self._recover()
-            await self._store.mark_seen(self.logs.owner)
-            for live in list(self._live.values()):
-                if live.execution.ended_at is not None:
-                    await self._update(live)
-                elif live.task is not None:
-                    kept = await self._store.execution(live.execution.execution_id)
-                    if kept is not None and kept.ended_at is not None:
-                        live.cancelled = True
-                        live.task.cancel()
-
-    async def _recover(self) -> None:
-        """Closes as `interrupted` what a crash of this replica left open, or what a lost replica did."""
-        lost = await self._store.open_executions(unseen_since=self._now() - timedelta(seconds=LOST_SECONDS))
-        if not self._recovered and self.logs.alone:
-            lost += await self._store.open_executions(owner=self.logs.owner)
-        for execution in {e.execution_id: e for e in lost if e.execution_id not in self._live}.values():
-            with contextlib.suppress(OSError):
-                lines = StreamJson(execution.execution_id, execution.model)
-                self.logs.close_with_result(lines, execution.execution_id, "interrupted")
-            ended = msgspec.structs.replace(
-                execution, state="interrupted", ended_at=self._now(), exit_reason="process-died"
-            )
-            await self._store.update_execution(ended)
-        self._recovered = True
+    async def _finish_log(self, execution: Execution, why: str) -> dict[str, Any] | None:
+        """The `result` line that was in its log already, if any; else it has one now, where it can be written."""
+        with contextlib.suppress(OSError, LogError):
+            return await asyncio.to_thread(self.logs.finish, execution.execution_id, execution.model, why)
+        return None

@@ -1,16 +1,21 @@
 """`LocalRunner`: one task, one streamed answer of the local model, written down as it comes."""
 
+import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError
 from service.llm.wire import ChatMessage, ChatReply
-from service.runner.stream_json import LogFile, StreamJson
+from service.runner.log_file import LogError, LogFile
+from service.runner.stream_json import StreamJson
+from service.runner.thinking import ThinkSplitter
 from service.text import one_line
+
+_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
+"""From OpenAI's words to Anthropic's."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,15 +31,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended: `exit_reason` is `completed`, or a short kebab-case word for what went wrong."""
+    """How a run ended. `exit_reason` is `completed`, `length` (the answer was cut off by a limit, which counts as
+    success too), or a short kebab-case word for what went wrong. Tokens are None where the server told none.
+    """
 
     succeeded: bool
     exit_reason: str
     detail: str
     text: str
     model: str
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None
+    tokens_out: int | None
     seconds: float
 
 
@@ -70,17 +77,18 @@ class LocalRunner:
         on_line: Callable[[bytes], None] | None = None,
         why_cancelled: Callable[[], str] = lambda: "cancelled",
     ) -> RunResult:
-        """Runs to the end; a failure is in the result, not raised. The log gets its `result` line in any case.
+        """Runs to the end; a failure of the model or of the log is in the result, not raised.
 
-        Cancelled: the stream is ended on the server too, the log says `why_cancelled`, and CancelledError goes on.
-        `on_text` gets each piece of the answer, `on_line` each line of the log.
+        Cancelled: the stream is ended on the server too, the log says `why_cancelled`, and CancelledError goes on, as
+        does what a callback raises. `on_text` gets each piece of the answer, `on_line` each piece of the log, whole
+        lines. In any case both end in a `result` line.
         """
         started = self._clock()
-        recorder = _Recorder(StreamJson(job.execution_id, job.model), log, on_line)
+        recorder = _Recorder(StreamJson(job.execution_id, job.model), log, on_text, on_line)
         stream = None
-        outcome: tuple[str, str] | None = None
+        end = ("internal", "a defect of this service")
         try:
-            recorder.write(recorder.lines.init(str(Path.cwd())))
+            recorder.begin()
             stream = self._client.chat_stream(
                 self._messages(job),
                 model=job.model,
@@ -91,21 +99,20 @@ class LocalRunner:
             )
             async with stream:
                 async for delta in stream:
-                    if delta.reasoning:
-                        recorder.write(recorder.lines.thinking(delta.reasoning))
-                    if delta.content:
-                        recorder.write(recorder.lines.delta(delta.content))
-                        on_text(delta.content)
-            empty = ("empty-answer", "the model ended without an answer")
-            outcome = ("completed", "") if stream.reply.content.strip() else empty
+                    recorder.take(delta.content, delta.reasoning)
+            recorder.flush()
+            end = _good_end(stream.reply, recorder.text)
         except LLMError as error:
-            outcome = (error.problem, str(error))
-        except OSError as error:
-            outcome = ("log-not-writable", f"the log cannot be written: {error.strerror or type(error).__name__}")
+            end = (error.problem, str(error))
+        except LogError as error:
+            end = ("log-not-writable", str(error))
+        except asyncio.CancelledError:
+            end = (why_cancelled(), f"{why_cancelled()} before the model was done")
+            raise
         finally:
-            ended = outcome or ("cancelled", why_cancelled())
-            result = _result(stream.reply if stream else None, job, ended, self._clock() - started)
-            recorder.end(stream.reply if stream else None, result)
+            reply = stream.reply if stream else None
+            result = _result(reply, job, end, recorder.text, self._clock() - started)
+            recorder.end(reply.finish_reason if reply else None, result)
         return result
 
     def _messages(self, job: Job) -> list[ChatMessage]:
@@ -118,50 +125,96 @@ class LocalRunner:
 
 
 class _Recorder:
-    """Writes lines to the log and to whoever listens; a log that fails once is not written again, but for its end."""
+    """Writes lines to the log and to whoever listens."""
 
-    def __init__(self, lines: StreamJson, log: LogFile | None, on_line: Callable[[bytes], None] | None) -> None:
-        self.lines = lines
+    def __init__(
+        self,
+        lines: StreamJson,
+        log: LogFile | None,
+        on_text: Callable[[str], None],
+        on_line: Callable[[bytes], None] | None,
+    ) -> None:
+        self._lines = lines
         self._log = log
+        self._on_text = on_text
         self._on_line = on_line
+        self._pieces: list[str] = []
+        self._splitter = ThinkSplitter()
 
-    def write(self, line: bytes) -> None:
-        if self._log is not None:
-            self._log.write(line)
-        if self._on_line is not None:
-            self._on_line(line)
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self._pieces)
 
-    def end(self, reply: ChatReply | None, result: RunResult) -> None:
+    def begin(self) -> None:
+        """The first line. There is no working directory: the model has no tools."""
+        self._write(self._lines.init("/"))
+
+    def take(self, content: str, reasoning: str) -> None:
+        """A piece as it came."""
+        text, thought = self._splitter.feed(content)
+        self._add(text, reasoning + thought)
+
+    def flush(self) -> None:
+        """The answer has ended."""
+        self._add(*self._splitter.flush())
+
+    def end(self, finish_reason: str | None, result: RunResult) -> None:
         """The consolidated message where there was text, and the `result` line."""
-        usage = {"input_tokens": result.tokens_in, "output_tokens": result.tokens_out}
-        milliseconds = int(result.seconds * 1000)
-        try:
-            if result.text:
-                reason = reply.finish_reason if reply else None
-                stop = {"stop": "end_turn", "length": "max_tokens"}.get(reason or "", reason)
-                self.write(self.lines.assistant(result.text, stop_reason=stop, usage=usage))
-            self.write(
-                self.lines.result(
-                    result.text if result.succeeded else result.detail,
-                    subtype="success" if result.succeeded else "error_during_execution",
-                    duration_ms=milliseconds,
-                    usage=usage,
-                )
-            )
-        except OSError:
-            return  # the disk is full: the execution's record says so, and a later start closes the log
+        usage = {"input_tokens": result.tokens_in or 0, "output_tokens": result.tokens_out or 0}
+        if result.text:
+            stop = _STOP_REASONS.get(finish_reason or "", finish_reason)
+            self._try(self._lines.assistant(result.text, stop_reason=stop, usage=usage))
+        line = self._lines.result(
+            result.text if result.succeeded else result.detail,
+            exit_reason=result.exit_reason,
+            is_error=not result.succeeded,
+            duration_ms=int(result.seconds * 1000),
+            usage=usage,
+        )
+        self._try(line, last=True)
+
+    def _add(self, text: str, thought: str) -> None:
+        if thought:
+            self._write(self._lines.thinking(thought))
+        if text:
+            self._pieces.append(text)
+            self._write(self._lines.delta(text))
+            self._on_text(text)
+
+    def _write(self, lines: bytes) -> None:
+        if self._log is not None:
+            self._log.write(lines)
+        if self._on_line is not None:
+            self._on_line(lines)
+
+    def _try(self, lines: bytes, *, last: bool = False) -> None:
+        """Where not even the end can be written, the execution's record has to do."""
+        if self._log is not None:
+            try:
+                (self._log.write_last if last else self._log.write)(lines)
+            except LogError:
+                pass
+        if self._on_line is not None:
+            self._on_line(lines)
 
 
-def _result(reply: ChatReply | None, job: Job, outcome: tuple[str, str], seconds: float) -> RunResult:
-    reason, detail = outcome
+def _good_end(reply: ChatReply, text: str) -> tuple[str, str]:
+    if not text.strip():
+        return "empty-answer", "the model ended without an answer"
+    return ("length", "the answer was cut off by a limit") if reply.finish_reason == "length" else ("completed", "")
+
+
+def _result(reply: ChatReply | None, job: Job, end: tuple[str, str], text: str, seconds: float) -> RunResult:
+    reason, detail = end
     usage = reply.usage if reply else None
     return RunResult(
-        succeeded=reason == "completed",
+        succeeded=reason in {"completed", "length"},
         exit_reason=reason,
         detail=one_line(detail, 500),
-        text=reply.content if reply else "",
+        text=text,
         model=reply.model if reply and reply.model else job.model,
-        tokens_in=usage.tokens_in if usage else 0,
-        tokens_out=usage.tokens_out if usage else 0,
+        tokens_in=usage.tokens_in if usage else None,
+        tokens_out=usage.tokens_out if usage else None,
         seconds=seconds,
     )

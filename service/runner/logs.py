@@ -4,44 +4,47 @@ import contextlib
 import fcntl
 import os
 import shutil
-import socket
 import time
 import uuid
 from pathlib import Path
+from typing import IO, Any
 
 from service.ids import is_uuid
-from service.runner.stream_json import LogFile, StreamJson, has_result
+from service.runner.log_file import LogFile, is_written
+from service.runner.stream_json import StreamJson, result_of
 from service.settings import ExecutionSettings
 
 CHUNK = 64 * 1024
 
 
 class LogFolder:
-    """`<folder>/<execution_id>/stdout.log`. `claim` finds out whether this process has the folder to itself."""
+    """`<folder>/<execution_id>/stdout.log`.
+
+    `owner` names the process that has the folder. The name lies in the folder, so that whoever has it next, after a
+    crash and perhaps under another host name, goes by the same one and knows what was left open.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
+        self.owner = f"process-{uuid.uuid4()}"
         self._lock: int | None = None
-        self.owner = f"{socket.gethostname()}:{self.folder}"
-
-    @property
-    def alone(self) -> bool:
-        """Whether no other living process on this machine uses the folder."""
-        return self._lock is not None
 
     def claim(self) -> None:
-        """Takes the folder where nobody has it; otherwise this process goes by a name of its own."""
+        """Takes the folder where no living process has it; otherwise this one keeps a name of its own."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.folder / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                name = os.pread(descriptor, 100, 0).decode("ascii", "replace")
+                if not is_uuid(name):
+                    name = str(uuid.uuid4())
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, name.encode(), 0)
             except OSError:
                 os.close(descriptor)
-            else:
-                self._lock = descriptor
-                return
-        self.owner = f"{self.owner}:{uuid.uuid4().hex[:8]}"
+                raise
+            self.owner, self._lock = f"folder-{name}", descriptor
 
     def release(self) -> None:
         """Gives the folder back."""
@@ -54,40 +57,47 @@ class LogFolder:
         return self.folder / execution_id / "stdout.log"
 
     def open(self, execution_id: str) -> LogFile:
-        """Raises OSError where it cannot be written."""
+        """To be written. Raises LogError."""
         return LogFile(self.path(execution_id))
 
-    def read(self, execution_id: str, position: int) -> bytes:
-        """What stands from `position` on, at most 64 KiB; nothing where there is no log (any more)."""
+    def reader(self, execution_id: str) -> IO[bytes] | None:
+        """To be read from its beginning, also after it was rotated out; None where there is none (yet)."""
         try:
-            with self.path(execution_id).open("rb") as file:
-                file.seek(position)
-                return file.read(CHUNK)
+            return self.path(execution_id).open("rb", buffering=0)
         except OSError:
-            return b""
+            return None
 
-    def close_with_result(self, lines: StreamJson, execution_id: str, why: str) -> None:
-        """Gives a log without one its `result` line. Raises OSError."""
+    def finish(self, execution_id: str, model: str, why: str) -> dict[str, Any] | None:
+        """The `result` line that its log has; where it has none, it gets one that says `why`, and this is None.
+
+        Raises OSError or LogError.
+        """
         path = self.path(execution_id)
-        if path.exists() and has_result(path):
-            return
-        log = self.open(execution_id)
+        if path.exists() and (found := result_of(path)) is not None:
+            return found
+        lines, log = StreamJson(execution_id, model), self.open(execution_id)
         try:
             usage = {"input_tokens": 0, "output_tokens": 0}
-            log.write(lines.result(why, subtype="error_during_execution", duration_ms=0, usage=usage))
+            end = lines.result(why, exit_reason=why, is_error=True, duration_ms=0, usage=usage)
+            log.write_last((lines.init(str(self.folder)) if log.empty else b"") + end)
         finally:
             log.close()
+        return None
 
-    def rotate(self, settings: ExecutionSettings, live: frozenset[str]) -> None:
-        """Removes the oldest logs beyond `keep`, and those older than `keep_days`; never one that is live."""
+    def rotate(self, settings: ExecutionSettings) -> None:
+        """Removes the oldest logs beyond `keep`, and those not written for `keep_days`; never one that is written,
+        by whatever process."""
         try:
             found = sorted(entry.name for entry in self.folder.iterdir() if is_uuid(entry.name))
         except OSError:
             return
-        ended = [name for name in found if name not in live]
         oldest = time.time() - settings.keep_days * 86_400
-        surplus = max(0, len(ended) - settings.keep)
-        for index, name in enumerate(ended):
+        for index, name in enumerate(found):
             with contextlib.suppress(OSError):
-                if index < surplus or (self.folder / name).stat().st_mtime < oldest:
+                surplus = index < len(found) - settings.keep
+                if (surplus or _written_at(self.path(name)) < oldest) and not is_written(self.path(name)):
                     shutil.rmtree(self.folder / name)
+
+
+def _written_at(path: Path) -> float:
+    return (path if path.exists() else path.parent).stat().st_mtime

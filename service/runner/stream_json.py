@@ -1,13 +1,13 @@
 """The stream-json envelope that Claude Code prints (`--output-format stream-json --include-partial-messages`).
 
-One JSON object a line: `system/init` first, `stream_event`s with text deltas, one consolidated `assistant` message,
-and `result` last, whatever became of the run.
+One JSON object a line: `system/init` first, then `stream_event`s with what the Anthropic API would stream (the text in
+`text_delta`s), one consolidated `assistant` message, and `result` last, whatever became of the run.
 """
 
-import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -16,14 +16,19 @@ from service.ids import uuid7
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(dict[str, Any])
+_ACTING = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+"""What JSON leaves as it is and a terminal may act on: C1 controls, zero-width and bidirectional marks. Written as
+`\\uXXXX`, so that a log can be looked at with `tail -f` and means the same."""
 
 
 class StreamJson:
-    """The lines of one run, as bytes with their newline."""
+    """The lines of one run, in the order in which they are asked for; each call gives one or more whole lines."""
 
     def __init__(self, execution_id: str, model: str) -> None:
         self._session = execution_id
         self._model = model
+        self._block: str | None = None
+        self._index = -1
 
     def init(self, cwd: str) -> bytes:
         """What runs: model, execution, and that it has no tools."""
@@ -45,117 +50,121 @@ class StreamJson:
 
     def delta(self, text: str) -> bytes:
         """A piece of the answer as it came."""
-        return self._event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
+        return self._in_block("text", {"type": "text_delta", "text": text})
 
     def thinking(self, text: str) -> bytes:
         """A piece of what a reasoning model thought aloud; never part of the answer."""
-        return self._event(
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": text}}
-        )
+        return self._in_block("thinking", {"type": "thinking_delta", "thinking": text})
 
     def assistant(self, text: str, *, stop_reason: str | None, usage: dict[str, int]) -> bytes:
-        """The whole answer in one message."""
-        message = {
+        """The whole answer in one message, and the end of the streamed one."""
+        message = self._message([{"type": "text", "text": text}], usage) | {"stop_reason": stop_reason}
+        delta = {"stop_reason": stop_reason, "stop_sequence": None}
+        return b"".join(
+            [
+                self._entry({"type": "assistant", "message": message}),
+                self._event({"type": "content_block_stop", "index": max(0, self._index)}),
+                self._event({"type": "message_delta", "delta": delta, "usage": usage}),
+                self._event({"type": "message_stop"}),
+            ]
+        )
+
+    def result(self, text: str, *, exit_reason: str, is_error: bool, duration_ms: int, usage: dict[str, int]) -> bytes:
+        """How it ended. It cost nothing. `exit_reason` is this service's own; all else is as Claude Code has it."""
+        return _line(
+            {
+                "type": "result",
+                "subtype": "error_during_execution" if is_error else "success",
+                "is_error": is_error,
+                "duration_ms": duration_ms,
+                "duration_api_ms": duration_ms,
+                "num_turns": 1,
+                "result": text,
+                "exit_reason": exit_reason,
+                "session_id": self._session,
+                "total_cost_usd": 0,
+                "usage": usage,
+                "permission_denials": [],
+                "uuid": uuid7(),
+            }
+        )
+
+    def _in_block(self, kind: str, delta: dict[str, Any]) -> bytes:
+        """The delta, and before it the end of another block and the beginning of its own where that is due."""
+        lines: list[bytes] = []
+        if self._block is None:
+            message = self._message([], {"input_tokens": 0, "output_tokens": 0})
+            lines.append(self._event({"type": "message_start", "message": message}))
+        if self._block != kind:
+            if self._block is not None:
+                lines.append(self._event({"type": "content_block_stop", "index": self._index}))
+            self._block = kind
+            self._index += 1
+            block = {"type": kind, kind: ""}
+            lines.append(self._event({"type": "content_block_start", "index": self._index, "content_block": block}))
+        lines.append(self._event({"type": "content_block_delta", "index": self._index, "delta": delta}))
+        return b"".join(lines)
+
+    def _message(self, content: list[Any], usage: dict[str, int]) -> dict[str, Any]:
+        return {
             "id": f"msg_{self._session}",
             "type": "message",
             "role": "assistant",
             "model": self._model,
-            "content": [{"type": "text", "text": text}],
-            "stop_reason": stop_reason,
+            "content": content,
+            "stop_reason": None,
             "stop_sequence": None,
             "usage": usage,
         }
-        return _line(
-            {
-                "type": "assistant",
-                "message": message,
-                "parent_tool_use_id": None,
-                "session_id": self._session,
-                "uuid": uuid7(),
-            }
-        )
-
-    def result(self, text: str, *, subtype: str, duration_ms: int, usage: dict[str, int], num_turns: int = 1) -> bytes:
-        """How it ended: `success`, or `error_during_execution` with the reason as text. It cost nothing."""
-        return _line(
-            {
-                "type": "result",
-                "subtype": subtype,
-                "is_error": subtype != "success",
-                "duration_ms": duration_ms,
-                "duration_api_ms": duration_ms,
-                "num_turns": num_turns,
-                "result": text,
-                "session_id": self._session,
-                "total_cost_usd": 0,
-                "usage": usage,
-                "uuid": uuid7(),
-            }
-        )
 
     def _event(self, event: dict[str, Any]) -> bytes:
-        return _line(
-            {
-                "type": "stream_event",
-                "event": event,
-                "parent_tool_use_id": None,
-                "session_id": self._session,
-                "uuid": uuid7(),
-            }
-        )
+        return self._entry({"type": "stream_event", "event": event})
+
+    def _entry(self, entry: dict[str, Any]) -> bytes:
+        return _line({**entry, "parent_tool_use_id": None, "session_id": self._session, "uuid": uuid7()})
 
 
-class LogFile:
-    """A log that is appended to line by line, each flushed, so that a reader who follows sees it at once."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises OSError where it cannot be written."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = path.open("ab", buffering=0)
-        if path.stat().st_size and not _ends_with_newline(path):
-            self._file.write(b"\n")  # the process died within a line: the next one starts fresh
-
-    def write(self, line: bytes) -> None:
-        """Raises OSError, for example where the disk is full."""
-        view = memoryview(line)
-        while view:
-            view = view[self._file.write(view) :]
-
-    def close(self) -> None:
-        """Closes it; twice is once."""
-        self._file.close()
-
-
-def read_lines(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+def read_lines(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """The objects of a log; a line that is none (cut off by a crash) is passed over."""
-    found: list[dict[str, Any]] = []
     for line in lines:
         try:
-            found.append(_DECODER.decode(line))
+            yield _DECODER.decode(line)
         except DECODE_ERRORS:
             continue
-    return found
 
 
-def has_result(path: Path) -> bool:
-    """Whether a log ends in a `result` line; only its tail is read. Raises OSError."""
+def last_lines(path: Path, size: int) -> tuple[list[bytes], bool]:
+    """The whole lines within the last `size` bytes, and whether that is the whole file. Raises OSError."""
     with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - (1 << 20)))
-        return any(entry.get("type") == "result" for entry in read_lines(file.read().split(b"\n")[-3:]))
+        start = max(0, file.seek(0, 2) - size)
+        file.seek(start)
+        lines = file.read().split(b"\n")
+    return lines if start == 0 else lines[1:], start == 0
 
 
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def result_of(path: Path) -> dict[str, Any] | None:
+    """The `result` line in which a log ends, however long it is; None where it has none. Raises OSError."""
+    size, whole = 1 << 16, False
+    while not whole:
+        lines, whole = last_lines(path, size)
+        written = [line for line in lines if line]
+        if written:
+            entry = next(read_lines(written[-1:]), {})
+            return entry if entry.get("type") == "result" else None
+        size <<= 4
+    return None
 
 
 def _line(value: dict[str, Any]) -> bytes:
     try:
-        return _ENCODER.encode(value) + b"\n"
+        line = _ENCODER.encode(value)
     except UnicodeError:  # a lone surrogate from a hostile server
-        return _ENCODER.encode(_replaced(value)) + b"\n"
+        line = _ENCODER.encode(_replaced(value))
+    if not line.isascii():
+        line = _ACTING.sub(lambda match: f"\\u{ord(match[0]):04x}", line.decode()).encode()
+    elif b"\x7f" in line:
+        line = line.replace(b"\x7f", b"\\u007f")
+    return line + b"\n"
 
 
 def _replaced(value: Any) -> Any:  # noqa: ANN401 - any JSON value

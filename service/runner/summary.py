@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
 from service.decoding import DECODE_ERRORS
-from service.runner.stream_json import read_lines
+from service.runner.stream_json import last_lines, read_lines
 
-_FENCE = re.compile(r"^```(?:json)?[ \t]*\n(?P<body>.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^```(?:json)?[ \t]*\r?\n(?P<body>.*?)^```[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _DECODER = msgspec.json.Decoder(dict[str, Any])
+_TAILS = (1 << 16, 1 << 20)
+"""How much of a log's end is tried: the message stands near it, and the deltas before it need not be read."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +26,16 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     report: dict[str, Any] | None
     ended: bool
     is_error: bool
+
+
+def read_summary(path: Path) -> Summary:
+    """The summary of a log, from its end where that is enough. Takes time: not for an event loop. Raises OSError."""
+    for size in _TAILS:
+        lines, whole = last_lines(path, size)
+        if whole or any(entry.get("type") == "assistant" and _text_of(entry) for entry in read_lines(lines)):
+            return summarise(lines)
+    with path.open("rb") as every_line:
+        return summarise(every_line)
 
 
 def summarise(lines: Iterable[bytes]) -> Summary:
@@ -39,9 +52,10 @@ def summarise(lines: Iterable[bytes]) -> Summary:
                 result = entry
             case _:
                 continue
+    # Deltas after the last message belong to one that was cut short, and are newer than it.
+    text = "".join(pieces) or text
     if result is not None and not text and not result.get("is_error"):
         text = str(result.get("result") or "")
-    text = text or "".join(pieces)
     return Summary(
         text=text,
         report=change_report(text),
@@ -61,21 +75,19 @@ def change_report(text: str) -> dict[str, Any] | None:
 
 
 def _text_of(entry: dict[str, Any]) -> str:
-    message = entry.get("message")
-    content: Any = cast("dict[str, Any]", message).get("content") if isinstance(message, dict) else None
+    content = _object(entry.get("message")).get("content")
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         return ""
-    blocks = [cast("dict[str, Any]", block) for block in _items(content) if isinstance(block, dict)]
+    blocks = [_object(block) for block in cast("list[Any]", content)]
     return "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
 
 
-def _items(content: Any) -> list[Any]:  # noqa: ANN401 - a JSON value known to be a list
-    return list(content)
-
-
 def _delta_of(entry: dict[str, Any]) -> str:
-    event = entry.get("event")
-    delta: Any = cast("dict[str, Any]", event).get("delta") if isinstance(event, dict) else None
-    return str(cast("dict[str, Any]", delta).get("text", "")) if isinstance(delta, dict) else ""
+    delta = _object(_object(entry.get("event")).get("delta"))
+    return str(delta.get("text", "")) if delta.get("type") == "text_delta" else ""
+
+
+def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

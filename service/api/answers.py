@@ -1,0 +1,99 @@
+"""From a result or an error to a response; JSON is encoded once, here."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+import structlog
+from litestar import HttpMethod, Request, Response, route
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
+
+from service.api.problems import MEDIA_TYPE, Problem, headers_of, problem_of, problem_of_status
+from service.errors import InvalidInputError, PointsmanError
+from service.logs import frames
+from service.telemetry import Metrics
+
+_ENCODER = msgspec.json.Encoder()
+_JSON = "application/json"
+
+AnyRequest = Request[Any, Any, Any]
+
+
+def reading(path: str) -> HTTPRouteHandler:
+    """`@reading(path)`: a handler for GET, and for HEAD, which load balancers and monitors ask with."""
+    return route(path, http_method=[HttpMethod.GET, HttpMethod.HEAD])
+
+
+def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+    """`value` as JSON."""
+    return Response(_ENCODER.encode(value), status_code=status, media_type=_JSON, headers=headers)
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+    """A problem document."""
+    return Response(_ENCODER.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def request_id_of(request: AnyRequest) -> str | None:
+    """The id that the edge gave this request."""
+    return _facts(request).get("request_id")
+
+
+def _facts(request: AnyRequest) -> dict[str, Any]:
+    """What the edge put into the scope beside what ASGI has there."""
+    return cast("dict[str, Any]", request.scope)
+
+
+def plain_body(request: AnyRequest, body: bytes) -> bytes:
+    """The body, or InvalidInputError where it comes compressed: a small one could unpack to any size."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() not in {"", "identity"}:
+        raise InvalidInputError(f"expected a body without compression, got content-encoding {encoding[:40]!r}")
+    return body
+
+
+def log_defect(log: Any, error: BaseException, **facts: object) -> None:  # noqa: ANN401 - structlog types no logger
+    """Says what broke and where, without the exception's message, which may quote a task or a secret."""
+    log.error("defect", error=type(error).__qualname__, frames=frames(error), **facts)
+
+
+class ErrorAnswers:
+    """What the framework calls with each exception that a handler let through."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._log = structlog.get_logger("pointsman.http")
+
+    def of_core(self, request: AnyRequest, error: PointsmanError) -> Response[bytes]:
+        """An error of the core, by the table."""
+        return self._answer(problem_of(error, request_id=request_id_of(request)), headers_of(error))
+
+    def of_http(self, request: AnyRequest, error: HTTPException) -> Response[bytes]:
+        """The framework's own: no such route, no such method, too large, a query that does not fit."""
+        status = error.status_code
+        if _facts(request).get("client_left"):
+            status, detail = 400, "The connection was closed before the body was complete."
+        elif status >= 500:
+            return self.of_any(request, error)
+        else:
+            detail = _DETAILS.get(status) or "The request cannot be read."
+        problem = problem_of_status(status, detail, request_id=request_id_of(request))
+        headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+        return self._answer(problem, headers)
+
+    def of_any(self, request: AnyRequest, error: Exception) -> Response[bytes]:
+        """A defect: logged with the place where it was raised, answered without its text."""
+        log_defect(self._log, error, method=request.method)
+        return self._answer(problem_of(error, request_id=request_id_of(request)), {})
+
+    def _answer(self, problem: Problem, headers: Mapping[str, str]) -> Response[bytes]:
+        self._metrics.problems.labels(problem.type).inc()
+        return problem_response(problem, headers)
+
+
+_DETAILS = {
+    404: "There is nothing at this path.",
+    405: "This path does not take that method.",
+    413: "The body is over the limit that this service is set to.",
+}

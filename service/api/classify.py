@@ -1,0 +1,145 @@
+"""`POST /v1/classify` and `/v1/classify/batch`."""
+
+import asyncio
+from typing import Any, Self
+
+import msgspec
+import structlog
+from litestar import Response, post
+from litestar.params import RawBody
+
+from service.api.answers import AnyRequest, json_response, log_defect, plain_body, request_id_of
+from service.api.problems import Problem, problem_of
+from service.core import Core
+from service.decision import Decision
+from service.decoding import decode_json
+from service.errors import InvalidInputError, PointsmanError
+from service.flights import CallerLeftError
+from service.pipeline import Pipeline
+from service.task import FleetState, Objective, Task, TaskBatch
+
+_LOG = structlog.get_logger("pointsman.http")
+_TASK = msgspec.json.Decoder(Task)
+_BATCH = msgspec.json.Decoder(TaskBatch)
+
+
+def classify_routes(core: Core) -> list[Any]:
+    """The handlers, around the pipeline of `core`."""
+
+    @post("/v1/classify", status_code=200)
+    async def classify(request: AnyRequest, body: RawBody) -> Response[bytes]:
+        arrived = core.clock()
+        task = decode_json(plain_body(request, body), _TASK)
+        with Caller(request) as caller:
+            try:
+                decision = await core.pipeline.decide(task, arrived=arrived, left=caller.left)
+            except CallerLeftError:
+                return _nobody_reads()
+        return json_response(decision, headers=decision_headers(decision))
+
+    @post("/v1/classify/batch", status_code=200)
+    async def classify_batch(request: AnyRequest, body: RawBody) -> Response[bytes]:
+        arrived = core.clock()
+        batch = decode_json(plain_body(request, body), _BATCH)
+        request_id = request_id_of(request)
+        with Caller(request) as caller:
+
+            async def one(index: int, raw: msgspec.Raw) -> Decision | Problem:
+                return await _one(core.pipeline, raw, index, batch, arrived, caller, request_id)
+
+            try:
+                results = await asyncio.gather(*(one(index, raw) for index, raw in enumerate(batch.tasks)))
+            except CallerLeftError:
+                return _nobody_reads()
+        return json_response({"results": results})
+
+    return [classify, classify_batch]
+
+
+def decision_headers(decision: Decision) -> dict[str, str]:
+    """The facts that matter to a shell script."""
+    return {
+        "X-Decision-Id": decision.decision_id,
+        "X-Decision-Source": decision.source,
+        "X-Decision-Degraded": "true" if decision.degraded else "false",
+    }
+
+
+class Caller:
+    """Whoever sent the request. Nothing is listened for until `left` is first called."""
+
+    def __init__(self, request: AnyRequest) -> None:
+        self._request = request
+        self._left: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        """Nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stops listening."""
+        if self._left is not None:
+            self._left.cancel()
+
+    def left(self) -> "asyncio.Future[None]":
+        """Done as soon as the connection is closed; the same for all tasks of a batch."""
+        if self._left is None:
+            self._left = asyncio.create_task(self._listen())
+        return self._left
+
+    async def _listen(self) -> None:
+        # The body was read to its end: of what the server still has to say, only the end of the connection counts.
+        message = await self._request.receive()
+        while message["type"] != "http.disconnect":
+            message = await self._request.receive()
+
+
+def _nobody_reads() -> Response[bytes]:
+    """For the log and the metrics only; 499 is nginx's number for a client that closed its request."""
+    return Response(b"", status_code=499, media_type="text/plain")
+
+
+async def _one(
+    pipeline: Pipeline,
+    raw: msgspec.Raw,
+    index: int,
+    batch: TaskBatch,
+    arrived: float,
+    caller: Caller,
+    request_id: str | None,
+) -> Decision | Problem:
+    """One task of a batch: its decision or its problem document; no exception, for its neighbours' sake, but
+    CallerLeftError, which holds for all of them."""
+    try:
+        task = _decode(raw, index)
+        task = _shared(task, batch.fleet, batch.objective, batch.deadline_ms)
+        return await pipeline.decide(task, arrived=arrived, left=caller.left)
+    except CallerLeftError:
+        raise
+    except PointsmanError as error:
+        return problem_of(error, request_id=request_id)
+    except Exception as error:  # noqa: BLE001 - a defect met by one task must not fail its neighbours
+        log_defect(_LOG, error, index=index)
+        return problem_of(error, request_id=request_id)
+
+
+def _decode(raw: msgspec.Raw, index: int) -> Task:
+    try:
+        return decode_json(bytes(raw), _TASK)
+    except InvalidInputError as error:
+        path = f"$.tasks[{index}]{error.path.removeprefix('$')}"
+        raise InvalidInputError(error.expected, path=path) from None
+
+
+def _shared(
+    task: Task, fleet: dict[str, FleetState] | None, objective: Objective | None, deadline_ms: int | None
+) -> Task:
+    """What stands at the top of the batch holds for each task that does not say otherwise."""
+    changes: dict[str, Any] = {}
+    if fleet is not None and not task.fleet:
+        changes["fleet"] = fleet
+    if objective is not None and task.objective is None:
+        changes["objective"] = objective
+    if deadline_ms is not None and task.deadline_ms is None:
+        changes["deadline_ms"] = deadline_ms
+    return msgspec.structs.replace(task, **changes) if changes else task

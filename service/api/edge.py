@@ -1,0 +1,123 @@
+"""The outermost layer: request ids, the bearer token, one log line and the metrics of each request."""
+
+import hmac
+import re
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import MEDIA_TYPE, Problem, problem_of_status
+from service.ids import uuid7
+from service.telemetry import Metrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+_OPEN = _QUIET | {"/schema", "/schema/openapi.json"}
+"""Paths that need no token. All others do, known or not: the router takes `//v1/status` for `/v1/status`, so that a
+rule about how a closed path begins could be talked past."""
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_ENCODER = msgspec.json.Encoder()
+
+
+class Edge:
+    """Wraps the application; what it refuses never reaches a handler, nor is its body read."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        metrics: Metrics,
+        leaving: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """While `leaving()` is true each answer closes its connection, so that the next one goes to another replica."""
+        self._app = app
+        self._token = token.encode()
+        self._metrics = metrics
+        self._leaving = leaving
+        self._clock = clock
+        self._log = structlog.get_logger("pointsman.http")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started = self._clock()
+        facts = cast("dict[str, Any]", scope)
+        headers = dict(scope["headers"])
+        request_id = _accepted(headers.get(b"x-request-id", b"")) or uuid7()
+        status = 0
+
+        async def watched() -> Any:  # noqa: ANN401 - one of many kinds of message
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                facts["client_left"] = True
+            return message
+
+        async def stamped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                given = cast("Any", message.get("headers", ()))
+                close = [(b"connection", b"close")] if self._leaving() else []
+                message["headers"] = [*given, (b"x-request-id", request_id.encode()), *close]
+            await send(message)
+
+        facts["request_id"] = request_id
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                if self._token and scope["path"] not in _OPEN and not self._known(headers):
+                    await self._refuse(stamped, request_id)
+                else:
+                    await self._app(scope, watched, stamped)
+            finally:
+                self._account(facts, status or 500, self._clock() - started)
+
+    def _known(self, headers: dict[bytes, bytes]) -> bool:
+        """Constant-time, so that the time of a refusal does not tell how much of a guess was right."""
+        scheme, _, given = headers.get(b"authorization", b"").strip().partition(b" ")
+        return hmac.compare_digest(given.strip(), self._token) and scheme.lower() == b"bearer"
+
+    async def _refuse(self, send: Send, request_id: str) -> None:
+        problem = problem_of_status(401, "Send `Authorization: Bearer <token>`.", request_id=request_id)
+        self._metrics.problems.labels(problem.type).inc()
+        await send_problem(send, problem, [(b"www-authenticate", b"Bearer")])
+
+    def _account(self, scope: dict[str, Any], status: int, seconds: float) -> None:
+        route = str(scope.get("path_template") or "unmatched")
+        method = str(scope.get("method", ""))
+        method = method if method in _METHODS else "other"
+        self._metrics.requests.labels(route, method, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        if route not in _QUIET:
+            self._log.info("answered", method=method, route=route, status=status, total_ms=round(seconds * 1000, 3))
+
+
+async def send_problem(send: Send, problem: Problem, headers: list[tuple[bytes, bytes]]) -> None:
+    """Answers with a problem document without a framework around it."""
+    body = _ENCODER.encode(problem)
+    start: Any = {
+        "type": "http.response.start",
+        "status": problem.status,
+        "headers": [
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            *headers,
+        ],
+    }
+    await send(start)
+    end: Any = {"type": "http.response.body", "body": body, "more_body": False}
+    await send(end)
+
+
+def _accepted(given: bytes) -> str:
+    """The caller's own request id, where it is fit for a header and a log line."""
+    text = given.decode("latin-1")
+    return text if _REQUEST_ID.fullmatch(text) else ""

@@ -1,0 +1,100 @@
+"""`POST /v1/executions` and what can be seen of an execution."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from litestar import Response, delete, post
+from litestar.params import FromPath, RawBody
+from litestar.response import Stream
+
+from service.api.answers import AnyRequest, json_response, plain_body, reading
+from service.core import Core
+from service.decoding import decode_json
+from service.errors import InvalidInputError, LocalAgentOffError, NotFoundError
+from service.ids import is_uuid
+from service.runner.executions import ExecutionRequest, Executions
+from service.runner.summary import summarise
+from service.store import Execution
+
+_REQUEST = msgspec.json.Decoder(ExecutionRequest)
+_LINES = "application/x-ndjson"
+_INTERNAL = ("owner", "seen_at")
+
+
+def execution_routes(core: Core) -> list[Any]:
+    """The handlers; each a 404 `local-agent-off` where no endpoint is set."""
+
+    @post("/v1/executions", status_code=202)
+    async def create(request: AnyRequest, body: RawBody) -> Response[bytes]:
+        executions = _executions(core)
+        execution = await executions.create(decode_json(plain_body(request, body), _REQUEST))
+        headers = {"Location": f"/v1/executions/{execution.execution_id}"}
+        return json_response(_short(execution), status=202, headers=headers)
+
+    @reading("/v1/executions/{execution_id:str}")
+    async def read(execution_id: FromPath[str]) -> Response[bytes]:
+        executions = _executions(core)
+        execution = await executions.get(_checked(execution_id))
+        return json_response(_document(executions, execution))
+
+    @delete("/v1/executions/{execution_id:str}", status_code=200)
+    async def cancel(execution_id: FromPath[str]) -> Response[bytes]:
+        return json_response(_short(await _executions(core).cancel(_checked(execution_id))))
+
+    @reading("/v1/executions/{execution_id:str}/stdout.log")
+    async def log(request: AnyRequest, execution_id: FromPath[str]) -> Response[bytes] | Stream:
+        executions = _executions(core)
+        execution = await executions.get(_checked(execution_id))
+        if _follows(request):
+            return Stream(executions.follow(execution_id), media_type=_LINES)
+        if not executions.logs.path(execution_id).exists():
+            what = "has not begun" if execution.state == "queued" else "was rotated out, or lies with another replica"
+            raise NotFoundError(f"the log of {execution_id} {what}")
+        return Stream(_whole(executions, execution_id), media_type=_LINES)
+
+    return [create, read, cancel, log]
+
+
+def _executions(core: Core) -> Executions:
+    if core.executions is None:
+        raise LocalAgentOffError("no endpoint is set (local_model.endpoint), so there is no agent `local` to run it")
+    return core.executions
+
+
+def _checked(execution_id: str) -> str:
+    """The id, where it is one: it becomes part of a path."""
+    if not is_uuid(execution_id):
+        raise NotFoundError(f"there is no execution {execution_id[:80]!r}")
+    return execution_id
+
+
+def _follows(request: AnyRequest) -> bool:
+    given = request.query_params.get("follow", "false")
+    if given not in {"true", "false"}:
+        raise InvalidInputError("expected true or false", path="query follow")
+    return given == "true"
+
+
+def _short(execution: Execution) -> dict[str, Any]:
+    return {"execution_id": execution.execution_id, "state": execution.state}
+
+
+def _document(executions: Executions, execution: Execution) -> dict[str, Any]:
+    """What is kept of it, and once it has ended what it came to, where its log is still here."""
+    document: dict[str, Any] = {
+        name: value for name, value in msgspec.structs.asdict(execution).items() if name not in _INTERNAL
+    }
+    path = executions.logs.path(execution.execution_id)
+    if execution.ended_at is not None and path.exists():
+        with path.open("rb") as lines:
+            summary = summarise(lines)
+        document |= {"text": summary.text, "report": summary.report}
+    return document
+
+
+async def _whole(executions: Executions, execution_id: str) -> AsyncIterator[bytes]:
+    position = 0
+    while chunk := executions.logs.read(execution_id, position):
+        position += len(chunk)
+        yield chunk

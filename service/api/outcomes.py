@@ -1,0 +1,82 @@
+"""`POST /v1/outcomes`, `/v1/outcomes/batch` and `DELETE /v1/outcomes/{outcome_id}`."""
+
+from typing import Any
+
+import msgspec
+from litestar import Response, delete, post
+from litestar.params import FromPath, RawBody
+
+from service.api.answers import AnyRequest, json_response, plain_body, request_id_of
+from service.api.problems import problem_of
+from service.core import Core
+from service.decoding import decode_json
+from service.errors import ConflictError, InvalidInputError, NotFoundError
+from service.ids import is_uuid
+from service.outcome import Outcome, OutcomeBatch
+from service.store import Recording
+
+_OUTCOME = msgspec.json.Decoder(Outcome)
+_BATCH = msgspec.json.Decoder(OutcomeBatch)
+
+
+def outcome_routes(core: Core) -> list[Any]:
+    """The handlers."""
+
+    @post("/v1/outcomes")
+    async def record(request: AnyRequest, body: RawBody) -> Response[bytes]:
+        outcome = decode_json(plain_body(request, body), _OUTCOME)
+        (recording,) = await _record(core, [outcome])
+        if recording.state == "conflict":
+            raise _conflict(outcome)
+        return json_response({"outcome_id": recording.outcome_id}, status=201 if recording.state == "new" else 200)
+
+    @post("/v1/outcomes/batch", status_code=200)
+    async def record_batch(request: AnyRequest, body: RawBody) -> Response[bytes]:
+        batch = decode_json(plain_body(request, body), _BATCH)
+        decoded = [_decode(raw, index) for index, raw in enumerate(batch.outcomes)]
+        good = [outcome for outcome in decoded if isinstance(outcome, Outcome)]
+        recordings = iter(await _record(core, good))
+        request_id = request_id_of(request)
+        results: list[object] = []
+        for outcome in decoded:
+            if isinstance(outcome, InvalidInputError):
+                results.append(problem_of(outcome, request_id=request_id))
+                continue
+            recording = next(recordings)
+            if recording.state == "conflict":
+                results.append(problem_of(_conflict(outcome), request_id=request_id))
+            else:
+                results.append({"outcome_id": recording.outcome_id})
+        return json_response({"results": results})
+
+    @delete("/v1/outcomes/{outcome_id:str}", status_code=200)
+    async def withdraw(outcome_id: FromPath[str]) -> Response[bytes]:
+        if not is_uuid(outcome_id) or not await core.store.withdraw_outcome(outcome_id):
+            raise NotFoundError(f"there is no outcome {outcome_id[:80]!r}")
+        core.learner.nudge()
+        return json_response({"outcome_id": outcome_id, "withdrawn": True})
+
+    return [record, record_batch, withdraw]
+
+
+async def _record(core: Core, outcomes: list[Outcome]) -> list[Recording]:
+    recordings = await core.store.record_outcomes(outcomes) if outcomes else []
+    for outcome, recording in zip(outcomes, recordings, strict=True):
+        if recording.state == "new":
+            core.metrics.outcomes.labels("true" if outcome.solved else "false").inc()
+    core.learner.nudge()
+    return recordings
+
+
+def _decode(raw: msgspec.Raw, index: int) -> Outcome | InvalidInputError:
+    try:
+        return decode_json(bytes(raw), _OUTCOME)
+    except InvalidInputError as error:
+        return InvalidInputError(error.expected, path=f"$.outcomes[{index}]{error.path.removeprefix('$')}")
+
+
+def _conflict(outcome: Outcome) -> ConflictError:
+    return ConflictError(
+        f"attempt {outcome.attempt} of decision {outcome.decision_id} has another outcome already; "
+        "withdraw that one first"
+    )

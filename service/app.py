@@ -1,0 +1,73 @@
+"""`create_app`: the one place where the HTTP service is put together."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from litestar import Litestar
+from litestar.exceptions import HTTPException
+
+from service.api.answers import ErrorAnswers
+from service.api.classify import classify_routes
+from service.api.edge import Edge
+from service.api.executions import execution_routes
+from service.api.health import health_routes
+from service.api.openapi import openapi_routes
+from service.api.outcomes import outcome_routes
+from service.api.reading import reading_routes
+from service.core import Core
+from service.errors import PointsmanError
+from service.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    environ: Mapping[str, str] | None = None,
+    config_file: Path | None = None,
+    reread: Callable[[], Settings] | None = None,
+) -> Litestar:
+    """The application. Raises ConfigurationError where catalog, prompts or a setting are wrong.
+
+    `transport` takes the place of the network towards the local model; `environ` that of the process's environment.
+    `config_file` is watched for changes, and `reread` then gives the settings anew.
+    """
+    core = Core(settings, transport=transport, environ=environ, config_file=config_file, reread=reread)
+    answers = ErrorAnswers(core.metrics)
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
+        try:
+            await core.start(serve=True)
+            yield
+        finally:
+            await core.aclose()
+
+    handlers: Any = {
+        PointsmanError: answers.of_core,
+        HTTPException: answers.of_http,
+        Exception: answers.of_any,
+    }
+    app = Litestar(
+        route_handlers=[
+            *classify_routes(core),
+            *outcome_routes(core),
+            *reading_routes(core),
+            *execution_routes(core),
+            *health_routes(core),
+            *openapi_routes(),
+        ],
+        lifespan=[lifespan],
+        exception_handlers=handlers,
+        request_max_body_size=settings.server.max_body_bytes,
+        openapi_config=None,
+        logging_config=None,
+    )
+    app.state.core = core
+    app.asgi_handler = Edge(
+        app.asgi_handler, token=settings.server.token, metrics=core.metrics, leaving=lambda: core.leaving
+    )
+    return app

@@ -1,0 +1,1 @@
+"""The subcommands of `pointsman`, a file each."""

@@ -1,0 +1,28 @@
+"""`pointsman catalog`: the candidates with their forecast numbers."""
+
+from typing import Any
+
+import click
+
+from service.api.reading import catalog_document
+from service.commands.common import config_option, json_option, print_json, run, running_core, settings_of
+from service.commands.show import show_catalog
+from service.forecast.forecaster import AbilityReport
+from service.settings import Settings
+
+
+@click.command("catalog", short_help="Show the candidates with their forecast numbers.")
+@config_option
+@json_option
+def command(config: str | None, *, as_json: bool) -> None:
+    """Show every agent and model: published numbers, and what recorded outcomes made of them."""
+    document, reports = run(_read(settings_of(config)))
+    if as_json:
+        print_json(document)
+    else:
+        show_catalog(reports)
+
+
+async def _read(settings: Settings) -> tuple[dict[str, Any], list[AbilityReport]]:
+    async with running_core(settings) as core:
+        return catalog_document(core), core.pipeline.knowledge.forecaster.abilities()

@@ -1,0 +1,204 @@
+"""`pointsman classify`: one decision, made here or asked of a running service."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import click
+import httpx
+import msgspec
+
+from service.api.problems import Problem
+from service.commands.common import (
+    F,
+    config_option,
+    end_with,
+    end_with_problem,
+    json_option,
+    print_json,
+    run,
+    running_core,
+    settings_of,
+)
+from service.decision import Decision
+from service.decoding import decode_json
+from service.errors import InvalidInputError, PointsmanError
+from service.settings import Settings
+from service.task import InputKind, Objective, Task
+from service.text import one_line
+
+_TASK = msgspec.json.Decoder(Task)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""A request of which only the parts that an option changes are touched; all else goes on as it was written."""
+
+_FILE = click.Path(dir_okay=False, allow_dash=True)
+_REQUIRE = {
+    "only_agent_types": "agent_types",
+    "inputs": "inputs",
+    "context_tokens": "context_tokens",
+    "local_only": "local_only",
+    "max_cost_usd": "max_cost_usd",
+}
+
+
+def _request_options(command: F) -> F:
+    """An option for every field of a request; the objects `fleet` and `attempts` come with `--request`."""
+    options: list[Callable[[F], F]] = [
+        click.argument("text", required=False),
+        click.option("--file", "file", type=click.Path(dir_okay=False), help="Read the instructions from a file."),
+        click.option("--request", "request_file", type=_FILE, help="A whole JSON request; options win over it."),
+        click.option("--name", help="The task's title."),
+        click.option("--task-id", help="The scheduler's own id."),
+        click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A fact, such as repo=django."),
+        click.option("--agent-type", help="The agent that is asked for."),
+        click.option("--model", help="The model that is asked for; needs --agent-type."),
+        click.option("--objective", type=click.Choice(get_args(Objective)), help="How much a solved task is worth."),
+        click.option("--value-usd", type=float, help="The same, exactly, in dollars."),
+        click.option("--deadline-ms", type=int, help="Answer within this time."),
+        click.option("--strict", is_flag=True, default=None, help="Fail rather than ask another classifier."),
+        click.option("--explain", is_flag=True, default=None, help="Add prompt, reply, abilities and difficulty."),
+        click.option("--only-agent-type", "only_agent_types", multiple=True, help="require.agent_types."),
+        click.option("--exclude", multiple=True, metavar="AGENT[/MODEL]", help="require.exclude."),
+        click.option(
+            "--input", "inputs", multiple=True, type=click.Choice(get_args(InputKind)), help="require.inputs."
+        ),
+        click.option("--context-tokens", type=int, help="require.context_tokens."),
+        click.option("--local-only", is_flag=True, default=None, help="require.local_only."),
+        click.option("--max-cost-usd", type=float, help="require.max_cost_usd."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command("classify", short_help="Decide which agent and model should handle a task.")
+@_request_options
+@click.option("--server", help="Ask a running service at this URL instead of deciding here.")
+@config_option
+@json_option
+def command(config: str | None, server: str | None, *, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - the fields of a request
+    """Decide which agent and model should handle a task. TEXT is the instructions; `-` reads them from stdin."""
+    settings = settings_of(config)
+    try:
+        task, body = _request(given)
+        decision = _ask(server, body, settings, task) if server else run(_decide(settings, task))
+    except PointsmanError as error:
+        end_with(error, as_json=as_json)
+    if isinstance(decision, Problem):
+        end_with_problem(decision, as_json=as_json)
+    if as_json:
+        print_json(decision)
+    else:
+        # rich, and with it all that prints tables and colours, only where they are printed
+        from service.commands.show import show_decision
+
+        show_decision(decision, task)
+
+
+async def _decide(settings: Settings, task: Task) -> Decision:
+    async with running_core(settings) as core:
+        return await core.pipeline.decide(task)
+
+
+def _request(given: dict[str, Any]) -> tuple[Task, bytes]:
+    """The request, checked just as the service checks it."""
+    file = given["request_file"]
+    fields: dict[str, Any] = {}
+    if file is not None:
+        fields = decode_json(sys.stdin.buffer.read() if file == "-" else _read(file), _FIELDS)
+    instructions = _instructions(given["text"], given["file"])
+    if instructions is not None:
+        fields["instructions"] = instructions
+    elif "instructions" not in fields:
+        raise click.UsageError("Say what is to be done: TEXT, `-` for stdin, --file or --request.")
+    for key in ("name", "task_id", "agent_type", "model", "objective", "value_usd", "deadline_ms", "strict", "explain"):
+        if given[key] is not None:
+            fields[key] = given[key]
+    _merge(fields, "labels", dict(_pair(label) for label in given["labels"]))
+    _merge(fields, "require", _require(given))
+    try:
+        body = msgspec.json.encode(fields)
+    except UnicodeError:
+        raise InvalidInputError("expected UTF-8 text") from None
+    return decode_json(body, _TASK), body
+
+
+def _require(given: dict[str, Any]) -> dict[str, Any]:
+    require: dict[str, Any] = {
+        field: list(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else value
+        for option, field in _REQUIRE.items()
+        if (value := given[option]) not in (None, ())
+    }
+    if given["exclude"]:
+        require["exclude"] = [_excluded(pair) for pair in given["exclude"]]
+    return require
+
+
+def _merge(fields: dict[str, Any], name: str, changes: dict[str, Any]) -> None:
+    """Puts `changes` over the object called `name`; where the request has something else there, it is left to be
+    refused."""
+    if not changes:
+        return
+    try:
+        there = _FIELDS.decode(fields[name]) if name in fields else {}
+    except msgspec.ValidationError:
+        return
+    fields[name] = {**there, **changes}
+
+
+def _instructions(text: str | None, file: str | None) -> str | None:
+    if text is not None and file is not None:
+        raise click.UsageError("TEXT or --file, not both.")
+    if file is None and text != "-":
+        return text
+    body = _read(file) if file is not None else sys.stdin.buffer.read()
+    try:
+        return body.decode()
+    except UnicodeError:
+        raise InvalidInputError("expected UTF-8 text", path="$.instructions") from None
+
+
+def _read(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"{file}: {error.strerror}") from None
+
+
+def _pair(label: str) -> tuple[str, str]:
+    key, equals, value = label.partition("=")
+    if not equals or not key:
+        raise click.UsageError(f"--label {label!r}: expected KEY=VALUE.")
+    return key, value
+
+
+def _excluded(pair: str) -> dict[str, str]:
+    agent_type, slash, model = pair.partition("/")
+    return {"agent_type": agent_type, "model": model} if slash else {"agent_type": agent_type}
+
+
+def _ask(server: str, body: bytes, settings: Settings, task: Task) -> Decision | Problem:
+    """Asks a running service; it has the deadline and a little more to answer."""
+    token = settings.server.token
+    seconds = (task.deadline_ms or settings.decision.deadline_ms) / 1000 + 5
+    try:
+        response = httpx.post(
+            f"{server.rstrip('/')}/v1/classify",
+            content=body,
+            headers={"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})},
+            timeout=seconds,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        return _bad_gateway(f"{server}: {str(error) or type(error).__name__}")
+    try:
+        if response.is_success:
+            return msgspec.json.decode(response.content, type=Decision)
+        return msgspec.json.decode(response.content, type=Problem)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _bad_gateway(f"{server} answered {response.status_code}, but not as Pointsman does")
+
+
+def _bad_gateway(detail: str) -> Problem:
+    """Of no type of the service's own, because it is not the service that speaks (RFC 9457, section 4.2.1)."""
+    return Problem(type="about:blank", title="Bad Gateway", status=502, detail=one_line(detail, 500))

@@ -1,0 +1,135 @@
+"""`pointsman run`: a task on the local model, its answer streamed to the terminal."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+
+import click
+
+from service.commands.common import PROBLEM, config_option, end_with, json_option, run, running_core, settings_of
+from service.commands.instructions import read_instructions
+from service.errors import LocalAgentOffError, PointsmanError
+from service.ids import uuid7
+from service.runner.local import Job, RunResult
+from service.settings import Settings
+from service.text import visible
+
+WAIT_SECONDS = 1.0
+"""After so long without text a line on the terminal says what is waited for."""
+
+
+@click.command("run", short_help="Run a task on the local model and stream its answer.")
+@click.argument("text", required=False)
+@click.option("--file", "file", type=click.Path(dir_okay=False), help="Read the instructions from a file.")
+@click.option("--name", default="", help="The task's title.")
+@click.option("--model", help="The model; else local_model.model.")
+@click.option("--max-tokens", type=click.IntRange(min=1))
+@click.option("--temperature", type=click.FloatRange(0, 2))
+@config_option
+@json_option
+def command(
+    text: str | None,
+    file: str | None,
+    name: str,
+    model: str | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    config: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Run a task on the local model; the answer goes to stdout as it comes, figures to stderr at the end.
+
+    With --json the stream-json lines are printed instead. Ctrl-C ends the run on the server too.
+    """
+    settings = settings_of(config)
+    instructions = read_instructions(text, file)
+    if not instructions:
+        raise click.UsageError("Say what is to be done: TEXT, `-` for stdin, or --file.")
+    job = Job(
+        execution_id=uuid7(),
+        name=name,
+        instructions=instructions,
+        model=model or settings.local_model.model,
+        max_tokens=max_tokens,
+        temperature=temperature,
+    )
+    try:
+        result = run(_run(settings, job, as_json=as_json))
+    except PointsmanError as error:
+        end_with(error, as_json=as_json)
+    if not result.succeeded:
+        click.echo(f"{result.exit_reason}: {result.detail}", err=True)
+        raise SystemExit(PROBLEM)
+
+
+async def _run(settings: Settings, job: Job, *, as_json: bool) -> RunResult:
+    async with running_core(settings) as core:
+        runner = core.make_runner()
+        if runner is None:
+            raise LocalAgentOffError("no endpoint is set (local_model.endpoint), so there is no local model to run it")
+        screen = _Screen(as_json=as_json)
+        waiting = asyncio.create_task(screen.wait())
+        try:
+            result = await runner.run(job, None, on_text=screen.text, on_line=screen.line if as_json else None)
+        finally:
+            waiting.cancel()
+            screen.end()
+    if not as_json:
+        rate = result.tokens_out / result.seconds if result.seconds else 0.0
+        click.echo(
+            f"{job.model}: {result.tokens_in} tokens in, {result.tokens_out} out, {rate:.1f} tokens/s, "
+            f"{result.seconds:.1f} s",
+            err=True,
+        )
+    return result
+
+
+class _Screen:
+    """Text to stdout as it comes; while none comes, a line on stderr says so, where that is a terminal."""
+
+    def __init__(self, *, as_json: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._as_json = as_json
+        self._clock = clock
+        self._began = clock()
+        self._shown = False
+        self._last = "\n"
+
+    def line(self, line: bytes) -> None:
+        """One line of stream-json."""
+        self._clear()
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+    def text(self, text: str) -> None:
+        """A piece of the answer, without what a terminal would obey."""
+        if self._as_json:
+            return
+        self._clear()
+        shown = visible(text)
+        sys.stdout.write(shown)
+        sys.stdout.flush()
+        self._last = shown[-1:] or self._last
+
+    async def wait(self) -> None:
+        """Shows that something is happening."""
+        while True:
+            await asyncio.sleep(WAIT_SECONDS)
+            if sys.stderr.isatty() and self._last == "\n":
+                self._shown = True
+                sys.stderr.write(f"\rwaiting for the model, {self._clock() - self._began:.0f} s")
+                sys.stderr.flush()
+
+    def end(self) -> None:
+        """The answer ends in a newline, whatever the model did."""
+        self._clear()
+        if self._last != "\n":
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+    def _clear(self) -> None:
+        if self._shown:
+            self._shown = False
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -1,0 +1,114 @@
+"""`pointsman serve`: the HTTP service under uvicorn."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+
+import click
+import msgspec
+import uvicorn
+
+from service.app import create_app
+from service.commands.common import WrongConfigurationError, config_option, settings_of
+from service.core import Core
+from service.errors import ConfigurationError
+from service.logs import configure_logging
+from service.settings import Settings, config_file, load_settings
+
+if sys.platform != "win32":
+    from service.commands.protocol import BoundedProtocol
+
+KEEP_ALIVE_SECONDS = 65
+"""Above the 60 s for which load balancers usually keep idle connections, so that they close them and not we."""
+
+BACKLOG = 2048
+
+
+@click.command("serve", short_help="Run the HTTP service.")
+@click.option("--host", help="Where to listen; else [server] host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="0 takes a free one; else [server] port.")
+@config_option
+def command(host: str | None, port: int | None, config: str | None) -> None:
+    """Run the HTTP service until SIGTERM or Ctrl-C; prints the address it listens on."""
+    settings = settings_of(config)
+    settings = _listening(settings, host, port)
+    server = settings.server
+    configure_logging(server.log_level)
+    try:
+        app = create_app(
+            settings,
+            config_file=config_file(config, os.environ),
+            reread=lambda: _listening(load_settings(config, os.environ), host, port),
+        )
+    except ConfigurationError as error:
+        raise WrongConfigurationError(str(error)) from None
+    listener = _listen(server.host, server.port)
+    address, bound = listener.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    sys.stdout.write(f"Pointsman listens on http://{shown}:{bound}\n")
+    sys.stdout.flush()
+    signal.signal(signal.SIGTERM, _nothing)  # uvicorn ends gracefully, then raises the signal again: exit 0
+    _Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop" if sys.platform != "win32" else "asyncio",
+            http=BoundedProtocol if sys.platform != "win32" else "h11",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(server.shutdown_seconds),
+        ),
+        core=app.state.core,
+        drain_seconds=server.drain_seconds,
+    ).run(sockets=[listener])
+
+
+def _listening(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """The settings with what the command line says of the address."""
+    server = settings.server
+    server = msgspec.structs.replace(
+        server, host=server.host if host is None else host, port=server.port if port is None else port
+    )
+    return msgspec.structs.replace(settings, server=server)
+
+
+class _Server(uvicorn.Server):
+    """Goes on serving for a while after SIGTERM, so that no load balancer sends to a closed door."""
+
+    def __init__(self, config: uvicorn.Config, *, core: Core, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._core = core
+        self._drain_seconds = drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ctrl-C and a second SIGTERM do not wait."""
+        if sig == signal.SIGTERM and self._drain_seconds and not self._core.leaving:
+            self._core.leave()
+            timer = threading.Timer(self._drain_seconds, super().handle_exit, (sig, frame))
+            timer.daemon = True
+            timer.start()
+            return
+        self._core.leave()
+        super().handle_exit(sig, frame)
+
+
+def _nothing(_signal: int, _frame: FrameType | None) -> None:
+    """All that was to be done is done."""
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise WrongConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return listener

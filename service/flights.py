@@ -1,0 +1,121 @@
+"""Identical classifications share one: those under way at the same moment, and those of moments ago."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+MAX_RECENT = 1024
+"""Answers kept; each is a verdict, its prompt and the head of its reply: 10 KB as a rule, 100 KB at the worst."""
+
+
+class Recent(Generic[T]):
+    """Values of the last `seconds` (on `clock`), at most `limit`; the oldest go first."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float], *, limit: int = MAX_RECENT) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._limit = limit
+        self._kept: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
+
+    def get(self, key: Hashable) -> T | None:
+        """The value kept under `key`, or None where there is none, or none so young."""
+        entry = self._kept.get(key)
+        if entry is None:
+            return None
+        kept_at, value = entry
+        if self._clock() - kept_at >= self._seconds:
+            del self._kept[key]
+            return None
+        return value
+
+    def put(self, key: Hashable, value: T) -> None:
+        """Keeps `value`; nothing where `seconds` is 0."""
+        if self._seconds <= 0:
+            return
+        self._kept.pop(key, None)
+        self._kept[key] = (self._clock(), value)
+        while self._kept and (
+            len(self._kept) > self._limit or self._clock() - next(iter(self._kept.values()))[0] >= self._seconds
+        ):
+            self._kept.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._kept.clear()
+
+
+class CallerLeftError(Exception):
+    """Whoever asked is gone: nobody waits for an answer any more, and none was made."""
+
+
+class _Flight(Generic[T]):
+    def __init__(self, task: "asyncio.Task[T]") -> None:
+        self.task = task
+        self.passengers = 0
+
+
+class Flights(Generic[T]):
+    """One piece of work for each key at a time; it is cancelled when the last one who waits for it goes away."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, _Flight[T]] = {}
+
+    def __len__(self) -> int:
+        """How many are under way."""
+        return len(self._flights)
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether `share` would join one that is under way."""
+        return key in self._flights
+
+    async def share(
+        self,
+        key: Hashable,
+        work: Callable[[], Awaitable[T]],
+        *,
+        timeout_seconds: float,
+        left: "asyncio.Future[None] | None" = None,
+    ) -> T | None:
+        """The result of `work`, begun here or already under way. What it raises is raised to each who waits.
+
+        None where it takes longer than the time given, or is cut short by `aclose`. CallerLeftError as soon as `left`
+        is done, where it is given: the future that tells that this caller went away.
+        """
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.ensure_future(_run(work)))
+            flight.task.add_done_callback(lambda _: self._landed(key, flight))
+        flight.passengers += 1
+        watched: set[asyncio.Future[Any]] = {flight.task} if left is None else {flight.task, left}
+        try:
+            await asyncio.wait(watched, timeout=max(0.0, timeout_seconds), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            flight.passengers -= 1
+            if flight.passengers == 0 and not flight.task.done():
+                self._landed(key, flight)
+                flight.task.cancel()
+        if flight.task.done():
+            return None if flight.task.cancelled() else flight.task.result()
+        if left is not None and left.done():
+            raise CallerLeftError
+        return None
+
+    async def aclose(self) -> None:
+        """Cancels what is under way and waits for its end."""
+        tasks = [flight.task for flight in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _landed(self, key: Hashable, flight: "_Flight[T]") -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()  # retrieved, so that a flight which all have left does not warn
+
+
+async def _run(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()

@@ -1,0 +1,131 @@
+"""Logs: JSON lines on stderr for a service, plain lines for a command; never the text of a task or of an exception."""
+
+import logging
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import structlog
+
+from service.text import one_line
+
+VALUE_LIMIT = 4000
+"""Characters of one value in a log line: what the service itself has to say fits."""
+
+FRAMES_LIMIT = 40
+"""Frames of a traceback that are kept, the innermost: enough to see where and from where."""
+
+_CHATTY = ("httpx", "httpcore", "asyncio", "aiosqlite", "uvicorn.access")
+_ENCODER = msgspec.json.Encoder(enc_hook=repr)
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def configure_logging(level: str) -> None:
+    """JSON lines on stderr for structlog and for the standard library, with what is bound to the request."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, _without_messages, _bounded, _to_json],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_messages,
+                _bounded,
+                lambda logger, name, event: _to_json(logger, name, event).decode(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(number)
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def configure_command_logging() -> None:
+    """For a command that ends by itself: warnings and worse, a plain line each, on stderr; stdout is for results."""
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, _without_messages, _plain],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PlainFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+
+
+def frames(error: BaseException) -> list[str]:
+    """Where it was raised, outermost first, `file:line in function`, and before it the types of what caused it.
+
+    Messages are left out: they may quote a task, a statement with its values, or a secret.
+    """
+    found: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        stack = traceback.extract_tb(current.__traceback__)[-FRAMES_LIMIT:]
+        own = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in stack]
+        found = [*own, type(current).__qualname__, *(["which led to", *found] if found else [])]
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return found
+
+
+def _without_messages(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ANN401 - structlog's own signature
+    error = _error_of(event.pop("exc_info", None))
+    if error is not None:
+        event["error"] = type(error).__qualname__
+        event["frames"] = frames(error)
+    return event
+
+
+def _error_of(given: BaseException | _ExcInfo | bool | None) -> BaseException | None:
+    if isinstance(given, BaseException):
+        return given
+    if isinstance(given, tuple):
+        return given[1]
+    return sys.exc_info()[1] if given else None
+
+
+def _bounded(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ANN401 - structlog's own signature
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > VALUE_LIMIT:
+            event[key] = value[: VALUE_LIMIT - 1] + "…"
+    return event
+
+
+def _to_json(_logger: Any, _name: str, event: structlog.typing.EventDict) -> bytes:  # noqa: ANN401 - structlog's own signature
+    try:
+        return _ENCODER.encode(event)
+    except UnicodeError:  # a lone surrogate, which JSON from outside cannot hold but the operating system can
+        return _ENCODER.encode({key: repr(value) for key, value in event.items()})
+
+
+def _plain(_logger: Any, _name: str, event: structlog.typing.EventDict) -> str:  # noqa: ANN401 - structlog's own signature
+    level, text = event.pop("level", "warning"), event.pop("event", "")
+    facts = ", ".join(f"{key}: {value}" for key, value in event.items())
+    return f"{level}: {one_line(f'{text} ({facts})' if facts else str(text), VALUE_LIMIT)}\n"
+
+
+class _PlainFormatter(logging.Formatter):
+    """One line a record; of an exception its type and the place where it was raised."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        error = _error_of(record.exc_info[1] if record.exc_info else None)
+        facts = f" ({type(error).__qualname__} at {' < '.join(frames(error)[-3:])})" if error else ""
+        return f"{record.levelname.lower()}: {one_line(record.getMessage() + facts, VALUE_LIMIT)}"
