@@ -1,0 +1,20 @@
+"""Registers the fixtures that several test files share: every `tests/support/*_fixtures.py`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+_FIXTURES = (Path(__file__).parent / "support").glob("*_fixtures.py")
+
+pytest_plugins = [f"tests.support.{file.stem}" for file in sorted(_FIXTURES)]
+
+
+@pytest.fixture
+def bare_environ(tmp_path: Path) -> Mapping[str, str]:
+    """An environment with a home of its own and nothing of the developer's: no settings, no logins, no agent CLI."""
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ") if name in os.environ}
+    return {**kept, "HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"}

@@ -1,0 +1,118 @@
+"""`POST /v1/classify/batch`: answers in order, shared fields, and no bad task that fails its neighbours."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.fake_behaviours import status, verdict
+from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.http_fixtures import OpenApp, RunningApp, with_model
+
+BATCH = "/v1/classify/batch"
+GOOD = {"instructions": "Fix the login"}
+
+
+async def results(app: RunningApp, tasks: list[Any], **shared: Any) -> list[dict[str, Any]]:
+    """The results of a batch that is taken."""
+    response = await app.client.post(BATCH, json={"tasks": tasks, **shared})
+    assert response.status_code == 200, response.text
+    assert list(response.json()) == ["results"]
+    found: list[dict[str, Any]] = response.json()["results"]
+    return found
+
+
+async def test_results_come_in_order(plain_app: RunningApp) -> None:
+    """A result for each task, in the order of the tasks."""
+    models = ["opus", "haiku", "opus", "haiku"]
+    answers = await results(plain_app, [{**GOOD, "agent_type": "claude", "model": model} for model in models])
+    assert [answer["model"] for answer in answers] == models
+    assert len({answer["decision_id"] for answer in answers}) == 4
+
+
+async def test_one_bad_task_never_fails_its_neighbours(plain_app: RunningApp) -> None:
+    """A task that is malformed, cannot be taken or is no object gets its own problem document; the others decide."""
+    bad: list[tuple[Any, str, str]] = [
+        ({}, "invalid-request", "$.tasks[1].instructions: "),
+        (7, "invalid-request", "$.tasks[3]: expected `object`, got `int`"),
+        ({**GOOD, "fleet": {"claude": {"slots": "1"}}}, "invalid-request", "$.tasks[5].fleet.claude.slots: "),
+        ({**GOOD, "require": {"agent_types": []}}, "no-eligible-candidate", "no candidate"),
+        ({**GOOD, "fleet": {a: {"quota_left": 0} for a in ("claude", "gemini")}}, "no-candidate-available", "no "),
+    ]
+    tasks = [task for entry in bad for task in (GOOD, entry[0])]
+    answers = await results(plain_app, tasks)
+    assert all("decision_id" in answer for answer in answers[::2])
+    for answer, (_, kind, says) in zip(answers[1::2], bad, strict=True):
+        assert answer["type"] == f"urn:pointsman:{kind}"
+        assert answer["detail"].startswith(says)
+
+
+async def test_a_defect_fails_only_its_own_task(plain_app: RunningApp) -> None:
+    """A defect that one task meets is an `internal` problem in its place."""
+    decide = plain_app.core.pipeline.decide
+
+    async def broken(task: Any, **more: Any) -> Any:
+        if task.name == "bad":
+            raise ZeroDivisionError("secret")
+        return await decide(task, **more)
+
+    plain_app.core.pipeline.decide = broken  # type: ignore[method-assign]  # the defect itself, put in
+    first, second = await results(plain_app, [{**GOOD, "name": "bad"}, GOOD])
+    assert (first["type"], first["status"]) == ("urn:pointsman:internal", 500)
+    assert "secret" not in str(first)
+    assert "decision_id" in second
+
+
+async def test_shared_fields_hold_for_those_that_have_none(plain_app: RunningApp) -> None:
+    """`fleet` and `objective` at the top hold for each task that does not say otherwise."""
+    fleet = {"claude": {"running": 1, "slots": 1}}
+    own = {**GOOD, "fleet": {"gemini": {"quota_left": 0}}}
+    shared, kept = await results(plain_app, [GOOD, own], fleet=fleet)
+    assert shared["agent_type"] == "gemini"
+    assert kept["agent_type"] == "claude"
+    dear, cheap = await results(plain_app, [GOOD, {**GOOD, "objective": "economy"}], objective="quality")
+    assert dear["plan_cost_usd"] > cheap["plan_cost_usd"]
+
+
+async def test_a_shared_deadline_holds(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """`deadline_ms` at the top is a deadline for the whole batch, counted from its arrival."""
+    app = await open_app(local_model=with_model(fake_endpoint, max_concurrency=1))
+    fake_endpoint.choose(lambda _: verdict("claude", "opus"))
+    fake_endpoint.then(status(503), status(503))
+    answers = await results(app, [{"instructions": f"Task {i}"} for i in range(5)], deadline_ms=100)
+    assert all(answer["timings_ms"]["total"] < 2000 for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"tasks": []}, "$.tasks"),
+        ({"tasks": [GOOD] * 101}, "$.tasks"),
+        ({}, "tasks"),
+        ({"tasks": {}}, "$.tasks"),
+        ({"tasks": [GOOD], "strict": True}, "$.strict"),
+        ({"tasks": [GOOD], "deadline_ms": 5}, "$.deadline_ms"),
+        ({"tasks": [GOOD], "objective": "x"}, "$.objective"),
+        ({"tasks": [GOOD], "fleet": {"claude": {"slots": -1}}}, "$.fleet.claude.slots"),
+    ],
+    ids=["none", "101", "missing", "no list", "unknown field", "deadline", "objective", "fleet"],
+)
+async def test_a_batch_that_does_not_fit_is_a_400(plain_app: RunningApp, body: Any, says: str) -> None:
+    """What is wrong with the batch itself refuses the whole, with the path."""
+    response = await plain_app.client.post(BATCH, json=body)
+    assert (response.status_code, response.json()["type"]) == (400, "urn:pointsman:invalid-request")
+    assert says in response.json()["detail"]
+
+
+async def test_a_hundred_tasks_are_taken(plain_app: RunningApp) -> None:
+    """A batch may have 100 tasks."""
+    answers = await results(plain_app, [{"instructions": f"Task {i}"} for i in range(100)])
+    assert len({answer["decision_id"] for answer in answers}) == 100
+
+
+async def test_identical_tasks_of_a_batch_ask_once(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """Identical tasks under way at once share one question to the model."""
+    app = await open_app(local_model=with_model(fake_endpoint))
+    fake_endpoint.always(verdict("claude", "opus"))
+    answers = await results(app, [GOOD] * 10)
+    assert {answer["source"] for answer in answers} == {"local_model"}
+    assert len(fake_endpoint.chats) == 1

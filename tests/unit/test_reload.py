@@ -1,0 +1,185 @@
+"""What may change while the service runs, and what happens when it changes to something wrong."""
+
+import os
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.app import create_app
+from service.catalog import DEFAULT_CATALOG
+from service.classifiers.prompt import PROMPT_FILES, SHIPPED
+from service.core import Core
+from service.settings import load_settings
+
+SMALL = '[[agent]]\ntype = "solo"\n[[agent.model]]\nid = "one"\nsolve_rate = 0.5\ncost_usd = 0.1\n'
+CONFIG = """
+[store]
+url = "sqlite://"
+[cli]
+preset = ""
+[catalog]
+path = "{0}/catalog.toml"
+[prompts]
+path = "{0}/prompts"
+"""
+
+
+class Mounted:
+    """A folder as Kubernetes mounts a ConfigMap: files are links through `..data`, which is swapped as a whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._version = 0
+        first = self._next()
+        shutil.copy(DEFAULT_CATALOG, first / "catalog.toml")
+        shipped = next(path for path in SHIPPED if path.is_dir())
+        (first / "prompts").mkdir()
+        for name in PROMPT_FILES:
+            shutil.copy(shipped / name, first / "prompts" / name)
+        (first / "pointsman.toml").write_text(CONFIG.format(folder))
+        self._swap(first)
+        for name in ("catalog.toml", "prompts", "pointsman.toml"):
+            (folder / name).symlink_to(Path("..data", name))
+
+    def change(self, **texts: str) -> None:
+        """A new version in which these files (`catalog_toml` for catalog.toml) have another text."""
+        current = (self.folder / "..data").resolve()
+        fresh = self._next()
+        shutil.copytree(current, fresh, dirs_exist_ok=True)
+        for name, text in texts.items():
+            (fresh / name.replace("__", "/").replace("_", ".")).write_text(text)
+        self._swap(fresh)
+
+    def _next(self) -> Path:
+        self._version += 1
+        made = self.folder / f"..version_{self._version}"
+        made.mkdir()
+        return made
+
+    def _swap(self, to: Path) -> None:
+        link = self.folder / "..data_tmp"
+        link.symlink_to(to.name)
+        os.replace(link, self.folder / "..data")  # noqa: PTH105 - the one atomic step
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Mounted:
+    """The shipped catalog and prompts, and a configuration that names them."""
+    return Mounted(tmp_path)
+
+
+@asynccontextmanager
+async def serving(mounted: Mounted) -> AsyncGenerator[tuple[Core, httpx.AsyncClient]]:
+    """The service in this process, watching the mounted files."""
+    file = mounted.folder / "pointsman.toml"
+    app: Any = create_app(
+        load_settings(str(file), {}), environ={}, config_file=file, reread=lambda: load_settings(str(file), {})
+    )
+    transport = httpx.ASGITransport(app)
+    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield app.state.core, client
+
+
+async def decided(client: httpx.AsyncClient) -> dict[str, object]:
+    """One decision."""
+    answer = await client.post("/v1/classify", json={"instructions": "fix it"})
+    assert answer.status_code == 200
+    found: dict[str, object] = answer.json()
+    return found
+
+
+async def test_a_swapped_config_map_takes_effect(mounted: Mounted) -> None:
+    """A new catalog behind the same links is decided with, and `versions` says so."""
+    async with serving(mounted) as (core, client):
+        before = await decided(client)
+        mounted.change(catalog_toml=SMALL)
+        await core.reloader.look()
+        after = await decided(client)
+        assert (after["agent_type"], after["model"]) == ("solo", "one")
+        assert after["versions"] != before["versions"]
+        status = (await client.get("/v1/status")).json()
+        assert status["reload"]["reloads"] == 1
+        assert status["reload"]["problem"] is None
+
+
+async def test_a_bad_file_is_refused_and_the_last_good_one_stays(mounted: Mounted) -> None:
+    """What is wrong is said with file and place; decisions go on as before, until it is mended."""
+    async with serving(mounted) as (core, client):
+        before = await decided(client)
+        mounted.change(catalog_toml=SMALL.replace("solve_rate", "solve_rte"))
+        await core.reloader.look()
+        during = await decided(client)
+        assert during["versions"] == before["versions"]
+        status = (await client.get("/v1/status")).json()
+        assert "$.agent[0].model[0].solve_rte" in status["reload"]["problem"]
+        assert "catalog.toml" in status["reload"]["problem"]
+        assert "pointsman_reload_refused 1.0" in (await client.get("/metrics")).text
+        await core.reloader.look()
+        assert core.reloader.status.refused == 1
+        mounted.change(catalog_toml=SMALL)
+        await core.reloader.look()
+        assert (await decided(client))["model"] == "one"
+        assert "pointsman_reload_refused 0.0" in (await client.get("/metrics")).text
+
+
+async def test_a_prompt_changes_its_version_only(mounted: Mounted) -> None:
+    """`versions.prompt` changes with a prompt file, `versions.catalog` does not."""
+    async with serving(mounted) as (core, client):
+        before = core.pipeline.knowledge.versions
+        text = (mounted.folder / "prompts" / "classify.user.txt").read_text()
+        mounted.change(prompts__classify_user_txt=text + "\nBe quick.\n")
+        await core.reloader.look()
+        after = core.pipeline.knowledge.versions
+        assert after.prompt != before.prompt
+        assert after.catalog == before.catalog
+        assert (await decided(client))["versions"] == {
+            "catalog": after.catalog,
+            "prompt": after.prompt,
+            "service": after.service,
+        }
+
+
+async def test_decision_settings_change_and_others_say_that_they_need_a_restart(mounted: Mounted) -> None:
+    """A new objective holds for the next decision; a new port is named as waiting for a restart."""
+    async with serving(mounted) as (core, client):
+        text = (mounted.folder / "pointsman.toml").read_text()
+        changed = text + '[decision]\nobjective = "economy"\n[server]\nport = 9999\n'
+        mounted.change(pointsman_toml=changed)
+        await core.reloader.look()
+        assert core.pipeline.knowledge.decision.objective == "economy"
+        assert (await client.get("/v1/status")).json()["reload"]["needs_restart"] == ["server"]
+        mounted.change(pointsman_toml=text + "[decision]\nobjektive = 1\n")
+        await core.reloader.look()
+        assert "objective" in str(core.reloader.status.problem)
+        assert core.pipeline.knowledge.decision.objective == "economy"
+
+
+async def test_nothing_changed_is_nothing_done_and_a_signal_reads_all_anew(mounted: Mounted) -> None:
+    """Without a change nothing is read; a nudge, which is what SIGHUP does, reads without one."""
+    async with serving(mounted) as (core, _):
+        knowledge = core.pipeline.knowledge
+        await core.reloader.look()
+        assert core.pipeline.knowledge is knowledge
+        core.reloader.nudge()
+        await core.reloader.look()
+        assert core.reloader.status.reloads == 1
+
+
+async def test_what_was_learned_survives_a_new_catalog(mounted: Mounted) -> None:
+    """Outcomes of a pair that the new catalog still has count in it at once."""
+    async with serving(mounted) as (core, client):
+        for _ in range(20):
+            outcome = {"agent_type": "codex", "model": "gpt-5-mini", "solved": False, "cost_usd": 0.5}
+            assert (await client.post("/v1/outcomes", json=outcome)).status_code == 201
+        await core.learner.catch_up()
+        text = (mounted.folder / "catalog.toml").read_text()
+        mounted.change(catalog_toml=text.replace("solve_rate = 0.744", "solve_rate = 0.7"))
+        await core.reloader.look()
+        reports = {report.model: report for report in core.pipeline.knowledge.forecaster.abilities()}
+        assert reports["gpt-5-mini"].n == 20
+        assert reports["claude-opus-4-5"].prior_solve_rate == 0.7
