@@ -4,6 +4,7 @@ msgspec writes `$.fleet[...].slots` where the value of an object is wrong; an op
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -30,7 +31,8 @@ def decode_json(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
     try:
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _located(error, _tree(body), decoder.type, strict=True) from None
+        # Tried again as JSON: some types, such as msgspec.Raw, are only read from there.
+        raise _located(error, _tree(body), lambda tree: decoder.decode(msgspec.json.encode(tree))) from None
     except UnicodeError:
         raise InvalidInputError("expected UTF-8 text") from None
     except RecursionError:
@@ -46,7 +48,7 @@ def convert_tree(tree: object, kind: type[T], *, strict: bool = True) -> T:
     try:
         return msgspec.convert(tree, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise _located(error, tree, kind, strict=strict) from None
+        raise _located(error, tree, lambda part: msgspec.convert(part, kind, strict=strict)) from None
     except RecursionError:
         raise InvalidInputError("expected less deep nesting") from None
 
@@ -59,7 +61,7 @@ def _tree(body: bytes) -> object:
         return None
 
 
-def _located(error: msgspec.ValidationError, tree: object, kind: Any, *, strict: bool) -> InvalidInputError:  # noqa: ANN401 - whatever type the decoder has
+def _located(error: msgspec.ValidationError, tree: object, read: Callable[[object], object]) -> InvalidInputError:
     message = str(error)
     found = _AT.search(message)
     expected, path = (message[: found.start()], found["path"]) if found else (message, "$")
@@ -72,12 +74,12 @@ def _located(error: msgspec.ValidationError, tree: object, kind: Any, *, strict:
         return InvalidInputError(f"in a key, {expected}", path=path)
     prefix, wildcard, rest = path.partition("[...]")
     if wildcard:
-        key = _key_at_fault(prefix, message, tree, kind, strict=strict)
+        key = _key_at_fault(prefix, message, tree, read)
         path = path if key is None else f"{prefix}{_written(key)}{rest}"
     return InvalidInputError(expected, path=path)
 
 
-def _key_at_fault(prefix: str, message: str, tree: object, kind: Any, *, strict: bool) -> str | None:  # noqa: ANN401 - as above
+def _key_at_fault(prefix: str, message: str, tree: object, read: Callable[[object], object]) -> str | None:
     """Finds by bisection the object key that `[...]` stands for: n log n, however many keys the object has."""
     steps = [match["field"] or int(match["index"]) for match in _STEP.finditer(prefix)]
     holder = _get(tree, steps)
@@ -86,7 +88,7 @@ def _key_at_fault(prefix: str, message: str, tree: object, kind: Any, *, strict:
     items = list(cast("dict[str, object]", holder).items())
 
     def at_fault(some: list[tuple[str, object]]) -> bool:
-        return _fails(_put(tree, steps, dict(some)), kind, message, strict=strict)
+        return _fails(_put(tree, steps, dict(some)), read, message)
 
     while len(items) > 1:
         half = items[: len(items) // 2]
@@ -98,11 +100,13 @@ def _written(key: str) -> str:
     return f".{key}" if _PLAIN.fullmatch(key) else f"[{msgspec.json.encode(key[:100]).decode()}]"
 
 
-def _fails(tree: object, kind: Any, message: str, *, strict: bool) -> bool:  # noqa: ANN401 - as above
+def _fails(tree: object, read: Callable[[object], object], message: str) -> bool:
     try:
-        msgspec.convert(tree, kind, strict=strict)
+        read(tree)
     except msgspec.ValidationError as error:
         return str(error) == message
+    except (*DECODE_ERRORS, OverflowError):  # an integer beyond 64 bits can be read as JSON and not written
+        return False
     return False
 
 

@@ -60,6 +60,7 @@ class Reloader:
         self._seen = self._digest()
         self._wake = asyncio.Event()
         self._forced = False
+        self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("pointsman.reload")
 
@@ -85,6 +86,10 @@ class Reloader:
 
     async def look(self) -> None:
         """Looks once: reads and adopts what changed, or refuses it and keeps what is in use."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         digest = await asyncio.to_thread(self._digest)
         if digest == self._seen and not self._forced:
             return

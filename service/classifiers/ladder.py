@@ -51,11 +51,33 @@ class Climb:
     """How the local model's endpoint failed, in a short word; empty where it did not, or was not asked."""
 
 
+Answered = Callable[[Classified | ClassifierError | None], None]
+"""Told how one call of a classifier ended; None where whoever asked went away before."""
+
+
+class LadderObserver:
+    """What is told of each classifier; this one does nothing."""
+
+    def asking(self, classifier: Classifier) -> Answered:  # noqa: ARG002 - for those who listen
+        """It is about to be asked, in the task that calls this; what this gives is called once, in the same task."""
+        return _nothing
+
+    def failed(self, classifier: Classifier, error: ClassifierError) -> None:
+        """It gave no verdict, asked or (`resting`, `no-time`) not."""
+
+
 class Ladder:
     """Asks each classifier in turn until one names a candidate."""
 
-    def __init__(self, rungs: Sequence[Rung], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rungs: Sequence[Rung],
+        *,
+        observers: Sequence[LadderObserver] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.rungs = tuple(rungs)
+        self._observers = tuple(observers)
         self._clock = clock
         self._log = structlog.get_logger("pointsman.classifiers")
 
@@ -85,6 +107,8 @@ class Ladder:
             error = await self._step(rung, brief, seconds, climb)
             if error is None:
                 return climb
+            for observer in self._observers:
+                observer.failed(rung.classifier, error)
             climb.failures.append(_failure(rung.classifier.source, error))
             if rung.classifier.source == "local_model" and error.blame is Blame.CLASSIFIER:
                 climb.endpoint_problem = error.problem
@@ -114,12 +138,17 @@ class Ladder:
             why = f" after: {rung.breaker.why}" if rung.breaker.why else ""
             blame = Blame.CLASSIFIER if rung.breaker.down else Blame.REPLY
             return ClassifierError("resting", f"next probe in {rest:.1f} s{why}", blame=blame)
+        answered = [observer.asking(rung.classifier) for observer in self._observers]
+        answer: Classified | ClassifierError | None = None
         started = self._clock()
         try:
             answer = await self._ask(rung.classifier, brief, seconds)
         except asyncio.CancelledError:
             rung.breaker.abandoned(call)  # the caller went away: the probe must not stay out for ever
             raise
+        finally:
+            for tell in answered:
+                tell(answer)
         climb.seconds[rung.classifier.source] = self._clock() - started
         climb.usage = _sum(climb.usage, answer.usage)
         climb.prompt, climb.reply = answer.prompt or climb.prompt, answer.reply or climb.reply
@@ -151,6 +180,10 @@ class Ladder:
         if out_of_time:
             raise DeadlineExceededError(f"{what} did not answer in time", failures=climb.failures)
         raise ClassifierFailedError(f"{what} failed: {error.problem}", failures=climb.failures)
+
+
+def _nothing(_answer: Classified | ClassifierError | None) -> None:
+    """Nobody listens."""
 
 
 def _without_local_agent(brief: Brief) -> Brief:

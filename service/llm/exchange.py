@@ -114,7 +114,7 @@ class Exchange:
         limit = self._max_body_bytes if max_bytes is None else max_bytes
         size = count = 0
         try:
-            async for chunk in response.aiter_raw():
+            async for chunk in response.aiter_bytes():
                 size += len(chunk)
                 count += 1
                 if count % 64 == 0:

@@ -13,6 +13,7 @@ from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Brief, Classifier
 from service.classifiers.ladder import Ladder, Rung
 from service.classifiers.prompt import Prompts
+from service.decision import Decision, LoggedDecision
 from service.forecast.forecaster import Forecaster
 from service.pipeline import Knowledge, Observer, Pipeline
 from service.settings import DecisionSettings
@@ -38,7 +39,8 @@ class HandClock:
 
 def candidate(agent_type: str, model: str, **more: Any) -> Candidate:  # noqa: ANN401 - the fields of Candidate
     """A candidate with a middling solve rate and cost, unless `more` says otherwise."""
-    return Candidate(agent_type=agent_type, model=model, **{"solve_rate": 0.5, "cost_usd": 0.2, **more})
+    fields: dict[str, Any] = {"solve_rate": 0.5, "cost_usd": 0.2, **more}
+    return Candidate(agent_type=agent_type, model=model, **fields)
 
 
 def small_catalog() -> Catalog:
@@ -109,3 +111,24 @@ def pipeline(
         clock=ticks,
         now=lambda: NOW,
     )
+
+
+class Watching(Observer):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.logged: list[LoggedDecision] = []
+        self.counts: list[int] = []
+
+    def decided(self, task: Task, decision: Decision, logged: LoggedDecision) -> None:
+        """A decision was made."""
+        self.logged.append(logged)
+
+    def waiting(self, number: int) -> None:
+        """So many wait."""
+        self.counts.append(number)
+
+
+def chosen(decision: Decision) -> str:
+    """As agent/model."""
+    return f"{decision.agent_type}/{decision.model}"

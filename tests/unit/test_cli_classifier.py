@@ -51,10 +51,8 @@ async def refused(asked: CliClassifier, seconds: float = 20.0) -> ClassifierErro
 
 async def test_the_program_is_asked_on_stdin_and_its_answer_validated(make: Make) -> None:
     """The whole prompt comes on stdin, and the verdict is read from stdout, prose around it or not."""
-    code = (
-        READ
-        + f"ok = 'alpha | small' in prompt and 'Fix the failing test.' in prompt; print('Well:', {GOOD!r} if ok else 'no')"
-    )
+    asked = "'alpha | small' in prompt and 'Fix the failing test.' in prompt"
+    code = READ + f"print('Well:', {GOOD!r} if {asked} else 'no')"
     found = await classify(make(code))
     assert found.verdict.candidate.key == ("alpha", "small")
     assert "Fix the failing test." in found.prompt
@@ -124,9 +122,10 @@ def test_a_command_without_a_program_is_a_mistake() -> None:
 async def test_only_eligible_candidates_come_through(make: Make) -> None:
     """What the program may not choose it cannot choose."""
     asked = make(READ + f"print({GOOD!r})")
-    with pytest.raises(ClassifierError) as caught:
-        try:
-            await asked.classify(brief(task(), None, [candidate("beta", "wide")]), timeout_seconds=20)
-        finally:
-            await asked.aclose()
+    only = brief(task(), None, [candidate("beta", "wide")])
+    try:
+        with pytest.raises(ClassifierError) as caught:
+            await asked.classify(only, timeout_seconds=20)
+    finally:
+        await asked.aclose()
     assert caught.value.problem == "ineligible-candidate"

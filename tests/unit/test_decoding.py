@@ -123,13 +123,29 @@ def test_finding_the_key_is_not_quadratic() -> None:
     assert time.perf_counter() - started < 5
 
 
+def test_the_key_is_found_beside_tasks_that_are_not_decoded() -> None:
+    """A batch keeps its tasks as they came: catches a search for the key that can only read plain data."""
+    body = b'{"tasks": [{"instructions": "x"}, 7], "fleet": {"a": {}, "b": {"slots": "2"}}}'
+    with pytest.raises(InvalidInputError) as caught:
+        decode_json(body, msgspec.json.Decoder(TaskBatch))
+    assert caught.value.path == "$.fleet.b.slots"
+
+
+def test_a_number_beyond_64_bits_is_no_defect() -> None:
+    """It can be read and not written again: the path then goes only as far as it is known."""
+    body = b'{"instructions": "x", "fleet": {"a": {"running": ' + b"9" * 400 + b'}}, "labels": {"k": 1}}'
+    assert problem(body).path.startswith("$.")
+
+
 @given(st.binary(max_size=200))
 def test_no_body_is_a_defect(body: bytes) -> None:
     """Any bytes at all are a task or an InvalidInputError, and nothing else."""
+    words = "none"
     try:
         decode_json(body, DECODER)
     except InvalidInputError as error:
-        assert str(error)
+        words = str(error)
+    assert words
 
 
 def test_a_tree_has_the_same_errors_and_lax_reads_text() -> None:

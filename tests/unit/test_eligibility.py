@@ -14,6 +14,7 @@ from service.task import Task
 from tests.support.builders import NOW, candidate, failed, small_catalog, task
 
 CATALOG = small_catalog()
+NONE: set[str] = set()
 KEYS = [c.key for c in CATALOG.candidates]
 
 
@@ -37,7 +38,7 @@ def soon(seconds: float) -> str:
     [
         pytest.param({}, {"alpha/big", "alpha/small", "beta/wide", "gamma/mid", "home/tiny"}, id="nothing"),
         pytest.param({"agent_types": ["alpha", "nobody"]}, {"alpha/big", "alpha/small"}, id="agent-types"),
-        pytest.param({"agent_types": []}, set(), id="no-agent-type"),
+        pytest.param({"agent_types": []}, NONE, id="no-agent-type"),
         pytest.param(
             {"exclude": [{"agent_type": "alpha"}]}, {"beta/wide", "gamma/mid", "home/tiny"}, id="exclude-agent"
         ),
@@ -47,7 +48,7 @@ def soon(seconds: float) -> str:
             id="exclude-pair",
         ),
         pytest.param({"inputs": ["text", "pdf", "pdf"]}, {"beta/wide"}, id="inputs"),
-        pytest.param({"inputs": ["audio"]}, set(), id="input-that-none-reads"),
+        pytest.param({"inputs": ["audio"]}, NONE, id="input-that-none-reads"),
         pytest.param({"context_tokens": 150_000}, {"alpha/big", "alpha/small", "beta/wide"}, id="context"),
         pytest.param({"context_tokens": 0}, {str(c) for c in CATALOG.candidates}, id="context-of-nothing"),
         pytest.param(
@@ -56,7 +57,7 @@ def soon(seconds: float) -> str:
         pytest.param({"local_only": True}, {"home/tiny"}, id="local"),
         pytest.param({"max_cost_usd": 0.25}, {"alpha/small", "gamma/mid", "home/tiny"}, id="cost-that-is-equal"),
         pytest.param({"max_cost_usd": 0}, {"home/tiny"}, id="free"),
-        pytest.param({"local_only": True, "context_tokens": 1}, set(), id="unknown-context"),
+        pytest.param({"local_only": True, "context_tokens": 1}, NONE, id="unknown-context"),
     ],
 )
 def test_require_is_kept(require: dict[str, Any], eligible: set[str]) -> None:
@@ -254,13 +255,11 @@ attempt_lists = st.lists(
     st.builds(failed, agents, models, st.sampled_from(["failed", "solved", "rate_limited", "error"])), max_size=4
 )
 requests = st.builds(
-    lambda require, fleet, attempts, agent_type: task(
-        require=require, fleet=fleet, attempts=attempts, agent_type=agent_type
-    ),
-    requirements,
-    st.dictionaries(agents, states, max_size=3),
-    attempt_lists,
-    st.none() | agents,
+    task,
+    require=requirements,
+    fleet=st.dictionaries(agents, states, max_size=3),
+    attempts=attempt_lists,
+    agent_type=st.none() | agents,
 )
 
 

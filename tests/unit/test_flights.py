@@ -58,7 +58,7 @@ async def test_different_keys_do_not_share() -> None:
     results = await asyncio.gather(
         flights.share("a", one, timeout_seconds=5), flights.share("b", two, timeout_seconds=5)
     )
-    assert results == [1, 2]
+    assert list(results) == [1, 2]
 
 
 async def test_the_work_goes_on_while_one_passenger_is_left() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -20,12 +21,12 @@ def ladder(*classifiers: ScriptedClassifier, clock: Callable[[], float] | None =
     return Ladder([Rung(classifier, Breaker(clock)) for classifier in classifiers], clock=clock)
 
 
-def local(*acts: Act, **more: float) -> ScriptedClassifier:
+def local(*acts: Act, **more: Any) -> ScriptedClassifier:  # noqa: ANN401 - the times of a classifier
     """In the place of the local model."""
     return ScriptedClassifier(*acts, **more)
 
 
-def cli(*acts: Act, **more: float) -> ScriptedClassifier:
+def cli(*acts: Act, **more: Any) -> ScriptedClassifier:  # noqa: ANN401 - as above
     """In the place of the CLI."""
     return ScriptedClassifier(*acts, source="cli", **more)
 

@@ -1,8 +1,9 @@
 """The local model as a classifier, with the real client over a transport of the test's own."""
 
+import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -38,8 +39,9 @@ class Server:
         if isinstance(reply, Exception):
             raise reply
         if not isinstance(reply, httpx.Response):
-            body = reply if isinstance(reply, dict) and "choices" in reply else completion(reply)
-            reply = httpx.Response(200, json=body)
+            content = cast("Any", reply)
+            whole = isinstance(reply, dict) and "choices" in reply
+            reply = httpx.Response(200, json=content if whole else completion(content))
         # unread, as a network gives it
         return httpx.Response(reply.status_code, headers=reply.headers, stream=httpx.ByteStream(reply.content))
 
@@ -144,8 +146,12 @@ async def test_a_second_useless_reply_is_the_end() -> None:
 
 async def test_an_ineligible_choice_never_comes_through() -> None:
     """A server that insists on a pair that may not be chosen gives no verdict."""
-    error = await refused(Server({**GOOD, "model": "big"}), eligible=lambda c: c.model != "big")
+    error = await refused(Server({**GOOD, "model": "big"}), eligible=_not_big)
     assert error.problem == "ineligible-candidate"
+
+
+def _not_big(c: Candidate) -> bool:
+    return c.model != "big"
 
 
 async def test_no_repair_without_time_for_it() -> None:
@@ -212,6 +218,27 @@ async def test_a_hasty_callers_time_out_is_the_callers() -> None:
     """Given less than a second, a time-out says nothing about the server."""
     error = await refused(Server(httpx.ReadTimeout("slow")), seconds=0.5)
     assert (error.problem, error.blame) == ("timeout", Blame.REQUEST)
+
+
+async def test_a_queue_of_our_own_is_not_the_servers_fault() -> None:
+    """Where all slots are taken the server was not even asked: catches overload that opens a healthy one's breaker."""
+    never = asyncio.Event()
+
+    async def hang(_request: httpx.Request) -> httpx.Response:
+        await never.wait()
+        return httpx.Response(500)
+
+    async with make_http_client(transport=httpx.MockTransport(hang), max_connections=4) as http:
+        client = LLMClient(http, "http://model/v1", model="q", timeout_seconds=10, max_attempts=1, max_concurrency=1)
+        asked = LocalModelClassifier(client, SETTINGS)
+        asked.patience_seconds = 0.01
+        found = await asyncio.gather(
+            *(asked.classify(brief(), timeout_seconds=0.05) for _ in range(2)), return_exceptions=True
+        )
+        never.set()
+        await client.aclose()
+    blames = {error.problem: error.blame for error in found if isinstance(error, ClassifierError)}
+    assert blames == {"timeout": Blame.CLASSIFIER, "queue-timeout": Blame.REQUEST}
 
 
 async def test_no_time_left_is_no_question() -> None:

@@ -1,7 +1,5 @@
 """The way of a request, from the task to the decision."""
 
-import asyncio
-import gc
 import time
 from dataclasses import replace
 from typing import Any
@@ -11,72 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.catalog import Catalog
-from service.classifiers.breaker import FAILURES
-from service.classifiers.classifier import Blame, Brief, Classified
-from service.decision import Decision, LoggedDecision, Usage
+from service.decision import Usage
 from service.errors import (
-    ClassifierFailedError,
-    DeadlineExceededError,
     NoCandidateAvailableError,
     NoEligibleCandidateError,
-    OverloadedError,
 )
 from service.forecast.effort import estimate_minutes
 from service.ids import is_uuid
-from service.pipeline import Observer, Pipeline
+from service.pipeline import Pipeline
 from service.settings import DecisionSettings
-from service.task import Task
-from tests.support.builders import HandClock, candidate, failed, knowledge, pipeline, small_catalog, task
-from tests.support.scripted_classifier import SPENT, ScriptedClassifier, chooses, fails, verdict
+from tests.support.builders import Watching, candidate, chosen, failed, knowledge, pipeline, task
+from tests.support.scripted_classifier import SPENT, ScriptedClassifier, chooses, fails
 
 KNOWN = knowledge()
-
-
-class Watching(Observer):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.logged: list[LoggedDecision] = []
-        self.counts: list[int] = []
-
-    def decided(self, task: Task, decision: Decision, logged: LoggedDecision) -> None:
-        """A decision was made."""
-        self.logged.append(logged)
-
-    def waiting(self, number: int) -> None:
-        """So many wait."""
-        self.counts.append(number)
-
-
-class Gate:
-    """An act that waits until it is opened, and counts who came."""
-
-    def __init__(self, index: int = 0) -> None:
-        self.open = asyncio.Event()
-        self.came = 0
-        self.cancelled = 0
-        self._index = index
-
-    async def __call__(self, brief: Brief, _seconds: float) -> Classified:
-        """Waits, then chooses."""
-        self.came += 1
-        try:
-            await self.open.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return verdict(brief.eligible[self._index])
-
-
-async def settle() -> None:
-    """Lets everything that can run do so."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-def chosen(decision: Decision) -> str:
-    """As agent/model."""
-    return f"{decision.agent_type}/{decision.model}"
 
 
 async def test_the_forecast_decides_where_nothing_else_can() -> None:
@@ -256,262 +201,11 @@ async def test_worthwhile_is_false_where_every_attempt_costs_more_than_it_is_wor
 async def test_the_objective_sets_the_value() -> None:
     """A dearer plan is worth it where a solved task is worth more; a value in dollars wins over the objective."""
     steps = pipeline(known=KNOWN)
-    cost = {
-        name: (await steps.decide(task(**fields))).plan_p_solve
-        for name, fields in {
-            "economy": {"objective": "economy"},
-            "quality": {"objective": "quality"},
-            "tiny": {"objective": "quality", "value_usd": 0.001},
-        }.items()
-    }
-    assert cost["tiny"] <= cost["economy"] <= cost["quality"]
-    assert cost["tiny"] < cost["quality"]
-
-
-async def test_an_identical_request_of_moments_ago_shares_the_answer() -> None:
-    """Within `cache_seconds` it is not asked again, costs nothing, and says `cached`; afterwards it is asked again."""
-    clock = HandClock()
-    asked = ScriptedClassifier(chooses(1))
-    steps = pipeline(asked, known=KNOWN, clock=clock)
-    first = await steps.decide(task(task_id="1"))
-    again = await steps.decide(task(task_id="2", deadline_ms=500, explain=True, strict=True))
-    assert (first.cached, again.cached, len(asked.given)) == (False, True, 1)
-    assert (chosen(again), again.source, again.usage) == (chosen(first), "local_model", Usage())
-    assert again.decision_id != first.decision_id
-    assert "local_model" not in again.timings_ms
-    clock.move(30.0)
-    assert not (await steps.decide(task())).cached
-    assert len(asked.given) == 2
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"instructions": "Other."},
-        {"name": "n"},
-        {"labels": {"a": "b"}},
-        {"fleet": {"gamma": {"running": 1}}},
-        {"attempts": [failed("gamma", "mid")]},
-        {"require": {"context_tokens": 1}},
-        {"objective": "quality"},
-        {"value_usd": 7},
-        {"agent_type": "alpha"},
-    ],
-    ids=lambda fields: next(iter(fields)),
-)
-async def test_a_request_that_differs_does_not_share(fields: dict[str, Any]) -> None:
-    """Whatever could change the choice makes it another request, `fleet` and `attempts` among it."""
-    asked = ScriptedClassifier(chooses())
-    steps = pipeline(asked, known=KNOWN)
-    await steps.decide(task())
-    assert not (await steps.decide(task(**fields))).cached
-    assert len(asked.given) == 2
-
-
-async def test_the_order_of_labels_makes_no_other_request() -> None:
-    """An object has no order: catches a digest of the text as it came."""
-    steps = pipeline(ScriptedClassifier(chooses()), known=KNOWN)
-    await steps.decide(task(labels={"a": "1", "b": "2"}))
-    assert (await steps.decide(task(labels={"b": "2", "a": "1"}))).cached
-
-
-async def test_a_degraded_answer_is_not_kept() -> None:
-    """The next identical request asks the first classifier again: an outage of a second is not kept for thirty."""
-    first = ScriptedClassifier(fails(), chooses(1))
-    steps = pipeline(first, ScriptedClassifier(chooses(2), source="cli"), known=KNOWN)
-    assert (await steps.decide(task())).degraded
-    again = await steps.decide(task())
-    assert (again.cached, again.degraded, chosen(again)) == (False, False, "alpha/small")
-
-
-async def test_a_new_catalog_ends_what_is_kept() -> None:
-    """An answer made from another catalog is not shared, nor one that was forgotten by hand."""
-    asked = ScriptedClassifier(chooses())
-    steps = pipeline(asked, known=KNOWN)
-    await steps.decide(task())
-    steps.knowledge = knowledge(Catalog(small_catalog().candidates[1:]))
-    assert chosen(await steps.decide(task())) == "alpha/small"
-    steps.forget()
-    await steps.decide(task())
-    assert len(asked.given) == 3
-
-
-async def test_requests_in_flight_share_one_classification() -> None:
-    """Ten identical ones at the same moment ask once; the tokens are counted once, and each gets its own decision."""
-    gate, watching = Gate(), Watching()
-    steps = pipeline(ScriptedClassifier(gate), known=KNOWN, observer=watching)
-    waiting = [asyncio.create_task(steps.decide(task(task_id=str(i)))) for i in range(10)]
-    await settle()
-    assert (gate.came, steps.waiting) == (1, 10)
-    gate.open.set()
-    decisions = await asyncio.gather(*waiting)
-    assert len({d.decision_id for d in decisions}) == 10
-    assert sum(d.usage.tokens_in for d in decisions) == SPENT.tokens_in
-    assert [d.cached for d in decisions] == [False] + [True] * 9
-    assert (steps.waiting, max(watching.counts), watching.counts[-1]) == (0, 10, 0)
-
-
-async def test_the_classification_ends_with_its_last_caller() -> None:
-    """One of two who goes away does not end it; the last one does."""
-    gate = Gate()
-    steps = pipeline(ScriptedClassifier(gate), known=KNOWN)
-    first, second = (asyncio.create_task(steps.decide(task())) for _ in range(2))
-    await settle()
-    first.cancel()
-    await settle()
-    assert gate.cancelled == 0
-    second.cancel()
-    await asyncio.gather(first, second, return_exceptions=True)
-    await settle()
-    assert (gate.cancelled, steps.waiting) == (1, 0)
-
-
-async def test_beyond_the_limit_it_is_overloaded_but_only_for_who_would_wait() -> None:
-    """Too many waiting is a 503; what needs no classifier, or finds its answer ready, is decided all the same."""
-    gate = Gate()
-    steps = pipeline(ScriptedClassifier(chooses(), gate, gate), known=KNOWN, max_in_flight=2)
-    await steps.decide(task(instructions="known"))
-    waiting = [asyncio.create_task(steps.decide(task(instructions=f"{i}"))) for i in range(2)]
-    await settle()
-    with pytest.raises(OverloadedError) as caught:
-        await steps.decide(task())
-    assert caught.value.retry_after_seconds >= 1
-    assert (await steps.decide(task(instructions="known"))).cached
-    assert (await steps.decide(task(agent_type="gamma"))).source == "only_candidate"
-    assert (await steps.decide(task(agent_type="home", model="tiny"))).source == "requested"
-    gate.open.set()
-    await asyncio.gather(*waiting)
-    assert (await steps.decide(task())).source == "local_model"
-
-
-async def test_decisions_of_the_forecast_alone_never_queue() -> None:
-    """While every classifier rests, or has too little time to start, nobody waits, so nobody is overloaded."""
-    gate = Gate()
-    slow = ScriptedClassifier(gate, source="cli", least_seconds=1.0)
-    steps = pipeline(slow, known=KNOWN, max_in_flight=1)
-    waiting = asyncio.create_task(steps.decide(task(instructions="slow")))
-    await settle()
-    decision = await steps.decide(task(deadline_ms=100))
-    assert (decision.source, [f.problem for f in decision.failures]) == ("forecast", ["no-time"])
-    call = steps.ladder.rungs[0].breaker.enter()
-    assert call is not None
-    steps.ladder.rungs[0].breaker.failed(call, Blame.CLASSIFIER, retry_after=60.0)
-    assert (await steps.decide(task())).failures[0].problem == "resting"
-    assert steps.answering_with() == "forecast"
-    gate.open.set()
-    await waiting
-
-
-async def test_a_classifier_that_hangs_does_not_hold_the_answer() -> None:
-    """By its deadline the caller is answered, though the classifier heeds no time-out of its own."""
-    gate = Gate()
-    steps = pipeline(ScriptedClassifier(gate), known=KNOWN)
-    started = time.monotonic()
-    decision = await steps.decide(task(deadline_ms=60))
-    assert time.monotonic() - started < 5
-    assert (decision.source, decision.degraded) == ("forecast", True)
-    assert [(f.source, f.problem) for f in decision.failures] == [("local_model", "timeout")]
-    assert gate.cancelled == 1
-
-
-async def test_a_classifier_that_cannot_even_be_cancelled_does_not_hold_the_answer(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The last guard: one that swallows its cancellation and then breaks changes nothing for the caller."""
-    released = asyncio.Event()
-
-    async def stubborn(_brief: Brief, _seconds: float) -> Classified:
-        while not released.is_set():
-            try:
-                await released.wait()
-            except asyncio.CancelledError:
-                continue
-        raise RuntimeError("late")
-
-    steps = pipeline(ScriptedClassifier(stubborn), known=KNOWN)
-    async with asyncio.timeout(5):
-        decision = await steps.decide(task(deadline_ms=60))
-        with pytest.raises(DeadlineExceededError):
-            await steps.decide(task(deadline_ms=60, strict=True))
-    assert (decision.source, [f.problem for f in decision.failures]) == ("forecast", ["timeout"])
-    released.set()
-    await settle()
-    gc.collect()
-    assert not [record for record in caplog.records if "never retrieved" in record.getMessage()]
-
-
-async def test_time_before_the_pipeline_counts() -> None:
-    """The deadline runs from the request's arrival, and `total` with it."""
-    clock = HandClock()
-    asked = ScriptedClassifier(chooses())
-    decision = await pipeline(asked, known=KNOWN, clock=clock).decide(
-        task(deadline_ms=1000), arrived=clock.seconds - 0.4
-    )
-    assert asked.given[0] < 0.6
-    assert decision.timings_ms["total"] == pytest.approx(400)
-
-
-async def test_strict_refuses_where_the_classifier_failed() -> None:
-    """No other classifier and no forecast takes its place, and the failures are told."""
-    steps = pipeline(ScriptedClassifier(fails("http-500")), ScriptedClassifier(chooses(), source="cli"), known=KNOWN)
-    with pytest.raises(ClassifierFailedError) as caught:
-        await steps.decide(task(strict=True))
-    assert [f.problem for f in caught.value.failures] == ["http-500"]
-
-
-async def test_strict_and_tolerant_do_not_share_a_flight() -> None:
-    """A tolerant caller is not refused because a strict one asked for the same at that moment."""
-    steps = pipeline(ScriptedClassifier(fails(), fails()), known=KNOWN)
-    strict, tolerant = await asyncio.gather(
-        steps.decide(task(strict=True)), steps.decide(task()), return_exceptions=True
-    )
-    assert isinstance(strict, ClassifierFailedError)
-    assert isinstance(tolerant, Decision)
-
-
-async def test_strict_without_a_classifier_is_the_forecast() -> None:
-    """Where none is configured none can fail."""
-    assert (await pipeline(known=KNOWN).decide(task(strict=True))).source == "forecast"
-
-
-async def test_knowledge_replaced_in_the_middle_changes_no_request_under_way() -> None:
-    """A request that began with one catalog ends with it, versions and all; the next one has the new."""
-    gate = Gate()
-    steps = pipeline(ScriptedClassifier(gate), known=KNOWN)
-    waiting = asyncio.create_task(steps.decide(task()))
-    await settle()
-    other = knowledge(Catalog([candidate("new", "one"), candidate("new", "two")]))
-    steps.knowledge = other
-    gate.open.set()
-    before, after = await waiting, await steps.decide(task())
-    assert (chosen(before), before.versions) == ("alpha/big", KNOWN.versions)
-    assert (chosen(after), after.versions, after.cached) == ("new/one", other.versions, False)
-    assert before.versions != after.versions
-
-
-async def test_closing_answers_who_waits() -> None:
-    """At shutdown a request under way is decided by the forecast, and the classifiers are closed."""
-    gate = Gate()
-    asked = ScriptedClassifier(gate)
-    steps = pipeline(asked, known=KNOWN)
-    waiting = asyncio.create_task(steps.decide(task()))
-    await settle()
-    await steps.aclose()
-    assert (await waiting).source == "forecast"
-    assert (asked.closed, gate.cancelled) == (True, 1)
-
-
-async def test_answering_with_is_true_at_each_moment() -> None:
-    """It names the first that would be asked now: the next one while the first rests, and the first again then."""
-    clock = HandClock()
-    first = ScriptedClassifier(*[fails()] * FAILURES, chooses())
-    steps = pipeline(first, ScriptedClassifier(chooses(), source="cli"), known=KNOWN, clock=clock)
-    assert steps.answering_with() == "local_model"
-    for i in range(FAILURES):
-        await steps.decide(task(instructions=f"{i}"))
-    assert steps.answering_with() == "cli"
-    clock.move(2.0)
-    assert steps.answering_with() == "local_model"
+    tiny = await steps.decide(task(objective="quality", value_usd=0.001))
+    economy = await steps.decide(task(objective="economy"))
+    quality = await steps.decide(task(objective="quality"))
+    assert tiny.plan_p_solve <= economy.plan_p_solve <= quality.plan_p_solve
+    assert tiny.plan_p_solve < quality.plan_p_solve
 
 
 async def test_a_failed_attempt_lowers_the_chances() -> None:
@@ -525,13 +219,31 @@ async def test_a_failed_attempt_lowers_the_chances() -> None:
 
 
 async def test_minutes_lift_no_pair_over_the_callers_limit() -> None:
-    """A classifier that says a thousand minutes makes a task dearer, but not dearer than the limit it was screened by."""
-    steps = pipeline(ScriptedClassifier(chooses(-1, minutes=900.0)), known=KNOWN)
+    """A classifier's thousand minutes make a task dearer, but not dearer than the limit that it was screened by."""
+    steps = pipeline(ScriptedClassifier(chooses(0, minutes=900.0)), known=KNOWN)
     free = await steps.decide(task(agent_type="alpha"))
-    assert (chosen(free), free.cost_usd > 0.05) == ("alpha/small", True)
+    assert (chosen(free), free.cost_usd > 0.8) == ("alpha/big", True)
     limited = await steps.decide(task(agent_type="alpha", require={"max_cost_usd": 0.8}))
-    assert limited.cost_usd <= 0.8
-    assert all(step.cost_usd <= 0.8 for step in limited.plan)
+    assert (chosen(limited), limited.cost_usd) == ("alpha/big", 0.8)
+
+
+async def test_a_plan_ends_where_its_next_step_would_cost_too_much() -> None:
+    """After a failure the task is harder and an attempt dearer: a step over the limit by then is not planned."""
+    steps = pipeline(known=KNOWN)
+    free = await steps.decide(task(agent_type="alpha", value_usd=50))
+    assert [step.cost_usd > 0.8 for step in free.plan] == [False, True]
+    limited = await steps.decide(task(agent_type="alpha", value_usd=50, require={"max_cost_usd": 0.8}))
+    assert [step.model for step in limited.plan] == [free.plan[0].model]
+    assert (limited.plan_p_solve, limited.plan_cost_usd) == pytest.approx((limited.p_solve, limited.cost_usd))
+
+
+async def test_earlier_failures_count_towards_the_limit() -> None:
+    """The limit is on what an attempt is expected to cost given the attempts so far, as the answer shows it."""
+    steps = pipeline(known=KNOWN)
+    request = {"agent_type": "gamma", "require": {"max_cost_usd": 0.26}}
+    assert (await steps.decide(task(**request))).cost_usd <= 0.26
+    with pytest.raises(NoEligibleCandidateError):
+        await steps.decide(task(**request, attempts=[failed("alpha", "small")]))
 
 
 agents = st.sampled_from(["alpha", "beta", "gamma", "home", "nobody"])
@@ -544,7 +256,7 @@ limits = st.sampled_from([0, 0.05, 0.06, 0.25, 0.3, 0.33, 0.8, 1.0, 5.0])
         {},
         optional={
             "agent_types": st.lists(agents, min_size=1),
-            "exclude": st.lists(st.builds(lambda a: {"agent_type": a}, agents), max_size=2),
+            "exclude": st.lists(st.fixed_dictionaries({"agent_type": agents}), max_size=2),
             "inputs": st.lists(st.sampled_from(["text", "pdf"]), max_size=2),
             "context_tokens": st.sampled_from([0, 100_000, 200_000]),
             "local_only": st.booleans(),
@@ -579,8 +291,7 @@ async def test_nothing_chosen_or_planned_breaks_a_requirement(
         decision = await pipeline(asked, known=KNOWN, settings=DecisionSettings(first_choice=first_choice)).decide(
             request
         )
-    except (NoEligibleCandidateError, NoCandidateAvailableError) as error:
-        assert len(error.excluded) == 5
+    except (NoEligibleCandidateError, NoCandidateAvailableError):
         return
     tried = {(a["agent_type"], a["model"]) for a in attempts}
     excluded = {e["agent_type"] for e in require.get("exclude", [])}
