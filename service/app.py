@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from litestar import Litestar
@@ -21,6 +21,9 @@ from service.core import Core
 from service.errors import PointsmanError
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
 
 def create_app(
     settings: Settings,
@@ -29,13 +32,15 @@ def create_app(
     environ: Mapping[str, str] | None = None,
     config_file: Path | None = None,
     reread: Callable[[], Settings] | None = None,
+    tracing: "Tracing | None" = None,
 ) -> Litestar:
     """The application. Raises ConfigurationError where catalog, prompts or a setting are wrong.
 
     `transport` takes the place of the network towards the local model; `environ` that of the process's environment.
-    `config_file` is watched for changes, and `reread` then gives the settings anew.
+    `config_file` is watched for changes, and `reread` then gives the settings anew. `tracing` takes the place of what
+    `[tracing]` asks for.
     """
-    core = Core(settings, transport=transport, environ=environ, config_file=config_file, reread=reread)
+    core = Core(settings, transport=transport, environ=environ, config_file=config_file, reread=reread, tracing=tracing)
     answers = ErrorAnswers(core.metrics)
 
     @asynccontextmanager
@@ -70,4 +75,6 @@ def create_app(
     app.asgi_handler = Edge(
         app.asgi_handler, token=settings.server.token, metrics=core.metrics, leaving=lambda: core.leaving
     )
+    if core.tracing is not None:
+        app.asgi_handler = core.tracing.wrap(app.asgi_handler)
     return app

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
 
+from service.calibration import Calibration
 from service.catalog import DEFAULT_CATALOG, Catalog, load_catalog
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Classifier
@@ -19,20 +20,27 @@ from service.classifiers.cli_classifier import CliClassifier
 from service.classifiers.ladder import Ladder, Rung
 from service.classifiers.local_model import LocalModelClassifier
 from service.classifiers.prompt import PROMPT_FILES, Prompts, prompt_folder
+from service.decision import Decision
+from service.errors import ConfigurationError
 from service.forecast.forecaster import Forecaster
+from service.gauges import StateCollector, Worker
 from service.learning import Learner
 from service.llm.client import LLMClient
 from service.llm.transport import make_http_client
-from service.pipeline import Knowledge, Pipeline
+from service.pipeline import Knowledge, Left, Pipeline
 from service.reload import Reloader
 from service.runner.executions import Executions
 from service.runner.local import LocalRunner
 from service.runner.logs import LogFolder
 from service.settings import Settings
 from service.store import Store
+from service.task import Task
 from service.telemetry import DecisionTelemetry, Metrics
 
-_BREAKER_NUMBERS = {"closed": 0, "half-open": 1, "open": 2}
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
+TRACING = "tracing.endpoint"
 
 
 def state_directory(environ: Mapping[str, str]) -> Path | None:
@@ -66,12 +74,14 @@ class Core:
         transport: httpx.AsyncBaseTransport | None = None,
         config_file: Path | None = None,
         reread: Callable[[], Settings] | None = None,
+        tracing: "Tracing | None" = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Reads catalog and prompts; raises ConfigurationError. Nothing is connected to before `start`.
 
-        `config_file` is watched while it serves, and `reread` gives the settings anew when it changes.
+        `config_file` is watched while it serves, and `reread` gives the settings anew when it changes. `tracing` takes
+        the place of the one that the settings ask for.
         """
         self.settings = settings
         self.clock = clock
@@ -85,15 +95,25 @@ class Core:
         )
         self.llm = self._make_llm(settings.local_model.max_concurrency)
         self.store = _make_store(settings, self._environ, now)
+        self.tracing = tracing or _make_tracing(settings)
+        if self.tracing is not None:
+            self.http.event_hooks = {"request": [self.tracing.inject]}
+        telemetry = DecisionTelemetry(self.metrics, self.store.log_decision)
+        classifiers = self._classifiers()
         self.pipeline = Pipeline(
             read_knowledge(settings),
-            Ladder([Rung(classifier, Breaker(clock)) for classifier in self._classifiers()], clock=clock),
+            Ladder(
+                [Rung(classifier, Breaker(clock)) for classifier in classifiers],
+                observers=[telemetry, *([self.tracing] if self.tracing else [])],
+                clock=clock,
+            ),
             max_in_flight=settings.server.max_in_flight,
-            observer=DecisionTelemetry(self.metrics, self.store.log_decision),
+            observer=telemetry,
             clock=clock,
             now=now,
         )
         self.learner = Learner(self.store, self.pipeline)
+        self.calibration = Calibration(self.store, self.metrics.compared)
         # A client of its own, with its own slots: a decision never waits behind an execution.
         self._running_llm = self._make_llm(settings.executions.max_concurrency)
         self.executions = self._make_executions(now)
@@ -105,6 +125,24 @@ class Core:
             adopt=self.learner.adopt,
             now=now,
         )
+        workers: dict[str, Worker] = {c.source: c for c in classifiers if isinstance(c, CliClassifier)}
+        self.metrics.registry.register(
+            StateCollector(
+                pipeline=self.pipeline,
+                store=self.store,
+                reloader=self.reloader,
+                learner=self.learner,
+                executions=self.executions,
+                workers=workers if self.llm is None else {"local_model": self.llm, **workers},
+                max_in_flight=settings.server.max_in_flight,
+            )
+        )
+
+    async def decide(self, task: Task, *, arrived: float | None = None, left: Left | None = None) -> Decision:
+        """`Pipeline.decide`, in a span where traces are on."""
+        if self.tracing is None:
+            return await self.pipeline.decide(task, arrived=arrived, left=left)
+        return await self.tracing.decide(self.pipeline.decide, task, arrived=arrived, left=left)
 
     async def start(self, *, learn_first: bool = False, serve: bool = False) -> None:
         """Connects; a database that is away does not keep it from deciding.
@@ -117,6 +155,7 @@ class Core:
         if serve and self.executions is not None:
             await self.executions.start()
         if serve:
+            self.calibration.start()
             self.reloader.start()
         self.ready = True
 
@@ -130,6 +169,7 @@ class Core:
         await self.reloader.aclose()
         if self.executions is not None:
             await self.executions.aclose()
+        await self.calibration.aclose()
         await self.learner.aclose()
         await self.pipeline.aclose()
         for client in (self.llm, self._running_llm):
@@ -137,6 +177,8 @@ class Core:
                 await client.aclose()
         await self.http.aclose()
         await self.store.aclose()
+        if self.tracing is not None:
+            await self.tracing.aclose()
 
     def use_catalog(self, catalog: Catalog) -> None:
         """Decides with this catalog from now on; what was learned for the same pairs follows in a moment."""
@@ -149,13 +191,6 @@ class Core:
                 decision=self.pipeline.knowledge.decision,
             )
         )
-
-    def observe_gauges(self) -> None:
-        """Brings the gauges up to date that nothing else does: asked for when the metrics are read."""
-        for rung in self.pipeline.ladder.rungs:
-            self.metrics.breakers.labels(rung.classifier.source).set(_BREAKER_NUMBERS[rung.breaker.state])
-        self.metrics.recording.set(1 if self.store.status.recording else 0)
-        self.metrics.reload_refused.set(0 if self.reloader.status.problem is None else 1)
 
     def status(self) -> dict[str, Any]:
         """What `GET /v1/status` answers."""
@@ -215,6 +250,7 @@ class Core:
             self.settings.executions,
             default_model=self.settings.local_model.model,
             now=now,
+            ended=self.metrics.execution_ended,
         )
 
     def _make_llm(self, max_concurrency: int) -> LLMClient | None:
@@ -241,6 +277,16 @@ class Core:
         if cli is not None:
             found.append(cli)
         return found
+
+
+def _make_tracing(settings: Settings) -> "Tracing | None":
+    if not settings.tracing.endpoint:
+        return None
+    try:
+        from service.tracing import Tracing  # an optional extra, and a third of a second's worth of imports
+    except ModuleNotFoundError:
+        raise ConfigurationError("traces need their extra: pip install pointsman[tracing]", path=TRACING) from None
+    return Tracing(settings)
 
 
 def _files(settings: Settings, config_file: Path | None) -> list[Path]:

@@ -3,6 +3,7 @@
 msgspec writes `$.fleet[...].slots` where the value of an object is wrong; an operator needs `$.fleet.claude.slots`.
 """
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -97,7 +98,12 @@ def _key_at_fault(prefix: str, message: str, tree: object, read: Callable[[objec
 
 
 def _written(key: str) -> str:
-    return f".{key}" if _PLAIN.fullmatch(key) else f"[{msgspec.json.encode(key[:100]).decode()}]"
+    """A step of a path. JSON leaves C1 controls and marks that turn text around as they are; an error shows none."""
+    if _PLAIN.fullmatch(key):
+        return f".{key}"
+    quoted = msgspec.json.encode(key[:100]).decode()
+    shown = "".join(c if c.isprintable() else "\\u007f" if c == "\x7f" else json.dumps(c)[1:-1] for c in quoted)
+    return f"[{shown}]"
 
 
 def _fails(tree: object, read: Callable[[object], object], message: str) -> bool:

@@ -57,6 +57,8 @@ def screen(catalog: Catalog, task: Task, *, now: datetime, cost_usd: Callable[[C
         _fleet(task.fleet, catalog, now),
     ]
     applied = [rule for rule in rules if rule is not None]
+    if not applied:
+        return Eligibility(catalog.candidates, ())
     eligible: list[Candidate] = []
     obstacles: list[tuple[Candidate, tuple[Obstacle, ...]]] = []
     for candidate in catalog.candidates:

@@ -14,7 +14,8 @@ def uuid7(*, now_ns: Callable[[], int] = time.time_ns, random_bytes: Callable[[i
     fraction = (nanoseconds << 12) // 1_000_000
     tail = int.from_bytes(random_bytes(8)) & ((1 << 62) - 1)
     value = (milliseconds & ((1 << 48) - 1)) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail
-    return str(uuid.UUID(int=value))
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def is_uuid(text: str) -> bool:

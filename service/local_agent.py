@@ -11,9 +11,11 @@ def without_local_agent(eligibility: Eligibility, problem: str, *, requested: Ca
 
     Unchanged where `problem` is empty, where nothing else is eligible, and where the `requested` pair is of that type.
     """
+    if not problem:
+        return eligibility
     others = tuple(candidate for candidate in eligibility.eligible if candidate.agent_type != LOCAL_AGENT)
     asked_for = requested is not None and requested.agent_type == LOCAL_AGENT
-    if not problem or not others or asked_for:
+    if not others or asked_for:
         return eligibility
     obstacle = Obstacle(f"its endpoint does not serve now ({problem})", passing=True)
     down = tuple((c, (obstacle,)) for c in eligibility.eligible if c.agent_type == LOCAL_AGENT)

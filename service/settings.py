@@ -163,13 +163,24 @@ class ExecutionSettings(_Section, frozen=True, kw_only=True):
     max_queued: Annotated[int, Meta(ge=0, le=10_000)] = 20
     timeout_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 1800.0
     idle_seconds: Seconds = 120.0
-    """A stream that says nothing for so long has failed; a cold model may take a minute to load."""
+    """A stream that has begun and then says nothing for so long has failed."""
     keep: Count = 200
     """Logs kept; the oldest go first."""
     keep_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
     """Older logs go too."""
     idempotency_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 600.0
     """The same `task_id` again within it is the same execution: a scheduler that lost an answer may ask again."""
+
+
+class TracingSettings(_Section, frozen=True, kw_only=True):
+    """`[tracing]`: spans for OpenTelemetry; needs the extra `pointsman[tracing]`."""
+
+    endpoint: str = ""
+    """A collector that takes OTLP over HTTP, such as `http://collector:4318`; none when empty. Headers and certificates
+    for it come from the standard variables (`OTEL_EXPORTER_OTLP_HEADERS` …)."""
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """Of the requests whose caller has not decided it in `traceparent`."""
+    service_name: Annotated[str, Meta(min_length=1, max_length=100)] = "pointsman"
 
 
 class Settings(_Section, frozen=True, kw_only=True):
@@ -183,6 +194,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     catalog: CatalogSettings = CatalogSettings()
     prompts: PromptSettings = PromptSettings()
     executions: ExecutionSettings = ExecutionSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 _SECTIONS: dict[str, type[_Section]] = {

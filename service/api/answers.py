@@ -9,7 +9,7 @@ from litestar import HttpMethod, Request, Response, route
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from service.api.problems import MEDIA_TYPE, Problem, headers_of, problem_of, problem_of_status
+from service.api.problems import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
 from service.errors import InvalidInputError, PointsmanError
 from service.logs import frames
 from service.telemetry import Metrics
@@ -63,6 +63,9 @@ class ErrorAnswers:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        for kind in TYPES:
+            # From the start, at 0: a series that begins with its first 1 never shows an increase of 1.
+            metrics.problems.labels(URN + kind)
         self._log = structlog.get_logger("pointsman.http")
 
     def of_core(self, request: AnyRequest, error: PointsmanError) -> Response[bytes]:

@@ -15,7 +15,6 @@ from service.decision import Decision
 from service.decoding import decode_json
 from service.errors import InvalidInputError, PointsmanError
 from service.flights import CallerLeftError
-from service.pipeline import Pipeline
 from service.task import FleetState, Objective, Task, TaskBatch
 
 _LOG = structlog.get_logger("pointsman.http")
@@ -32,7 +31,7 @@ def classify_routes(core: Core) -> list[Any]:
         task = decode_json(plain_body(request, body), _TASK)
         with Caller(request) as caller:
             try:
-                decision = await core.pipeline.decide(task, arrived=arrived, left=caller.left)
+                decision = await core.decide(task, arrived=arrived, left=caller.left)
             except CallerLeftError:
                 return _nobody_reads()
         return json_response(decision, headers=decision_headers(decision))
@@ -45,7 +44,7 @@ def classify_routes(core: Core) -> list[Any]:
         with Caller(request) as caller:
 
             async def one(index: int, raw: msgspec.Raw) -> Decision | Problem:
-                return await _one(core.pipeline, raw, index, batch, arrived, caller, request_id)
+                return await _one(core, raw, index, batch, arrived, caller, request_id)
 
             try:
                 results = await asyncio.gather(*(one(index, raw) for index, raw in enumerate(batch.tasks)))
@@ -65,12 +64,18 @@ def decision_headers(decision: Decision) -> dict[str, str]:
     }
 
 
+LISTEN_AFTER_SECONDS = 0.02
+"""Most answers that take less are there before anybody could have gone; listening costs as much as half a decision."""
+
+
 class Caller:
-    """Whoever sent the request. Nothing is listened for until `left` is first called."""
+    """Whoever sent the request. Nothing is listened for until `left` was called and a moment has passed."""
 
     def __init__(self, request: AnyRequest) -> None:
         self._request = request
-        self._left: asyncio.Task[None] | None = None
+        self._left: asyncio.Future[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._listening: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
         """Nothing yet."""
@@ -78,20 +83,28 @@ class Caller:
 
     def __exit__(self, *_: object) -> None:
         """Stops listening."""
-        if self._left is not None:
-            self._left.cancel()
+        if self._later is not None:
+            self._later.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
 
     def left(self) -> "asyncio.Future[None]":
         """Done as soon as the connection is closed; the same for all tasks of a batch."""
         if self._left is None:
-            self._left = asyncio.create_task(self._listen())
+            loop = asyncio.get_running_loop()
+            self._left = loop.create_future()
+            self._later = loop.call_later(LISTEN_AFTER_SECONDS, self._listen, self._left)
         return self._left
 
-    async def _listen(self) -> None:
+    def _listen(self, left: "asyncio.Future[None]") -> None:
+        self._listening = asyncio.create_task(self._hear(left))
+
+    async def _hear(self, left: "asyncio.Future[None]") -> None:
         # The body was read to its end: of what the server still has to say, only the end of the connection counts.
         message = await self._request.receive()
         while message["type"] != "http.disconnect":
             message = await self._request.receive()
+        left.set_result(None)
 
 
 def _nobody_reads() -> Response[bytes]:
@@ -100,7 +113,7 @@ def _nobody_reads() -> Response[bytes]:
 
 
 async def _one(
-    pipeline: Pipeline,
+    core: Core,
     raw: msgspec.Raw,
     index: int,
     batch: TaskBatch,
@@ -113,14 +126,16 @@ async def _one(
     try:
         task = _decode(raw, index)
         task = _shared(task, batch.fleet, batch.objective, batch.deadline_ms)
-        return await pipeline.decide(task, arrived=arrived, left=caller.left)
+        return await core.decide(task, arrived=arrived, left=caller.left)
     except CallerLeftError:
         raise
     except PointsmanError as error:
-        return problem_of(error, request_id=request_id)
+        problem = problem_of(error, request_id=request_id)
     except Exception as error:  # noqa: BLE001 - a defect met by one task must not fail its neighbours
         log_defect(_LOG, error, index=index)
-        return problem_of(error, request_id=request_id)
+        problem = problem_of(error, request_id=request_id)
+    core.metrics.problems.labels(problem.type).inc()
+    return problem
 
 
 def _decode(raw: msgspec.Raw, index: int) -> Task:

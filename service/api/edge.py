@@ -4,6 +4,7 @@ import hmac
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -13,7 +14,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import MEDIA_TYPE, Problem, problem_of_status
 from service.ids import uuid7
-from service.telemetry import Metrics
+from service.telemetry import LABELS_KEPT, Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -43,6 +44,8 @@ class Edge:
         self._leaving = leaving
         self._clock = clock
         self._log = structlog.get_logger("pointsman.http")
+        self._requests = lru_cache(LABELS_KEPT)(metrics.requests.labels)
+        self._seconds = lru_cache(LABELS_KEPT)(metrics.request_seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -94,8 +97,8 @@ class Edge:
         route = str(scope.get("path_template") or "unmatched")
         method = str(scope.get("method", ""))
         method = method if method in _METHODS else "other"
-        self._metrics.requests.labels(route, method, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._requests(route, method, str(status)).inc()
+        self._seconds(route).observe(seconds)
         if route not in _QUIET:
             self._log.info("answered", method=method, route=route, status=status, total_ms=round(seconds * 1000, 3))
 

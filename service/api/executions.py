@@ -1,10 +1,11 @@
 """`POST /v1/executions` and what can be seen of an execution."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
-from litestar import Response, delete, post
+from litestar import HttpMethod, Response, delete, post, route
 from litestar.params import FromPath, RawBody
 from litestar.response import Stream
 
@@ -14,11 +15,13 @@ from service.decoding import decode_json
 from service.errors import InvalidInputError, LocalAgentOffError, NotFoundError
 from service.ids import is_uuid
 from service.runner.executions import ExecutionRequest, Executions
-from service.runner.summary import summarise
+from service.runner.logs import CHUNK
 from service.store import Execution
 
 _REQUEST = msgspec.json.Decoder(ExecutionRequest)
 _LINES = "application/x-ndjson"
+_AS_IT_COMES = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Proxies pass on what there is, and keep nothing."""
 _INTERNAL = ("owner", "seen_at")
 
 
@@ -32,11 +35,16 @@ def execution_routes(core: Core) -> list[Any]:
         headers = {"Location": f"/v1/executions/{execution.execution_id}"}
         return json_response(_short(execution), status=202, headers=headers)
 
+    @route("/v1/executions/{execution_id:str}", http_method=HttpMethod.OPTIONS, status_code=204)
+    async def options(execution_id: FromPath[str]) -> Response[None]:  # noqa: ARG001 - the path has it
+        """The framework's own one knows only the handler that stands first at a path."""
+        return Response(None, headers={"Allow": "DELETE, GET, HEAD, OPTIONS"})
+
     @reading("/v1/executions/{execution_id:str}")
     async def read(execution_id: FromPath[str]) -> Response[bytes]:
         executions = _executions(core)
         execution = await executions.get(_checked(execution_id))
-        return json_response(_document(executions, execution))
+        return json_response(await _document(executions, execution))
 
     @delete("/v1/executions/{execution_id:str}", status_code=200)
     async def cancel(execution_id: FromPath[str]) -> Response[bytes]:
@@ -46,14 +54,15 @@ def execution_routes(core: Core) -> list[Any]:
     async def log(request: AnyRequest, execution_id: FromPath[str]) -> Response[bytes] | Stream:
         executions = _executions(core)
         execution = await executions.get(_checked(execution_id))
-        if _follows(request):
-            return Stream(executions.follow(execution_id), media_type=_LINES)
-        if not executions.logs.path(execution_id).exists():
+        begun = executions.logs.path(execution_id).exists()
+        to_come = _follows(request) and (execution.state == "queued" or executions.is_live(execution_id))
+        if not begun and not to_come:
             what = "has not begun" if execution.state == "queued" else "was rotated out, or lies with another replica"
             raise NotFoundError(f"the log of {execution_id} {what}")
-        return Stream(_whole(executions, execution_id), media_type=_LINES)
+        lines = executions.follow(execution_id) if _follows(request) else _whole(executions, execution_id)
+        return Stream(lines, media_type=_LINES, headers=_AS_IT_COMES)
 
-    return [create, read, cancel, log]
+    return [create, options, read, cancel, log]
 
 
 def _executions(core: Core) -> Executions:
@@ -73,28 +82,29 @@ def _follows(request: AnyRequest) -> bool:
     given = request.query_params.get("follow", "false")
     if given not in {"true", "false"}:
         raise InvalidInputError("expected true or false", path="query follow")
-    return given == "true"
+    return given == "true" and request.method == "GET"
 
 
 def _short(execution: Execution) -> dict[str, Any]:
     return {"execution_id": execution.execution_id, "state": execution.state}
 
 
-def _document(executions: Executions, execution: Execution) -> dict[str, Any]:
+async def _document(executions: Executions, execution: Execution) -> dict[str, Any]:
     """What is kept of it, and once it has ended what it came to, where its log is still here."""
     document: dict[str, Any] = {
         name: value for name, value in msgspec.structs.asdict(execution).items() if name not in _INTERNAL
     }
-    path = executions.logs.path(execution.execution_id)
-    if execution.ended_at is not None and path.exists():
-        with path.open("rb") as lines:
-            summary = summarise(lines)
+    summary = await executions.summary(execution.execution_id) if execution.ended_at is not None else None
+    if summary is not None:
         document |= {"text": summary.text, "report": summary.report}
     return document
 
 
-async def _whole(executions: Executions, execution_id: str) -> AsyncIterator[bytes]:
-    position = 0
-    while chunk := executions.logs.read(execution_id, position):
-        position += len(chunk)
-        yield chunk
+async def _whole(executions: Executions, execution_id: str) -> AsyncGenerator[bytes]:
+    """The log as it is now."""
+    file = executions.logs.reader(execution_id)
+    if file is None:
+        return
+    with file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk

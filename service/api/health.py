@@ -24,7 +24,6 @@ def health_routes(core: Core) -> list[Any]:
 
     @reading("/metrics")
     async def metrics() -> Response[bytes]:
-        core.observe_gauges()
         # Litestar adds the charset to every text type.
         return Response(core.metrics.render(), media_type="text/plain; version=0.0.4")
 

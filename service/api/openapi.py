@@ -14,6 +14,10 @@ from service.outcome import Outcome
 from service.runner.executions import ExecutionRequest
 from service.task import Task
 
+_MODEL_NEEDS_AGENT = {
+    "if": {"properties": {"model": {"type": "string"}}, "required": ["model"]},
+    "then": {"properties": {"agent_type": {"type": "string"}}, "required": ["agent_type"]},
+}
 _TEMPLATE = "#/components/schemas/{name}"
 
 
@@ -38,11 +42,12 @@ def openapi_document() -> dict[str, Any]:
     (task, decision, outcome, execution, problem), components = msgspec.json.schema_components(
         [Task, Decision, Outcome, ExecutionRequest, Problem], ref_template=_TEMPLATE
     )
+    components["Task"]["allOf"] = [_MODEL_NEEDS_AGENT]
     answer = _object({"results": _list({"anyOf": [decision, problem]})})
     recorded = _object({"outcome_id": {"type": "string"}})
     task_batch = _object(
         {
-            "tasks": {"type": "array", "items": task, "minItems": 1, "maxItems": 100},
+            "tasks": {"type": "array", "items": _each(task), "minItems": 1, "maxItems": 100},
             "fleet": {"anyOf": [{"type": "null"}, components["Task"]["properties"]["fleet"]]},
             "objective": {"anyOf": [{"type": "null"}, {"enum": ["economy", "balanced", "quality"]}]},
             "deadline_ms": components["Task"]["properties"]["deadline_ms"],
@@ -50,7 +55,7 @@ def openapi_document() -> dict[str, Any]:
         required=["tasks"],
     )
     outcome_batch = _object(
-        {"outcomes": {"type": "array", "items": outcome, "minItems": 1, "maxItems": 1000}}, required=["outcomes"]
+        {"outcomes": {"type": "array", "items": _each(outcome), "minItems": 1, "maxItems": 1000}}, required=["outcomes"]
     )
     state = _object({"execution_id": {"type": "string"}, "state": {"type": "string"}})
     anything = {"type": "object"}
@@ -238,6 +243,11 @@ def _object(properties: dict[str, Any], *, required: list[str] | None = None) ->
         "required": list(properties) if required is None else required,
         "additionalProperties": False,
     }
+
+
+def _each(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of a batch: whatever is not what it should be gets a problem document of its own, and the batch a 200."""
+    return {"anyOf": [item, {"description": "anything else is answered by a problem document in its place"}]}
 
 
 def _list(items: dict[str, Any]) -> dict[str, Any]:

@@ -39,14 +39,14 @@ def outcome_routes(core: Core) -> list[Any]:
         request_id = request_id_of(request)
         results: list[object] = []
         for outcome in decoded:
-            if isinstance(outcome, InvalidInputError):
-                results.append(problem_of(outcome, request_id=request_id))
-                continue
-            recording = next(recordings)
-            if recording.state == "conflict":
-                results.append(problem_of(_conflict(outcome), request_id=request_id))
-            else:
+            recording = next(recordings) if isinstance(outcome, Outcome) else None
+            if recording is not None and recording.state != "conflict":
                 results.append({"outcome_id": recording.outcome_id})
+                continue
+            error = _conflict(outcome) if isinstance(outcome, Outcome) else outcome
+            problem = problem_of(error, request_id=request_id)
+            core.metrics.problems.labels(problem.type).inc()
+            results.append(problem)
         return json_response({"results": results})
 
     @delete("/v1/outcomes/{outcome_id:str}", status_code=200)
@@ -64,6 +64,7 @@ async def _record(core: Core, outcomes: list[Outcome]) -> list[Recording]:
     for outcome, recording in zip(outcomes, recordings, strict=True):
         if recording.state == "new":
             core.metrics.outcomes.labels("true" if outcome.solved else "false").inc()
+            core.calibration.recorded(outcome)
     core.learner.nudge()
     return recordings
 

@@ -44,6 +44,16 @@ class CliClassifier:
         self.name = program.name
         self.timeout_seconds = timeout_seconds
 
+    @property
+    def under_way(self) -> int:
+        """Programs that run now or are being ended."""
+        return self._program.running
+
+    @property
+    def waiting(self) -> int:
+        """Questions that wait for a slot."""
+        return self._program.waiting
+
     @classmethod
     def configured(cls, settings: CliSettings, environ: Mapping[str, str]) -> "CliClassifier | None":
         """The one that the settings ask for. None where they ask for none, or leave it open and gemini is missing.

@@ -139,16 +139,16 @@ class Ladder:
             blame = Blame.CLASSIFIER if rung.breaker.down else Blame.REPLY
             return ClassifierError("resting", f"next probe in {rest:.1f} s{why}", blame=blame)
         answered = [observer.asking(rung.classifier) for observer in self._observers]
-        answer: Classified | ClassifierError | None = None
         started = self._clock()
         try:
             answer = await self._ask(rung.classifier, brief, seconds)
         except asyncio.CancelledError:
             rung.breaker.abandoned(call)  # the caller went away: the probe must not stay out for ever
-            raise
-        finally:
             for tell in answered:
-                tell(answer)
+                tell(None)
+            raise
+        for tell in answered:
+            tell(answer)
         climb.seconds[rung.classifier.source] = self._clock() - started
         climb.usage = _sum(climb.usage, answer.usage)
         climb.prompt, climb.reply = answer.prompt or climb.prompt, answer.reply or climb.reply

@@ -61,21 +61,27 @@ class LocalModelClassifier:
             left = timeout_seconds - (self._clock() - started)
             reply = await self._ask(messages, brief, left, usage, given=timeout_seconds)
             usage = _add(usage, reply)
+            text = self._masked(reply.content)
             try:
-                verdict = read_verdict(reply.content, brief.eligible, brief.catalog.candidates)
+                verdict = read_verdict(text, brief.eligible, brief.catalog.candidates)
             except VerdictError as error:
                 spent = self._clock() - started
                 if len(messages) > 2 or timeout_seconds - spent < spent * _REPAIR_SHARE:
-                    raise _useless(error, reply, usage, question.user) from None
+                    raise _useless(error, reply, text, usage, question.user) from None
                 messages += [
-                    ChatMessage(role="assistant", content=reply.content[:2000]),
+                    ChatMessage(role="assistant", content=text[:2000]),
                     ChatMessage(role="user", content=brief.prompts.repair(str(error), brief.eligible)),
                 ]
                 continue
-            return Classified(verdict=verdict, usage=usage, prompt=question.user, reply=reply.content[:KEPT_REPLY])
+            return Classified(verdict=verdict, usage=usage, prompt=question.user, reply=text[:KEPT_REPLY])
 
     async def aclose(self) -> None:
         """Nothing of its own: whoever made the client closes it."""
+
+    def _masked(self, text: str) -> str:
+        """Without the key: a server that is asked with it may well answer with it, and reasons are shown and kept."""
+        key = self._client.endpoint.api_key
+        return text.replace(key, "***") if key else text
 
     async def _ask(
         self, messages: list[ChatMessage], brief: Brief, seconds: float, usage: Usage, *, given: float
@@ -137,7 +143,7 @@ def _blame(error: LLMError, *, hasty: bool) -> Blame:
     return Blame.CLASSIFIER
 
 
-def _useless(error: VerdictError, reply: ChatReply, usage: Usage, prompt: str) -> ClassifierError:
+def _useless(error: VerdictError, reply: ChatReply, text: str, usage: Usage, prompt: str) -> ClassifierError:
     cut = reply.finish_reason == "length"
     detail = f"{error} (cut off at max_tokens)" if cut else str(error)
     return ClassifierError(
@@ -146,7 +152,7 @@ def _useless(error: VerdictError, reply: ChatReply, usage: Usage, prompt: str) -
         blame=Blame.REPLY,
         usage=usage,
         prompt=prompt,
-        reply=reply.content[:KEPT_REPLY],
+        reply=text[:KEPT_REPLY],
     )
 
 

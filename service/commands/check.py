@@ -21,7 +21,7 @@ from service.commands.common import (
     settings_of,
 )
 from service.core import Core
-from service.errors import ConfigurationError
+from service.errors import PointsmanError
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError
 from service.llm.wire import ChatMessage
@@ -71,7 +71,7 @@ def command(config: str | None, *, as_json: bool) -> None:
 async def _check(settings: Settings) -> list[Finding]:
     try:
         core = Core(settings)
-    except ConfigurationError as error:
+    except PointsmanError as error:
         raise WrongConfigurationError(str(error)) from None
     findings = [_configuration(settings, core)]
     working: list[str] = []
@@ -132,13 +132,13 @@ async def _ask(core: Core, classifier: Classifier) -> list[Finding]:
         classified = await classifier.classify(brief, timeout_seconds=_PATIENCE_SECONDS)
     except ClassifierError as error:
         findings = [Finding(subject=subject, state="broken", says=f"{error.problem}: {error}")]
-        answered = error.blame is Blame.REPLY
+        answered, reached = error.blame is Blame.REPLY, error.problem.startswith("http-")
     else:
         seconds, usage = time.monotonic() - started, classified.usage
         says = f"chose {classified.verdict.candidate} in {seconds:.2f} s"
         tokens = f", {usage.tokens_in} tokens in and {usage.tokens_out} out" if usage.tokens_in else ""
         findings = [Finding(subject=subject, state="works", says=says + tokens)]
-        answered = True
+        answered = reached = True
         if seconds > classifier.timeout_seconds:
             limit = f"longer than the {classifier.timeout_seconds:g} s it is given"
             says = f"took {seconds:.1f} s, {limit}; raise its timeout_seconds or use a faster model"
@@ -146,7 +146,8 @@ async def _ask(core: Core, classifier: Classifier) -> list[Finding]:
     if classifier.source == "local_model" and core.llm is not None:
         if answered:
             findings += await _cut(core.llm, brief, core.settings, subject)
-        findings += await _models(core.llm, classifier)
+        if answered or reached:
+            findings += await _models(core.llm, classifier)
     return findings
 
 

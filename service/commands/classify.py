@@ -1,8 +1,8 @@
 """`pointsman classify`: one decision, made here or asked of a running service."""
 
+import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast, get_args
 
 import click
@@ -21,6 +21,7 @@ from service.commands.common import (
     running_core,
     settings_of,
 )
+from service.commands.instructions import read_file, read_instructions
 from service.decision import Decision
 from service.decoding import decode_json
 from service.errors import InvalidInputError, PointsmanError
@@ -42,6 +43,13 @@ _REQUIRE = {
 }
 
 
+def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """JSON has no word for the others, and would carry none at all."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("expected a finite number.")
+    return value
+
+
 def _request_options(command: F) -> F:
     """An option for every field of a request; the objects `fleet` and `attempts` come with `--request`."""
     options: list[Callable[[F], F]] = [
@@ -54,7 +62,7 @@ def _request_options(command: F) -> F:
         click.option("--agent-type", help="The agent that is asked for."),
         click.option("--model", help="The model that is asked for; needs --agent-type."),
         click.option("--objective", type=click.Choice(get_args(Objective)), help="How much a solved task is worth."),
-        click.option("--value-usd", type=float, help="The same, exactly, in dollars."),
+        click.option("--value-usd", type=float, callback=_finite, help="The same, exactly, in dollars."),
         click.option("--deadline-ms", type=int, help="Answer within this time."),
         click.option("--strict", is_flag=True, default=None, help="Fail rather than ask another classifier."),
         click.option("--explain", is_flag=True, default=None, help="Add prompt, reply, abilities and difficulty."),
@@ -65,7 +73,7 @@ def _request_options(command: F) -> F:
         ),
         click.option("--context-tokens", type=int, help="require.context_tokens."),
         click.option("--local-only", is_flag=True, default=None, help="require.local_only."),
-        click.option("--max-cost-usd", type=float, help="require.max_cost_usd."),
+        click.option("--max-cost-usd", type=float, callback=_finite, help="require.max_cost_usd."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -98,7 +106,7 @@ def command(config: str | None, server: str | None, *, as_json: bool, **given: A
 
 async def _decide(settings: Settings, task: Task) -> Decision:
     async with running_core(settings) as core:
-        return await core.pipeline.decide(task)
+        return await core.decide(task)
 
 
 def _request(given: dict[str, Any]) -> tuple[Task, bytes]:
@@ -106,8 +114,8 @@ def _request(given: dict[str, Any]) -> tuple[Task, bytes]:
     file = given["request_file"]
     fields: dict[str, Any] = {}
     if file is not None:
-        fields = decode_json(sys.stdin.buffer.read() if file == "-" else _read(file), _FIELDS)
-    instructions = _instructions(given["text"], given["file"])
+        fields = decode_json(sys.stdin.buffer.read() if file == "-" else read_file(file), _FIELDS)
+    instructions = read_instructions(given["text"], given["file"])
     if instructions is not None:
         fields["instructions"] = instructions
     elif "instructions" not in fields:
@@ -145,25 +153,6 @@ def _merge(fields: dict[str, Any], name: str, changes: dict[str, Any]) -> None:
     except msgspec.ValidationError:
         return
     fields[name] = {**there, **changes}
-
-
-def _instructions(text: str | None, file: str | None) -> str | None:
-    if text is not None and file is not None:
-        raise click.UsageError("TEXT or --file, not both.")
-    if file is None and text != "-":
-        return text
-    body = _read(file) if file is not None else sys.stdin.buffer.read()
-    try:
-        return body.decode()
-    except UnicodeError:
-        raise InvalidInputError("expected UTF-8 text", path="$.instructions") from None
-
-
-def _read(file: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror}") from None
 
 
 def _pair(label: str) -> tuple[str, str]:

@@ -60,17 +60,18 @@ def settings_of(config: str | None) -> Settings:
 
 
 @asynccontextmanager
-async def running_core(settings: Settings) -> "AsyncGenerator[Core]":
-    """A core for the length of one command, with what is recorded already learned."""
+async def running_core(settings: Settings, *, learned: bool = True) -> "AsyncGenerator[Core]":
+    """A core for the length of one command, with what is recorded already learned; or else without any database."""
     # Half a second's worth of imports, which a command that only asks a running service does not need.
     from service.core import Core
 
     try:
         core = Core(settings)
-    except ConfigurationError as error:
+    except PointsmanError as error:
         raise WrongConfigurationError(str(error)) from None
     try:
-        await core.start(learn_first=True)
+        if learned:
+            await core.start(learn_first=True)
         yield core
     finally:
         await core.aclose()

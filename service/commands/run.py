@@ -1,13 +1,23 @@
 """`pointsman run`: a task on the local model, its answer streamed to the terminal."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
 
 import click
 
-from service.commands.common import PROBLEM, config_option, end_with, json_option, run, running_core, settings_of
+from service.commands.common import (
+    PROBLEM,
+    config_option,
+    end_with,
+    json_option,
+    run,
+    running_core,
+    say,
+    settings_of,
+)
 from service.commands.instructions import read_instructions
 from service.errors import LocalAgentOffError, PointsmanError
 from service.ids import uuid7
@@ -16,7 +26,7 @@ from service.settings import Settings
 from service.text import visible
 
 WAIT_SECONDS = 1.0
-"""After so long without text a line on the terminal says what is waited for."""
+"""After so long without text the terminal says that it is waited for."""
 
 
 @click.command("run", short_help="Run a task on the local model and stream its answer.")
@@ -60,12 +70,12 @@ def command(
     except PointsmanError as error:
         end_with(error, as_json=as_json)
     if not result.succeeded:
-        click.echo(f"{result.exit_reason}: {result.detail}", err=True)
+        say(f"{result.exit_reason}: {result.detail}", err=True)
         raise SystemExit(PROBLEM)
 
 
 async def _run(settings: Settings, job: Job, *, as_json: bool) -> RunResult:
-    async with running_core(settings) as core:
+    async with running_core(settings, learned=False) as core:
         runner = core.make_runner()
         if runner is None:
             raise LocalAgentOffError("no endpoint is set (local_model.endpoint), so there is no local model to run it")
@@ -77,29 +87,37 @@ async def _run(settings: Settings, job: Job, *, as_json: bool) -> RunResult:
             waiting.cancel()
             screen.end()
     if not as_json:
-        rate = result.tokens_out / result.seconds if result.seconds else 0.0
-        click.echo(
-            f"{job.model}: {result.tokens_in} tokens in, {result.tokens_out} out, {rate:.1f} tokens/s, "
-            f"{result.seconds:.1f} s",
-            err=True,
-        )
+        say(_figures(result), err=True)
     return result
 
 
+def _figures(result: RunResult) -> str:
+    if result.tokens_out is None:
+        tokens = "tokens not reported by the server"
+    else:
+        rate = result.tokens_out / result.seconds if result.seconds else 0.0
+        tokens = f"{result.tokens_in} tokens in, {result.tokens_out} out, {rate:.1f} tokens/s"
+    return f"{result.model}: {tokens}, {result.seconds:.1f} s"
+
+
 class _Screen:
-    """Text to stdout as it comes; while none comes, a line on stderr says so, where that is a terminal."""
+    """The answer to stdout as it comes; while none comes, a few characters on stderr say so, where that is a terminal.
+
+    Those stand after whatever was printed last and are wiped away before more is.
+    """
 
     def __init__(self, *, as_json: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._as_json = as_json
         self._clock = clock
-        self._began = clock()
+        self._began = self._printed = clock()
         self._shown = False
         self._last = "\n"
+        self._status = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
-    def line(self, line: bytes) -> None:
-        """One line of stream-json."""
+    def line(self, lines: bytes) -> None:
+        """Lines of stream-json, which hold nothing that a terminal would obey."""
         self._clear()
-        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.write(lines)
         sys.stdout.buffer.flush()
 
     def text(self, text: str) -> None:
@@ -114,11 +132,12 @@ class _Screen:
 
     async def wait(self) -> None:
         """Shows that something is happening."""
-        while True:
-            await asyncio.sleep(WAIT_SECONDS)
-            if sys.stderr.isatty() and self._last == "\n":
+        while self._status:
+            await asyncio.sleep(WAIT_SECONDS / 4)
+            if self._clock() - self._printed >= WAIT_SECONDS:
                 self._shown = True
-                sys.stderr.write(f"\rwaiting for the model, {self._clock() - self._began:.0f} s")
+                # The cursor is put back, so that what comes next goes on where the text ended.
+                sys.stderr.write(f"\x1b7 waiting, {self._clock() - self._began:.0f} s\x1b8")
                 sys.stderr.flush()
 
     def end(self) -> None:
@@ -129,7 +148,8 @@ class _Screen:
             sys.stdout.flush()
 
     def _clear(self) -> None:
+        self._printed = self._clock()
         if self._shown:
             self._shown = False
-            sys.stderr.write("\r\x1b[K")
+            sys.stderr.write("\x1b[K")
             sys.stderr.flush()

@@ -5,6 +5,7 @@ text, and every weight is fitted by tests/load/forecast_fit.py, which prints how
 """
 
 import re
+from itertools import islice
 from math import exp, log
 from typing import Any
 
@@ -88,11 +89,14 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def estimate_minutes(name: str, instructions: str) -> Effort:
-    """The estimate for a task's title and text, between 1 and 960 minutes; it takes the same time for any length."""
+    """The estimate for a task's title and text, between 1 and 960 minutes; it takes the same time for any length.
+
+    Two digits of it: more would say nothing, and tasks of the same estimate share a forecast.
+    """
     counted = features(name, instructions)
     value = INTERCEPT + sum(WEIGHTS[feature] * amount for feature, amount in counted.items())
     return Effort(
-        minutes=exp(min(max(value, 0.0), log(960.0))),
+        minutes=float(f"{exp(min(max(value, 0.0), log(960.0))):.2g}"),
         spread=SPREAD,
         features=counted,
         clipped=len(instructions) > HEAD + TAIL,
@@ -103,12 +107,16 @@ def features(name: str, instructions: str) -> dict[str, float]:
     """What is counted, each bounded: words of six kinds, length, enumeration, whether it only asks."""
     read = instructions if len(instructions) <= HEAD + TAIL else f"{instructions[:HEAD]}\n{instructions[-TAIL:]}"
     text = (f"{name[:HEAD]}\n{read}" if name else read).lower()
-    words = sum(1 for _ in _WORD.finditer(text))
     counted = {kind: float(min(_distinct(pattern, text), _CAPS[kind])) for kind, pattern in _PATTERNS.items()}
     counted["length"] = log(1.0 + len(text))
     counted["commas"] = float(min(text[:600].count(",") + text[:600].count(" and "), 8)) / 4
-    counted["asks"] = float(words <= 40 and _ASKING.match(text) is not None)
+    counted["asks"] = float(_ASKING.match(text) is not None and _is_short(text))
     return counted
+
+
+def _is_short(text: str) -> bool:
+    """At most 40 words; the forty-first is the last one looked for."""
+    return next(islice(_WORD.finditer(text), 40, None), None) is None
 
 
 def _distinct(pattern: re.Pattern[str], text: str) -> int:

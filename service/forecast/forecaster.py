@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import Any, Literal
 
 import msgspec
@@ -32,6 +33,12 @@ TEXT_WEIGHT = 0.1
 in cross-validation, but gains 0.6 in log-likelihood over no weight at all, which may be chance; a third of it is kept.
 The estimate was itself fitted with those issues among others, which flatters it a little.
 (tests/load/forecast_fit.py. People's minutes gain 14. From a classifier the weight is `Learned.minutes_weight`.)"""
+
+
+FORECASTS_KEPT = 256
+PLANS_KEPT = 16
+"""Of each forecast. Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where
+minutes are round numbers and labels say nothing yet. A forecast holds some 10 KB."""
 
 
 class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +82,7 @@ class Plan:
 
 
 class Forecast:
-    """Chances and costs of the candidates for one task, given the attempts so far. Immutable."""
+    """Chances and costs of the candidates for one task, given the attempts so far. Immutable, and shared by tasks."""
 
     def __init__(
         self,
@@ -87,28 +94,22 @@ class Forecast:
     ) -> None:
         self.candidates = candidates
         self.posterior = posterior
-        self._chance = chance
-        self._cost = cost
         self._explanation = explanation
+        self._plan = lru_cache(PLANS_KEPT)(partial(_plan, candidates, posterior, chance, cost))
         self.p_solve: tuple[float, ...] = tuple((chance @ posterior).tolist())
         self.cost_usd: tuple[float, ...] = tuple((cost @ posterior).tolist())
 
     def plan(self, value_usd: float, first: Candidate | None = None, max_steps: int = MAX_STEPS) -> Plan:
         """The best plan where a solved task is worth `value_usd`; `first`, one of the candidates, is its step one."""
-        start = None if first is None else self.candidates.index(first)
-        path = best_path(self.posterior, self._chance, self._cost, value_usd, first=start, max_steps=max_steps)
-        return Plan(
-            steps=tuple(
-                PlannedStep(candidate=self.candidates[c], p_solve=p, cost_usd=cost)
-                for c, p, cost in zip(path.order, path.p_solve, path.cost_usd, strict=True)
-            ),
-            p_solve=path.total_p_solve,
-            cost_usd=path.total_cost_usd,
-            worthwhile=path.worthwhile,
-        )
+        return self._plan(value_usd, None if first is None else self.candidates.index(first), max_steps)
 
     def explain(self) -> dict[str, Any]:
-        """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used."""
+        """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used. Not to be
+        changed: it is made once."""
+        return self._explained
+
+    @cached_property
+    def _explained(self) -> dict[str, Any]:
         mean = float(self.posterior @ GRID)
         spread = float(np.sqrt(self.posterior @ (GRID - mean) ** 2))
         return {
@@ -127,6 +128,27 @@ class Forecast:
         }
 
 
+def _plan(
+    candidates: tuple[Candidate, ...],
+    posterior: Array,
+    chance: Array,
+    cost: Array,
+    value_usd: float,
+    first: int | None,
+    max_steps: int,
+) -> Plan:
+    path = best_path(posterior, chance, cost, value_usd, first=first, max_steps=max_steps)
+    return Plan(
+        steps=tuple(
+            PlannedStep(candidate=candidates[c], p_solve=p, cost_usd=cost)
+            for c, p, cost in zip(path.order, path.p_solve, path.cost_usd, strict=True)
+        ),
+        p_solve=path.total_p_solve,
+        cost_usd=path.total_cost_usd,
+        worthwhile=path.worthwhile,
+    )
+
+
 class Forecaster:
     """Abilities, costs and offsets learned so far, ready to be asked. Immutable: safe to share between threads.
 
@@ -141,13 +163,15 @@ class Forecaster:
             **published.abilities,
             **{key: known for key, known in self.learned.abilities.items() if key in catalog.by_key},
         }
-        self._row = {key: row for row, key in enumerate(self._abilities)}
-        theta = np.array([known.theta for known in self._abilities.values()])
+        known = [self._abilities[candidate.key] for candidate in catalog.candidates]
+        self._row = {candidate.key: row for row, candidate in enumerate(catalog.candidates)}
+        theta = np.array([one.theta for one in known])
         self._chance = chances(theta)
-        self._cost = np.array([known.cost_usd for known in self._abilities.values()])
         self._log_fail = -np.logaddexp(0.0, theta[:, None] - GRID)
         self._log_fail_stranger: Array = -np.logaddexp(0.0, NEUTRAL - GRID)
-        self._factor = cost_factor(self.learned.tasks)
+        mean_cost = np.array([one.cost_usd for one in known])
+        self._cost: Array = mean_cost[:, None] * cost_factor(self.learned.tasks)
+        self._made = lru_cache(FORECASTS_KEPT)(self._make)
 
     @property
     def version(self) -> str:
@@ -174,25 +198,36 @@ class Forecaster:
         does not have counts as one of a middling candidate. `rate_limited` and `error` never really ran, and `solved`
         is no reason to ask again: they say nothing.
         """
-        offsets = {key: self.learned.labels.get(label_digest(key, value), 0.0) for key, value in labels.items()}
+        known = self.learned.labels
+        offsets = [(key, known.get(label_digest(key, value), 0.0)) for key, value in labels.items()] if known else []
+        failed = (self._row.get((a.agent_type, a.model)) for a in attempts if a.result == "failed")
+        rows = tuple([self._row[candidate.key] for candidate in candidates])
+        shifting = tuple([(key, offset) for key, offset in offsets if offset])
+        return self._made(rows, shifting, minutes, minutes_source, tuple(failed))
+
+    def _make(
+        self,
+        rows: tuple[int, ...],
+        offsets: tuple[tuple[str, float], ...],
+        minutes: float | None,
+        minutes_source: MinutesSource,
+        failed: tuple[int | None, ...],
+    ) -> Forecast:
+        """`rows` number the candidates and those that failed; None is one that the catalog does not have."""
         weight = self.learned.minutes_weight if minutes_source == "classifier" else TEXT_WEIGHT
         by_minutes = 0.0 if minutes is None else weight * log_minutes(minutes)
-        shift = self.learned.tasks + sum(offsets.values()) + by_minutes
+        shift = self.learned.tasks + sum(offset for _, offset in offsets) + by_minutes
         mean = min(max(shift, -MAX_SHIFT), MAX_SHIFT)
         log_density = log_normal(mean)
-        failed = 0
-        for attempt in attempts:
-            if attempt.result == "failed":
-                row = self._row.get((attempt.agent_type, attempt.model))
-                log_density = log_density + (self._log_fail_stranger if row is None else self._log_fail[row])
-                failed += 1
-        rows = [self._row[candidate.key] for candidate in candidates]
+        for row in failed:
+            log_density = log_density + (self._log_fail_stranger if row is None else self._log_fail[row])
+        candidates = tuple(self.catalog.candidates[row] for row in rows)
         known = [self._abilities[candidate.key] for candidate in candidates]
         explanation: dict[str, Any] = {
             "learned": {"version": self.version, "outcomes": self.learned.used, "ignored": self.learned.ignored},
             "shift": {
                 "tasks": round(self.learned.tasks, 4),
-                "labels": {key: round(offset, 4) for key, offset in offsets.items() if offset},
+                "labels": {key: round(offset, 4) for key, offset in offsets},
                 "minutes": {
                     "minutes": minutes,
                     "source": None if minutes is None else minutes_source,
@@ -201,16 +236,13 @@ class Forecaster:
                 },
                 "total": round(mean, 4),
             },
-            "failed_attempts": failed,
+            "failed_attempts": len(failed),
             "candidates": [{"theta": round(one.theta, 4), "n": one.n} for one in known],
         }
-        return Forecast(
-            tuple(candidates),
-            weights(log_density),
-            self._chance[rows],
-            self._cost[rows, None] * self._factor,
-            explanation,
-        )
+        chance, cost = self._chance, self._cost
+        if rows != tuple(range(len(chance))):
+            chance, cost = chance[list(rows)], cost[list(rows)]
+        return Forecast(candidates, weights(log_density), chance, cost, explanation)
 
     def abilities(self) -> list[AbilityReport]:
         """Every candidate of the catalog, in its order, with what is known of it before and after outcomes."""

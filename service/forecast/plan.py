@@ -89,8 +89,8 @@ def best_path(
     if first is not None:
         order = [first]
         left = prior * (1 - chance[first])
-        worth = np.delete(worth, first, axis=0)
-    kept = np.delete(np.arange(len(chance)), order)
+    kept = np.flatnonzero(np.arange(len(chance)) != (-1 if first is None else first))
+    worth = worth[kept]
     steps = max_steps - len(order)
     if len(kept) > exact:
         screened = _screen(left, 1 - chance[kept], cost[kept], worth, steps, exact)

@@ -89,6 +89,11 @@ class LLMClient:
         """How many requests are in flight, those included that their callers left and that are just ending."""
         return self._slots.under_way
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return self._slots.waiting
+
     async def chat(
         self,
         messages: Sequence[ChatMessage],

@@ -22,6 +22,8 @@ class Slots:
         self._semaphore = asyncio.Semaphore(limit)
         self._under_way: dict[asyncio.Task[Any], Lease] = {}
         self._closed = False
+        self.waiting = 0
+        """Callers that wait for a slot now."""
 
     @property
     def under_way(self) -> int:
@@ -49,6 +51,7 @@ class Slots:
             raise LLMRequestError("the client is closed", problem="closed")
         if lease.remaining() <= 0:
             raise LLMTimeoutError("no time was left to ask the model server")
+        self.waiting += 1
         try:
             async with asyncio.timeout(lease.remaining()):
                 await self._semaphore.acquire()
@@ -57,6 +60,8 @@ class Slots:
                 f"all {self._limit} slots of the model server stayed busy for {lease.allowed:.1f} s",
                 problem="queue-timeout",
             ) from None
+        finally:
+            self.waiting -= 1
 
     def start(self, work: Callable[[], Coroutine[Any, Any, T]], lease: Lease) -> asyncio.Task[T]:
         """Runs `work()` in a task that gives the slot back when it ends."""

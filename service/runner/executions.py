@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import msgspec
 import structlog
@@ -14,26 +13,15 @@ from msgspec import Meta
 
 from service.errors import NotFoundError, OverloadedError, StoreUnavailableError
 from service.ids import uuid7
-from service.logs import frames
+from service.runner.live import Live, LiveOnes
 from service.runner.local import Job, LocalRunner, RunResult
 from service.runner.log_file import LogError
 from service.runner.logs import CHUNK, LogFolder
 from service.runner.summary import Summary, read_summary
+from service.runner.tending import TICK_SECONDS, Tender, log_defect
 from service.settings import ExecutionSettings
-from service.store import Execution, ExecutionState, Store
+from service.store import Execution, Store
 from service.task import Labels, Name
-
-TICK_SECONDS = 3.0
-"""How often a replica says that it is alive, and looks whether another one cancelled what runs here."""
-
-LOST_SECONDS = 60.0
-"""A replica that was not seen for so long is dead, and what it left open is closed by another one."""
-
-GRACE_SECONDS = 15.0
-"""After the store was away nobody has been seen for a while: the others get so long to say that they are alive."""
-
-ROTATE_SECONDS = 600.0
-"""How often logs are looked at for their age, also where nothing runs."""
 
 RETRY_AFTER_SECONDS = 30
 _CANCEL_SECONDS = 5.0
@@ -51,31 +39,6 @@ class ExecutionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     model: Name | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-
-
-@dataclass(slots=True)
-class _Live:
-    """One that is queued or running here, or whose end is not in the store yet. `stored` is what the store has of it;
-    `stop` is its state and reason should its run be cancelled.
-    """
-
-    execution: Execution
-    stored: Execution | None = None
-    run: "asyncio.Task[RunResult] | None" = None
-    keeper: "asyncio.Task[None] | None" = None
-    stop: tuple[ExecutionState, str] = ("interrupted", "shutdown")
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def tell(self) -> None:
-        """Wakes those who follow."""
-        self.news.set()
-        self.news = asyncio.Event()
-
-    def end(self, state: ExecutionState, reason: str) -> None:
-        """Cancels its run, where that has not ended."""
-        if self.run is not None and not self.run.done():
-            self.stop = (state, reason)
-            self.run.cancel()
 
 
 class Executions:
@@ -96,7 +59,9 @@ class Executions:
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = uuid7,
         tick_seconds: float = TICK_SECONDS,
+        ended: Callable[[Execution], None] = lambda _: None,
     ) -> None:
+        """`ended` is told of each that ran here and came to its end, or was found dead."""
         self._store = store
         self._runner = runner
         self.logs = logs
@@ -105,37 +70,34 @@ class Executions:
         self._now = now
         self._clock = clock
         self._new_id = new_id
-        self._tick_seconds = tick_seconds
         self._slots = asyncio.Semaphore(settings.max_concurrency)
-        self._live: dict[str, _Live] = {}
-        self._ticker: asyncio.Task[None] | None = None
+        self._live = LiveOnes()
         self._closing = False
-        self._well_since: float | None = None
-        self._rotate_at = float("-inf")
+        self._ended = ended
+        self._tender = Tender(
+            store, self._live, logs, settings, now=now, clock=clock, tick_seconds=tick_seconds, ended=ended
+        )
         self._log = structlog.get_logger("pointsman.execution")
 
     @property
     def running(self) -> int:
         """How many run now."""
-        return sum(live.execution.state == "running" for live in self._live.values())
+        return self._live.count("running")
 
     @property
     def queued(self) -> int:
         """How many wait for a slot."""
-        return sum(live.execution.state == "queued" for live in self._live.values())
+        return self._live.count("queued")
 
     async def start(self) -> None:
         """Closes what a crash left open, then tends in the background; a store that is away is tried again."""
         self.logs.claim()
-        await self._tend()
-        self._ticker = asyncio.create_task(self._tick())
+        await self._tender.start()
 
     async def aclose(self) -> None:
-        """Takes no more and ends what runs here as `interrupted`, so that those who follow see its end; twice is once."""
+        """Takes no more and ends what runs here as `interrupted`; those who follow see that. Twice is once."""
         self._closing = True
-        if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.wait({self._ticker})
+        await self._tender.aclose()
         for live in self._live.values():
             live.end("interrupted", "shutdown")
         keepers = {live.keeper for live in self._live.values() if live.keeper is not None}
@@ -169,7 +131,7 @@ class Executions:
             owner=self.logs.owner,
             seen_at=now,
         )
-        live = self._live[execution.execution_id] = _Live(execution)  # takes its place in the queue at once
+        live = self._live[execution.execution_id] = Live(execution)  # takes its place in the queue at once
         try:
             kept = await self._store.create_execution(execution, window=window)
         except BaseException:
@@ -194,6 +156,11 @@ class Executions:
         if self._closing:
             live.end("interrupted", "shutdown")
         return execution
+
+    def is_live(self, execution_id: str) -> bool:
+        """Whether it is queued or running in this process."""
+        live = self._live.get(execution_id)
+        return live is not None and live.execution.ended_at is None
 
     async def get(self, execution_id: str) -> Execution:
         """Its state now. Raises NotFoundError, or StoreUnavailableError for one that is not live here."""
@@ -255,12 +222,12 @@ class Executions:
             if file is not None:
                 file.close()
 
-    async def _run(self, live: _Live, job: Job) -> RunResult:
+    async def _run(self, live: Live, job: Job) -> RunResult:
         """Waits for its turn and runs; may be cancelled at any moment. Raises LogError."""
         async with self._slots:
             live.execution = msgspec.structs.replace(live.execution, state="running", started_at=self._now())
             live.tell()
-            await self._save(live)
+            await self._live.save(live, self._store)
             log = self.logs.open(job.execution_id)
             try:
                 return await self._runner.run(
@@ -269,20 +236,20 @@ class Executions:
             finally:
                 log.close()
 
-    async def _keep(self, live: _Live, run: "asyncio.Task[RunResult]") -> None:
+    async def _keep(self, live: Live, run: "asyncio.Task[RunResult]") -> None:
         """Waits for its end, however it ends, and writes that down."""
         await asyncio.wait({run})
         execution, result = live.execution, None
         if run.cancelled():
             state, reason = live.stop
-            await self._finish_log(execution, reason)
+            await self.logs.finished(execution.execution_id, execution.model, reason)
         elif (error := run.exception()) is not None:
             state, reason = "failed", "log-not-writable" if isinstance(error, LogError) else "internal"
             if isinstance(error, LogError):
                 self._log.error("log not writable", execution_id=execution.execution_id, why=str(error))
             else:
-                self._defect(error)
-                await self._finish_log(execution, reason)
+                log_defect(self._log, error)
+                await self.logs.finished(execution.execution_id, execution.model, reason)
         else:
             result = run.result()
             state, reason = "succeeded" if result.succeeded else "failed", result.exit_reason
@@ -295,7 +262,8 @@ class Executions:
             execution, state=state, ended_at=self._now(), exit_reason=reason, **figures
         )
         live.tell()
-        self._rotate_at = float("-inf")
+        self._ended(execution)
+        self._tender.rotate_soon()
         self._log.info(
             "execution ended",
             execution_id=execution.execution_id,
@@ -306,21 +274,6 @@ class Executions:
             tokens_out=execution.tokens_out,
         )
         try:
-            await self._save(live)
+            await self._live.save(live, self._store)
         except Exception as error:  # noqa: BLE001 - whatever a driver raises: the next tick tries again
-            self._defect(error)
-
-    async def _save(self, live: _Live) -> None:
-        """Into the store now or, where that is away, at a later tick."""
-        execution = live.execution
-        with contextlib.suppress(StoreUnavailableError):
-            await self._store.update_execution(execution)
-            live.stored = execution
-            if execution.ended_at is not None:
-                self._live.pop(execution.execution_id, None)
-
-    async def _finish_log(self, execution: Execution, why: str) -> dict[str, Any] | None:
-        """The `result` line that was in its log already, if any; else it has one now, where it can be written."""
-        with contextlib.suppress(OSError, LogError):
-            return await asyncio.to_thread(self.logs.finish, execution.execution_id, execution.model, why)
-        return None
+            log_defect(self._log, error)

@@ -1,6 +1,7 @@
 """`LocalRunner`: one task, one streamed answer of the local model, written down as it comes."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -191,10 +192,8 @@ class _Recorder:
     def _try(self, lines: bytes, *, last: bool = False) -> None:
         """Where not even the end can be written, the execution's record has to do."""
         if self._log is not None:
-            try:
+            with contextlib.suppress(LogError):
                 (self._log.write_last if last else self._log.write)(lines)
-            except LogError:
-                pass
         if self._on_line is not None:
             self._on_line(lines)
 

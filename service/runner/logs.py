@@ -1,5 +1,6 @@
 """The folder of logs: one sub-folder an execution, each with its `stdout.log`."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from service.ids import is_uuid
-from service.runner.log_file import LogFile, is_written
+from service.runner.log_file import LogError, LogFile, is_written
 from service.runner.stream_json import StreamJson, result_of
 from service.settings import ExecutionSettings
 
@@ -67,21 +68,13 @@ class LogFolder:
         except OSError:
             return None
 
-    def finish(self, execution_id: str, model: str, why: str) -> dict[str, Any] | None:
+    async def finished(self, execution_id: str, model: str, why: str) -> dict[str, Any] | None:
         """The `result` line that its log has; where it has none, it gets one that says `why`, and this is None.
 
-        Raises OSError or LogError.
+        A log that cannot be written, or that another process writes, stays as it is.
         """
-        path = self.path(execution_id)
-        if path.exists() and (found := result_of(path)) is not None:
-            return found
-        lines, log = StreamJson(execution_id, model), self.open(execution_id)
-        try:
-            usage = {"input_tokens": 0, "output_tokens": 0}
-            end = lines.result(why, exit_reason=why, is_error=True, duration_ms=0, usage=usage)
-            log.write_last((lines.init(str(self.folder)) if log.empty else b"") + end)
-        finally:
-            log.close()
+        with contextlib.suppress(OSError, LogError):
+            return await asyncio.to_thread(self._finish, execution_id, model, why)
         return None
 
     def rotate(self, settings: ExecutionSettings) -> None:
@@ -97,6 +90,19 @@ class LogFolder:
                 surplus = index < len(found) - settings.keep
                 if (surplus or _written_at(self.path(name)) < oldest) and not is_written(self.path(name)):
                     shutil.rmtree(self.folder / name)
+
+    def _finish(self, execution_id: str, model: str, why: str) -> dict[str, Any] | None:
+        path = self.path(execution_id)
+        if path.exists() and (found := result_of(path)) is not None:
+            return found
+        lines, log = StreamJson(execution_id, model), self.open(execution_id)
+        try:
+            usage = {"input_tokens": 0, "output_tokens": 0}
+            end = lines.result(why, exit_reason=why, is_error=True, duration_ms=0, usage=usage)
+            log.write_last((lines.init(str(self.folder)) if log.empty else b"") + end)
+        finally:
+            log.close()
+        return None
 
 
 def _written_at(path: Path) -> float:

@@ -149,8 +149,8 @@ def result_of(path: Path) -> dict[str, Any] | None:
         lines, whole = last_lines(path, size)
         written = [line for line in lines if line]
         if written:
-            entry = next(read_lines(written[-1:]), {})
-            return entry if entry.get("type") == "result" else None
+            entry = next(read_lines(written[-1:]), None)
+            return entry if entry is not None and entry.get("type") == "result" else None
         size <<= 4
     return None
 

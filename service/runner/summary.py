@@ -32,7 +32,7 @@ def read_summary(path: Path) -> Summary:
     """The summary of a log, from its end where that is enough. Takes time: not for an event loop. Raises OSError."""
     for size in _TAILS:
         lines, whole = last_lines(path, size)
-        if whole or any(entry.get("type") == "assistant" and _text_of(entry) for entry in read_lines(lines)):
+        if whole or any(_is_message(entry) for entry in read_lines(lines)):
             return summarise(lines)
     with path.open("rb") as every_line:
         return summarise(every_line)
@@ -42,6 +42,8 @@ def summarise(lines: Iterable[bytes]) -> Summary:
     """Reads a log line by line. Without a consolidated message (a run cut short) the deltas are put together."""
     text, pieces, result = "", list[str](), None
     for entry in read_lines(lines):
+        if entry.get("parent_tool_use_id"):  # what a sub-agent said to the agent
+            continue
         match entry.get("type"):
             case "assistant":
                 text = _text_of(entry) or text
@@ -74,19 +76,27 @@ def change_report(text: str) -> dict[str, Any] | None:
     return None
 
 
+def _is_message(entry: dict[str, Any]) -> bool:
+    return entry.get("type") == "assistant" and not entry.get("parent_tool_use_id") and bool(_text_of(entry))
+
+
 def _text_of(entry: dict[str, Any]) -> str:
     content = _object(entry.get("message")).get("content")
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         return ""
-    blocks = [_object(block) for block in cast("list[Any]", content)]
+    blocks = [_object(block) for block in _items(content)]
     return "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
 
 
 def _delta_of(entry: dict[str, Any]) -> str:
     delta = _object(_object(entry.get("event")).get("delta"))
     return str(delta.get("text", "")) if delta.get("type") == "text_delta" else ""
+
+
+def _items(content: Any) -> list[Any]:  # noqa: ANN401 - a JSON value known to be a list
+    return list(content)
 
 
 def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value

@@ -1,5 +1,6 @@
 """The decision log in the database: written in batches, read newest first, pruned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -104,6 +105,12 @@ async def read_decision(database: Database, decision_id: str) -> StoredDecision 
         return msgspec.structs.replace(_stored(row), explanation=msgspec.Raw(row.explanation.encode()))
 
     return await database.run(read, mode="read")
+
+
+async def decisions_of(database: Database, decision_ids: Sequence[str]) -> list[StoredDecision]:
+    """Those of them that are there, without explanations; a few hundred at a time."""
+    statement = select(*_LISTED).where(decisions.c.decision_id.in_([storable(known) for known in decision_ids]))
+    return await list_decisions(database, statement)
 
 
 async def prune_decisions(database: Database, *, now: datetime, keep_days: float | None, keep_rows: int | None) -> int:

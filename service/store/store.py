@@ -13,7 +13,7 @@ from service.outcome import Outcome, RecordedOutcome
 from service.store import executions
 from service.store.address import parse_address
 from service.store.database import Database
-from service.store.decisions import list_decisions, listing, prune_decisions, read_decision
+from service.store.decisions import decisions_of, list_decisions, listing, prune_decisions, read_decision
 from service.store.migrations import migrate
 from service.store.outcomes import OutcomeBook
 from service.store.records import Execution, OutcomeChanges, Recording, StoredDecision, StoreStatus
@@ -122,6 +122,11 @@ class Store:
         """One decision with its explanation; None where there is none."""
         await self._flush()
         return await read_decision(self._database, decision_id)
+
+    async def decisions_of(self, decision_ids: Sequence[str]) -> list[StoredDecision]:
+        """Those of them that are on record, in any order, without explanations; ask for a few hundred at a time."""
+        await self._flush()
+        return await decisions_of(self._database, decision_ids)
 
     async def record_outcomes(self, outcomes: Sequence[Outcome]) -> list[Recording]:
         """Keeps outcomes, all or none; on the disk when this returns. One answer for each, in order.

@@ -4,7 +4,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import distributions
@@ -122,7 +122,7 @@ def test_the_cli_target_holds_a_gemini_that_runs_in_the_pod(layer: Path, tmp_pat
 
 
 @contextmanager
-def _running(layer: Path, folder: Path, *, state_mode: int = 0o2775) -> Iterator[Service]:
+def _running(layer: Path, folder: Path, *, state_mode: int = 0o2775) -> Generator[Service]:
     stages = read_stages()
     last = {instruction.name: instruction for instruction in stages["service"]}
     volumes = _volumes(folder, state_mode)

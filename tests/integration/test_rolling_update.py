@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,16 +45,19 @@ class Load:
         return {result: count for result, count in self.results.items() if result != "200"}
 
 
-@pytest.mark.timeout(170)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    "pre_stop_seconds",
-    [pytest.param(PRE_STOP_SECONDS, id="with-prestop"), pytest.param(0.0, id="signal-before-the-balancer-knows")],
+    ("pre_stop_seconds", "requests"),
+    [
+        pytest.param(PRE_STOP_SECONDS, REQUESTS, id="with-prestop"),
+        pytest.param(0.0, REQUESTS // 3, id="signal-before-the-balancer-knows"),
+    ],
 )
 async def test_a_rolling_update_loses_no_request(
-    bare_environ: Mapping[str, str], tmp_path: Path, pre_stop_seconds: float
+    bare_environ: Mapping[str, str], tmp_path: Path, pre_stop_seconds: float, requests: int
 ) -> None:
     """While every replica is replaced by SIGTERM, each request is answered: no connection is refused, reset or closed
-    on a request. Found: uvicorn closing kept-alive connections, and its listener, at the moment of the signal.
+    on a request. Found without drain_seconds: uvicorn closes kept-alive connections and its listener at the signal.
     """
     load = Load()
     with _model() as environ, ExitStack() as processes:
@@ -65,7 +68,7 @@ async def test_a_rolling_update_loses_no_request(
                 await balancer.join(process.url)
             async with _steady(load, balancer.url):
                 rounds = 0
-                while load.sent < REQUESTS or rounds < REPLICAS:
+                while load.sent < requests or rounds < REPLICAS:
                     old = running.pop(0)
                     new = await starter.start()
                     await balancer.join(new.url)
@@ -77,7 +80,7 @@ async def test_a_rolling_update_loses_no_request(
                     rounds += 1
             chosen = dict(balancer.chosen)
     assert load.failed == {}
-    assert load.results["200"] == load.sent >= REQUESTS
+    assert load.results["200"] == load.sent >= requests
     assert len(chosen) >= 2 * REPLICAS, "every replica was replaced, and each old and new one had connections"
 
 
@@ -98,7 +101,7 @@ class _Starter:
 
 
 @contextmanager
-def _model() -> Iterator[dict[str, str]]:
+def _model() -> Generator[dict[str, str]]:
     """A model server that takes its time; gives the settings for it."""
     with FakeEndpoint() as fake:
         fake.always(slow(verdict("claude", "claude-opus-4-5"), MODEL_SECONDS))
@@ -112,7 +115,7 @@ def _model() -> Iterator[dict[str, str]]:
 
 
 @asynccontextmanager
-async def _steady(load: Load, url: str) -> AsyncIterator[None]:
+async def _steady(load: Load, url: str) -> AsyncGenerator[None]:
     """Workers that keep their connection, and others that open one for each request, for the length of the block."""
     workers = [
         asyncio.create_task(_work(load, url, random.Random(number), keep_alive=number % 4 != 0))

@@ -96,7 +96,10 @@ def bare_app() -> Litestar:
         return {"results": [ANSWER] * len(data.tasks)}
 
     return Litestar(
-        [classify, batch], openapi_config=None, logging_config=None, request_max_body_size=Settings().server.max_body_bytes
+        [classify, batch],
+        openapi_config=None,
+        logging_config=None,
+        request_max_body_size=Settings().server.max_body_bytes,
     )
 
 

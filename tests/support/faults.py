@@ -116,12 +116,19 @@ def endpoint_faults() -> dict[str, Behaviour]:
 
 
 def mixture(seed: int, healthy: float) -> Callable[[object], Behaviour]:
-    """For `FakeEndpoint.choose`: a healthy answer with that chance, else any fault, each as likely as the others."""
+    """For `FakeEndpoint.choose`: a healthy answer with that chance, else any fault, each as likely as the others.
+
+    But for 429 and 503: together they are as one, because each may silence the asker for seconds.
+    """
     source = random.Random(seed)
-    faults = list(endpoint_faults().values()) + list(WRAPPED.values())
+    faults = [*HANGS.values(), *BREAKS.values(), *USELESS.values(), *WRAPPED.values()]
+    asks_to_wait = list(waits().values())
 
     def choose(_request: object) -> Behaviour:
-        return good() if source.random() < healthy else source.choice(faults)
+        if source.random() < healthy:
+            return good()
+        chosen = source.randrange(len(faults) + 1)
+        return faults[chosen] if chosen < len(faults) else source.choice(asks_to_wait)
 
     return choose
 

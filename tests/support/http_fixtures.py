@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import pytest
 from litestar import Litestar
+from opentelemetry.sdk.trace import SpanProcessor
 
 from service.app import create_app
 from service.core import Core
 from service.decoding import convert_tree
 from service.settings import Settings
+from service.tracing import Tracing
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.service_process import ServiceProcess
 
@@ -65,11 +67,11 @@ class RunningApp:
     core: Core
     client: httpx.AsyncClient
 
-    async def classify(self, instructions: str = "Fix the login", **fields: Any) -> httpx.Response:
+    async def classify(self, instructions: str = "Fix the login", **fields: object) -> httpx.Response:
         """POSTs a task."""
         return await self.client.post(CLASSIFY, json={"instructions": instructions, **fields})
 
-    async def decide(self, instructions: str = "Fix the login", **fields: Any) -> dict[str, Any]:
+    async def decide(self, instructions: str = "Fix the login", **fields: object) -> dict[str, Any]:
         """The decision about a task; AssertionError where there is none."""
         response = await self.classify(instructions, **fields)
         assert response.status_code == 200, response.text
@@ -83,13 +85,19 @@ OpenApp = Callable[..., Awaitable[RunningApp]]
 
 @pytest.fixture
 async def open_app(tmp_path: Path) -> AsyncGenerator[OpenApp]:
-    """Opens applications of any settings, with the catalog above unless `catalog_text` is another one."""
+    """Opens applications of any settings, with the catalog above unless `catalog_text` is another one; traced where
+    something takes the `spans`.
+    """
     async with AsyncExitStack() as stack:
 
-        async def open_one(*, catalog_text: str = CATALOG, **sections: Mapping[str, Any]) -> RunningApp:
+        async def open_one(
+            *, catalog_text: str = CATALOG, spans: SpanProcessor | None = None, **sections: Mapping[str, Any]
+        ) -> RunningApp:
             file = tmp_path / "catalog.toml"
             file.write_text(catalog_text)
-            app = create_app(settings_from({"catalog": {"path": str(file)}, **sections}), environ={})
+            settings = settings_from({"catalog": {"path": str(file)}, **sections})
+            tracing = Tracing(settings, processor=spans) if spans else None
+            app = create_app(settings, environ={}, tracing=tracing)
             stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
 
             async def live() -> None:
@@ -107,8 +115,9 @@ async def open_app(tmp_path: Path) -> AsyncGenerator[OpenApp]:
             if living.done():
                 await living
             stack.push_async_callback(end)
+            asgi: Any = app
             client = httpx.AsyncClient(
-                transport=httpx.ASGITransport(app, raise_app_exceptions=True),
+                transport=httpx.ASGITransport(asgi, raise_app_exceptions=True),
                 base_url="http://pointsman.test",
                 timeout=60.0,
             )

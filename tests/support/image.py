@@ -147,16 +147,18 @@ class ImageRoot:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Kills what runs; its mounts go with its namespace."""
-        if self._keeper is not None:
-            self._keeper.kill()
-            self._keeper.communicate()
+        """Kills what runs; its mounts and all that it started go with its namespaces."""
+        if self._keeper is None:
+            return
+        if self._keeper.poll() is None:
+            self.signal(signal.SIGKILL)
+        self._keeper.communicate()
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Starts a program as process 1; its output comes through pipes."""
         launch = [sys.executable, "-I", str(LAUNCHER), json.dumps(self._plan), *command]
         self._keeper = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", *launch],
+            ["unshare", "--mount", "--pid", "--fork", *launch],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A tiny HTTP/1.1 client for load tests: it costs a tenth of a real one, so that it measures the service and not itself."""
+"""A tiny HTTP/1.1 client for load tests: it costs next to nothing, so that it measures the service and not itself."""
 
 import asyncio
 import json

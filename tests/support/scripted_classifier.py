@@ -1,5 +1,6 @@
 """A classifier that does what a test tells it, through the seam that every classifier has."""
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -74,3 +75,29 @@ def fails(problem: str = "broken", blame: Blame = Blame.CLASSIFIER, retry_after:
         raise ClassifierError(problem, f"it is {problem}", blame=blame, retry_after=retry_after, usage=SPENT)
 
     return act
+
+
+class Gate:
+    """An act that waits until it is opened, and counts who came."""
+
+    def __init__(self, index: int = 0) -> None:
+        self.open = asyncio.Event()
+        self.came = 0
+        self.cancelled = 0
+        self._index = index
+
+    async def __call__(self, brief: Brief, _seconds: float) -> Classified:
+        """Waits, then chooses."""
+        self.came += 1
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return verdict(brief.eligible[self._index])
+
+
+async def settle() -> None:
+    """Lets everything that can run do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)

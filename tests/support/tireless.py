@@ -6,5 +6,7 @@ from service.cli import main
 NEVER = 10**9
 
 if __name__ == "__main__":
-    Breaker.__init__.__kwdefaults__.update(failures=NEVER, replies=NEVER)
+    limits = Breaker.__init__.__kwdefaults__
+    assert limits is not None
+    limits.update(failures=NEVER, replies=NEVER)
     main()

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from service.decision import Decision
+from service.task import Task
 from tests.support.fake_behaviours import status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
@@ -12,7 +14,7 @@ BATCH = "/v1/classify/batch"
 GOOD = {"instructions": "Fix the login"}
 
 
-async def results(app: RunningApp, tasks: list[Any], **shared: Any) -> list[dict[str, Any]]:
+async def results(app: RunningApp, tasks: list[Any], **shared: object) -> list[dict[str, Any]]:
     """The results of a batch that is taken."""
     response = await app.client.post(BATCH, json={"tasks": tasks, **shared})
     assert response.status_code == 200, response.text
@@ -50,7 +52,7 @@ async def test_a_defect_fails_only_its_own_task(plain_app: RunningApp) -> None:
     """A defect that one task meets is an `internal` problem in its place."""
     decide = plain_app.core.pipeline.decide
 
-    async def broken(task: Any, **more: Any) -> Any:
+    async def broken(task: Task, **more: Any) -> Decision:  # noqa: ANN401 - passed on as it is
         if task.name == "bad":
             raise ZeroDivisionError("secret")
         return await decide(task, **more)
@@ -96,7 +98,7 @@ async def test_a_shared_deadline_holds(open_app: OpenApp, fake_endpoint: FakeEnd
     ],
     ids=["none", "101", "missing", "no list", "unknown field", "deadline", "objective", "fleet"],
 )
-async def test_a_batch_that_does_not_fit_is_a_400(plain_app: RunningApp, body: Any, says: str) -> None:
+async def test_a_batch_that_does_not_fit_is_a_400(plain_app: RunningApp, body: object, says: str) -> None:
     """What is wrong with the batch itself refuses the whole, with the path."""
     response = await plain_app.client.post(BATCH, json=body)
     assert (response.status_code, response.json()["type"]) == (400, "urn:pointsman:invalid-request")

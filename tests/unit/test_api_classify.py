@@ -3,7 +3,7 @@
 import asyncio
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -303,8 +303,7 @@ async def test_too_many_in_flight_is_a_503(open_app: OpenApp, fake_endpoint: Fak
     app = await open_app(local_model=with_model(fake_endpoint), server={"max_in_flight": 2})
     fake_endpoint.always(hang())
     waiting = [asyncio.create_task(app.classify(f"Task {i}", deadline_ms=1500)) for i in range(2)]
-    while app.core.pipeline.waiting < 2:
-        await asyncio.sleep(0.005)
+    await asyncio.to_thread(fake_endpoint.wait_for, lambda fake: len(fake.chats) == 2)
     response = await app.classify("Task 3", deadline_ms=1500)
     assert (response.status_code, response.json()["type"]) == (503, "urn:pointsman:overloaded")
     assert int(response.headers["retry-after"]) >= 1
@@ -319,7 +318,7 @@ class _DefectError(Exception):
 async def test_a_defect_is_a_500_without_its_text(plain_app: RunningApp, capfd: pytest.CaptureFixture[str]) -> None:
     """A defect is an `internal` problem; neither the answer nor the log holds the exception's own message."""
 
-    def broken(*_: object, **__: object) -> Any:
+    def broken(*_: object, **__: object) -> NoReturn:
         raise _DefectError("secret task text")
 
     plain_app.core.pipeline._conclude = broken  # type: ignore[method-assign]  # the defect itself, put in

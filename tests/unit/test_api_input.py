@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 from tests.support.http_fixtures import CLASSIFY, OpenApp, RunningApp
 
 
-def a_body(**fields: Any) -> bytes:
+def a_body(**fields: object) -> bytes:
     """A request about some task, with these fields replaced or added."""
     return json.dumps({"instructions": "Fix the login", **fields}).encode()
 
@@ -185,7 +186,7 @@ async def test_a_body_over_the_limit_is_a_413(open_app: OpenApp, declared: bool)
     app = await open_app(server={"max_body_bytes": 2048})
     body = a_body(name="x" * 250, instructions="x" * 2048)
 
-    async def pieces() -> Any:
+    async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 500):
             yield body[start : start + 500]
 

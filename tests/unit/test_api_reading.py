@@ -9,7 +9,7 @@ from tests.support.http_fixtures import OpenApp, RunningApp, with_model
 DECISIONS = "/v1/decisions"
 
 
-async def listed(app: RunningApp, **query: Any) -> list[dict[str, Any]]:
+async def listed(app: RunningApp, **query: str | int) -> list[dict[str, Any]]:
     """The decisions that a query finds."""
     response = await app.client.get(DECISIONS, params=query)
     assert response.status_code == 200, response.text

@@ -1,5 +1,6 @@
 """Bad input is an error that names the place."""
 
+import json
 import time
 from typing import Any
 
@@ -111,8 +112,9 @@ def test_the_key_at_fault_is_found_among_many(fleet: dict[str, Any], random: Any
     """Whatever the keys are called and wherever the bad one stands, the path names exactly that one."""
     bad = random.choice(sorted(fleet))
     error = problem_with(fleet={**fleet, bad: {"running": "x"}})
-    plain = msgspec.json.encode(bad).decode()
-    assert error.path in {f"$.fleet.{bad}.running", f"$.fleet[{plain}].running"}
+    shown = error.path.removeprefix("$.fleet").removesuffix(".running")
+    assert shown.isprintable()
+    assert (shown[1:] if shown.startswith(".") else json.loads(shown[1:-1])) == bad
 
 
 def test_finding_the_key_is_not_quadratic() -> None:

@@ -7,7 +7,8 @@ import pytest
 from tests.support.http_fixtures import OpenApp, RunningApp
 
 TOKEN = "sesame-öffne-dich"
-BEARER = {"Authorization": f"Bearer {TOKEN}".encode()}
+BEARER = {b"Authorization": f"Bearer {TOKEN}".encode()}
+UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 OPEN = ["/healthz", "/readyz", "/metrics", "/schema", "/schema/openapi.json"]
 CLOSED = [
     ("GET", "/v1/status"),
@@ -73,14 +74,14 @@ async def test_no_spelling_of_a_path_passes_by_the_token(guarded: RunningApp, pa
 )
 async def test_a_wrong_token_is_refused(guarded: RunningApp, header: bytes) -> None:
     """Only the whole token with the scheme Bearer is let in."""
-    response = await guarded.client.get("/v1/status", headers={"Authorization": header})
+    response = await guarded.client.get("/v1/status", headers={b"Authorization": header})
     assert response.status_code == 401
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_the_right_token_is_let_in(guarded: RunningApp, scheme: str) -> None:
     """The scheme's name is not case-sensitive (RFC 9110, section 11.1), and a token may hold any characters."""
-    response = await guarded.client.get("/v1/status", headers={"Authorization": f"{scheme} {TOKEN}".encode()})
+    response = await guarded.client.get("/v1/status", headers={b"Authorization": f"{scheme} {TOKEN}".encode()})
     assert response.status_code == 200
 
 
@@ -104,7 +105,7 @@ async def test_a_fit_request_id_is_kept(plain_app: RunningApp, given: str) -> No
 )
 async def test_an_unfit_request_id_is_replaced(plain_app: RunningApp, given: bytes) -> None:
     """What does not belong in a header or a log line is not passed on; a fresh id is made."""
-    response = await plain_app.client.get("/healthz", headers={"X-Request-Id": given})
+    response = await plain_app.client.get("/healthz", headers={b"X-Request-Id": given})
     assert re.fullmatch(
         r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", response.headers["x-request-id"]
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from service.errors import NotFoundError, OverloadedError, StoreUnavailableError
 from service.ids import uuid7
 from service.runner.executions import Executions
+from service.runner.local import LocalRunner, RunResult
 from service.runner.stream_json import StreamJson, result_of
 from service.store import Execution, Store
 from tests.support.builders import HandClock
@@ -27,9 +27,9 @@ ENDED = ("succeeded", "failed", "cancelled", "interrupted")
 
 
 @pytest.fixture
-async def store(open_store: OpenStore) -> AsyncIterator[Store]:
+async def store(open_store: OpenStore) -> Store:
     """A store in memory."""
-    yield await open_store("sqlite://")
+    return await open_store("sqlite://")
 
 
 async def followed(executions: Executions, execution_id: str) -> bytes:
@@ -212,9 +212,12 @@ async def test_what_ended_well_is_not_cancelled_any_more(
 async def test_an_unknown_one_is_not_found(open_executions: OpenExecutions, store: Store) -> None:
     """Read, cancelled or followed."""
     executions = await open_executions(store)
-    for ask in (executions.get, executions.cancel, lambda one: followed(executions, one)):
-        with pytest.raises(NotFoundError):
-            await ask(uuid7())
+    with pytest.raises(NotFoundError):
+        await executions.get(uuid7())
+    with pytest.raises(NotFoundError):
+        await executions.cancel(uuid7())
+    with pytest.raises(NotFoundError):
+        await followed(executions, uuid7())
 
 
 async def test_followers_see_it_as_it_grows(
@@ -263,8 +266,7 @@ async def test_a_follower_that_leaves_leaves_nothing(
 
     def readers() -> int:
         """Descriptors on the log; one is the writer's."""
-        names = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
-        return names.count(path)
+        return [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()].count(path)
 
     await until(lambda: readers() == 2)
     following.cancel()
@@ -295,10 +297,18 @@ async def test_a_defect_fails_that_one_alone(
     open_executions: OpenExecutions, fake_endpoint: FakeEndpoint, store: Store
 ) -> None:
     """Whatever a run raises it is `failed`, and its slot is free: fails if such a one stays `running` for good."""
+
+    class Broken(LocalRunner):
+        async def run(self, *given: object, **more: object) -> RunResult:
+            raise ZeroDivisionError
+
     executions = await open_executions(store, max_concurrency=1)
-    broken = await executions.create(a_task(instructions="x\ud800"))  # no request body can hold that
+    runner, executions._runner = executions._runner, object.__new__(Broken)
+    broken = await executions.create(a_task())
     ended = await reached(executions, broken.execution_id, *ENDED)
-    assert ended.state == "failed"
+    assert (ended.state, ended.exit_reason) == ("failed", "internal")
+    assert read_transcript((await followed(executions, broken.execution_id)).splitlines()).result["is_error"] is True
+    executions._runner = runner
     fake_endpoint.then(streamed("Hello"))
     created = await executions.create(a_task())
     assert (await reached(executions, created.execution_id, *ENDED)).state == "succeeded"
@@ -387,7 +397,9 @@ async def test_one_that_was_kept_but_never_begun_is_closed(open_executions: Open
     assert executions.queued == 0
     async with asyncio.timeout(10):
         since = datetime.now(UTC) - timedelta(hours=1)
-        while (kept := await store.execution_of_task("t", since=since)) is None or kept.ended_at is None:
+        while (  # noqa: ASYNC110 - the store has no event for it
+            kept := await store.execution_of_task("t", since=since)
+        ) is None or kept.ended_at is None:
             await asyncio.sleep(0.01)
     assert kept.state == "interrupted"
 

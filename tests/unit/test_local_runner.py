@@ -42,7 +42,7 @@ class Bench:
         self.path = path
         self.log = LogFile(path)
 
-    async def run(self, job: Job = JOB, **more: Any) -> RunResult:
+    async def run(self, job: Job = JOB, **more: Any) -> RunResult:  # noqa: ANN401 - those of LocalRunner.run
         """One run into the log."""
         return await self.runner.run(job, self.log, **more)
 
@@ -148,7 +148,12 @@ async def test_cancelled_it_ends_on_the_server_too(bench: Bench, fake_endpoint: 
     """The server sees its connection closed, the log says why, and CancelledError goes on."""
     fake_endpoint.then(sse(BEGUN, end=over_and_over(b": beat\n\n", pause=0.01)))
     begun = asyncio.Event()
-    run = asyncio.create_task(bench.run(on_text=lambda _: begun.set(), why_cancelled=lambda: "cancelled"))
+
+    def on_text(text: str) -> None:
+        assert text
+        begun.set()
+
+    run = asyncio.create_task(bench.run(on_text=on_text))
     await begun.wait()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -88,7 +88,7 @@ path = Path(tempfile.mkdtemp()) / "stdout.log"
 log = LogFile(path)
 try:
     while True:
-        log.write(b"x" * 998 + b"y\\n")
+        log.write(b"x" * 768 + b"y\\n")
 except LogError as error:
     print(error)
 log.close()
@@ -97,7 +97,7 @@ print(path.stat().st_size, path.read_bytes()[-2:])
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
     )
-    assert done.stdout.splitlines() == ["the log cannot be written: File too large", "10000 b'y\\n'"]
+    assert done.stdout.splitlines() == ["the log cannot be written: File too large", "9240 b'y\\n'"]
 
 
 def test_an_owner_is_found_again(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The OpenAPI document: it lists exactly the routes that exist, is valid, and says of answers what they are."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import jsonschema_rs
 import pytest
@@ -106,7 +106,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
 
 @pytest.mark.parametrize(("path", "method", "body"), REQUESTS.values(), ids=REQUESTS)
 async def test_answers_are_what_it_says(
-    open_app: OpenApp, fake_endpoint: FakeEndpoint, path: str, method: str, body: Any
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, path: str, method: str, body: object
 ) -> None:
     """A real answer has a documented status and fits the schema that the document has for it."""
     fake_endpoint.always(verdict("claude", "opus"))
@@ -118,10 +118,12 @@ async def test_answers_are_what_it_says(
         assert header.lower() in response.headers
 
 
-def _references(node: Any) -> list[str]:
+def _references(node: object) -> list[str]:
     if isinstance(node, dict):
-        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-        return own + [found for value in node.values() for found in _references(value)]
+        members = cast("dict[str, object]", node)
+        own = members.get("$ref")
+        found = [one for value in members.values() for one in _references(value)]
+        return [own, *found] if isinstance(own, str) else found
     if isinstance(node, list):
-        return [found for value in node for found in _references(value)]
+        return [one for value in cast("list[object]", node) for one in _references(value)]
     return []

@@ -1,0 +1,256 @@
+"""What a stranger on the network, a hostile body, or a look at the process table can and cannot do."""
+
+import asyncio
+import contextlib
+import inspect
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service.api.edge import Edge
+from service.app import create_app
+from service.commands.protocol import MAX_HEAD_BYTES, BoundedProtocol
+from tests.support.fake_behaviours import status
+from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.http_fixtures import OpenService, settings_from
+from tests.support.plain_http import PlainClient
+from tests.support.service_process import ServiceProcess, pointsman
+
+TOKEN = "token-0123456789abcdef"
+KEY = "sk-0123456789abcdef"
+PASSWORD = "pw-0123456789abcdef"
+GOOGLE = "gk-0123456789abcdef"
+SECRETS = (TOKEN, KEY, PASSWORD)
+
+
+def test_the_token_is_compared_in_constant_time() -> None:
+    """The edge compares by `hmac.compare_digest` and by nothing else: would catch `==`, whose time tells how much of a
+    guess is right."""
+    assert "compare_digest" in Edge._known.__code__.co_names
+    compared = [line for line in inspect.getsource(Edge._known).splitlines() if "_token" in line]
+    assert [line.strip().startswith("return hmac.compare_digest(") for line in compared] == [True]
+
+
+async def test_no_secret_shows_anywhere(
+    open_service: OpenService, fake_endpoint: FakeEndpoint, catalog_file: Path, tmp_path: Path
+) -> None:
+    """Not in an answer, an error, a log line, a metric, the arguments of any process, nor a child's environment.
+
+    Would catch: a key in argv, the whole environment handed to the program, an error body that echoes the request's
+    headers, a settings dump in the log.
+    """
+    seen = tmp_path / "seen"
+    program = tmp_path / "program.sh"
+    program.write_text(
+        f"#!/bin/sh\ncat >/dev/null\ntr '\\0' '\\n' </proc/$$/environ >{seen}\ncat /proc/[0-9]*/cmdline >>{seen}\n"
+        f'echo "I was given $GEMINI_API_KEY" >&2\nexit 1\n'
+    )
+    program.chmod(0o700)
+    service = open_service(
+        POINTSMAN_SERVER__TOKEN=TOKEN,
+        POINTSMAN_SERVER__LOG_LEVEL="debug",
+        POINTSMAN_LOCAL_MODEL__ENDPOINT=fake_endpoint.url.replace("http://", f"http://user:{PASSWORD}@"),
+        POINTSMAN_LOCAL_MODEL__MODEL="fake-model",
+        POINTSMAN_LOCAL_MODEL__API_KEY=KEY,
+        POINTSMAN_CLI__COMMAND=json.dumps([str(program)]),
+        POINTSMAN_CLI__ENVIRONMENT='["GEMINI_API_KEY"]',
+        POINTSMAN_CATALOG__PATH=str(catalog_file),
+        GEMINI_API_KEY=GOOGLE,
+        SOMETHING_ELSE="not-for-programs",
+    )
+    fake_endpoint.choose(lambda request: status(401, json.dumps(request.headers) + request.body.decode()[:200]))
+    texts: list[str] = []
+    with service.client() as client:
+        bodies = ({"instructions": "Fix it", "explain": True}, {"instructions": "Fix it", "strict": True}, {"x": 1})
+        paths = ("/v1/status", "/v1/catalog", "/metrics", "/schema/openapi.json", "/v1/nothing", "/v1/decisions")
+        texts += [client.post("/v1/classify", json=body).text for body in bodies]
+        texts += [client.get(path).text for path in paths]
+        client.headers["Authorization"] = f"Bearer {TOKEN}x"
+        texts.append(client.get("/v1/status").text)
+    arguments = Path(f"/proc/{service.process.pid}/cmdline").read_text()  # noqa: ASYNC240 - /proc does not wait
+    child = seen.read_text()
+    for place in (*texts, service.log_text, arguments, child):
+        for secret in SECRETS:
+            assert secret not in place
+    for place in (*texts, service.log_text):
+        assert GOOGLE not in place
+    assert f"GEMINI_API_KEY={GOOGLE}" in child, "what the operator names is what the program sees"
+    assert "SOMETHING_ELSE" not in child
+    assert "POINTSMAN_" not in child
+
+
+@pytest.mark.parametrize("command", [("check",), ("check", "--json"), ("catalog",), ("classify", "Fix it", "--json")])
+def test_no_command_prints_a_secret(
+    bare_environ: Mapping[str, str], fake_endpoint: FakeEndpoint, command: tuple[str, ...]
+) -> None:
+    """Neither stdout nor stderr of a command holds one: would catch a `check` that shows the settings it has read."""
+    fake_endpoint.choose(lambda request: status(500, json.dumps(request.headers)))
+    ended = pointsman(
+        *command,
+        environ={
+            **bare_environ,
+            "POINTSMAN_SERVER__TOKEN": TOKEN,
+            "POINTSMAN_LOCAL_MODEL__API_KEY": KEY,
+            "POINTSMAN_LOCAL_MODEL__ENDPOINT": fake_endpoint.url.replace("http://", f"http://user:{PASSWORD}@"),
+            "POINTSMAN_LOCAL_MODEL__MODEL": "fake-model",
+            "POINTSMAN_CLI__PRESET": "",
+        },
+    )
+    assert ended.code in {0, 1}, ended.stderr
+    for secret in SECRETS:
+        assert secret not in ended.stdout + ended.stderr
+
+
+class Impatient(BoundedProtocol):
+    """The protocol that is served, with less patience."""
+
+    head_seconds = 0.4
+    body_seconds = 0.6
+    max_idle = 32
+
+
+@asynccontextmanager
+async def _serving(**sections: Any) -> AsyncIterator[str]:  # noqa: ANN401 - sections of settings
+    """The application behind `Impatient`, as `pointsman serve` puts it behind `BoundedProtocol`."""
+    app = create_app(settings_from(sections), environ={})
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=Impatient, host="127.0.0.1", port=0, ws="none", access_log=False, log_config=None)
+    )
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def _closed_after(url: str, *sent: bytes, pause: float = 0.05, most: float = 5.0) -> tuple[float, bytes]:
+    """Sends these pieces, the last one over and over, until the server closes; how long it took and what it said."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    started = time.monotonic()
+    said = asyncio.create_task(reader.read(4096))
+    with contextlib.suppress(OSError):
+        for piece in sent[:-1]:
+            writer.write(piece)
+        while not said.done() and time.monotonic() - started < most:
+            writer.write(sent[-1])
+            await writer.drain()
+            await asyncio.wait({said}, timeout=pause)
+    took = time.monotonic() - started
+    writer.close()
+    try:
+        return took, await asyncio.wait_for(said, 1.0)
+    except (OSError, TimeoutError):
+        return took, b""
+
+
+HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param((b"",), id="says-nothing"),
+        pytest.param((b"G",), id="a-byte-at-a-time"),
+        pytest.param((HEAD, b"X-A: b\r\n"), id="header-lines"),
+        pytest.param((HEAD + b"Content-Length: 1000\r\n\r\n", b"x"), id="body-bytes"),
+        pytest.param((HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), id="chunks"),
+        pytest.param((HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-A: b\r\n"), id="trailers"),
+        pytest.param((b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + HEAD, b"X-A: b\r\n"), id="second-request"),
+    ],
+)
+async def test_a_trickling_client_is_cut_off(sent: tuple[bytes, ...]) -> None:
+    """A request that is not complete in time ends its connection: would catch uvicorn as it is: it waits for ever."""
+    async with _serving() as url:
+        took, _ = await _closed_after(url, *sent)
+        assert took < 2.0
+        async with PlainClient(url) as client:
+            assert (await client.ask("GET", "/healthz")).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param((HEAD, b"X-Long: " + b"y" * 30_000 + b"\r\n"), id="head"),
+        pytest.param((HEAD + b"X-Long: ", b"y" * 30_000), id="one-header"),
+        pytest.param((b"GET /" + b"a" * 10_000, b"a" * 30_000), id="path"),
+        pytest.param(
+            (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-Long: " + b"y" * 30_000 + b"\r\n"), id="trailer"
+        ),
+    ],
+)
+async def test_head_and_trailer_are_bounded(sent: tuple[bytes, ...]) -> None:
+    """Beyond 64 KiB it is refused while it still comes: would catch memory that grows by what a client sends."""
+    async with _serving() as url:
+        took, said = await _closed_after(url, *sent, pause=0.001)
+    assert took < 2.0
+    assert said == b"" or b"too large" in said or b" 400 " in said
+
+
+@pytest.mark.parametrize("size", [MAX_HEAD_BYTES - 2000, MAX_HEAD_BYTES * 2, 1_000_000])
+async def test_a_large_body_is_no_large_head(size: int) -> None:
+    """A body of any allowed size is answered, several times on one connection: would catch a limit on the head that
+    counts the body which came with it, as this one once did."""
+    async with _serving() as url, PlainClient(url) as client:
+        for _ in range(5):
+            tasks = [{"instructions": "x" * (size // 10)} for _ in range(10)]
+            answer = await client.ask("POST", "/v1/classify/batch", {"tasks": tasks})
+            assert (answer.status, len(answer.json["results"])) == (200, 10)
+
+
+async def test_slow_clients_do_not_hold_others_up(open_service: OpenService) -> None:
+    """With 1,500 connections that trickle, and more coming, a normal request is answered, and connections are not more
+    than the limit: would catch a service that runs out of descriptors, or that looks at each of them every time."""
+    service = open_service(POINTSMAN_CLI__PRESET="", POINTSMAN_SERVER__LOG_LEVEL="warning")
+    port = int(service.url.rpartition(":")[2])
+    writers: list[asyncio.StreamWriter] = []
+
+    async def trickle() -> None:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(writer)
+            writer.write(HEAD)
+
+    async with PlainClient(service.url) as alone:
+        for _ in range(20):
+            await alone.ask("POST", "/v1/classify", {"instructions": "Fix it"})
+        for _ in range(30):
+            await asyncio.gather(*(trickle() for _ in range(50)))
+        seconds: list[float] = []
+        for number in range(50):
+            await trickle()
+            async with PlainClient(service.url) as client:
+                answer = await client.ask("POST", "/v1/classify", {"instructions": f"Fix page {number}"})
+            assert answer.status == 200
+            seconds.append(answer.seconds)
+    assert sorted(seconds)[25] < 0.1
+    assert len(os.listdir(f"/proc/{service.process.pid}/fd")) < 700  # noqa: PTH208 - a number is all that is wanted
+    for writer in writers:
+        writer.close()
+
+
+async def test_a_client_that_does_not_read_costs_its_own_connection_only(service_plain: ServiceProcess) -> None:
+    """Hundreds of requests whose answers nobody reads: others are answered, memory is bounded by the socket buffers."""
+    clients = [PlainClient(service_plain.url) for _ in range(50)]
+    for client in clients:
+        for _ in range(20):
+            await client.send("GET", "/schema/openapi.json")
+    async with PlainClient(service_plain.url) as reader:
+        assert (await reader.ask("POST", "/v1/classify", {"instructions": "Fix it"})).status == 200
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def service_plain(open_service: OpenService) -> ServiceProcess:
+    """A service without a classifier."""
+    return open_service(POINTSMAN_CLI__PRESET="", POINTSMAN_SERVER__LOG_LEVEL="warning")
