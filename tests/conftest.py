@@ -1,10 +1,12 @@
 """Registers the fixtures that several test files share: every `tests/support/*_fixtures.py`."""
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import structlog
 
 _FIXTURES = (Path(__file__).parent / "support").glob("*_fixtures.py")
 
@@ -18,3 +20,14 @@ def bare_environ(tmp_path: Path) -> Mapping[str, str]:
     home.mkdir()
     kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ") if name in os.environ}
     return {**kept, "HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What a command under test does to logging in this process ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)

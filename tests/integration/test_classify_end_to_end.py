@@ -84,7 +84,6 @@ def test_a_decision_needs_no_web_framework(bare_environ: Mapping[str, str]) -> N
     assert "service.pipeline" in modules
     assert not [name for name in modules if name.partition(".")[0] in {"litestar", "uvicorn"}]
     assert "service.commands.show" not in modules
-    assert "importlib.metadata" not in modules or "sqlalchemy" in modules
 
 
 def test_asking_a_server_needs_no_core(open_service: OpenService, bare_environ: Mapping[str, str]) -> None:

@@ -243,7 +243,7 @@ async def test_a_local_agent_that_is_down_is_taken_where_nothing_else_may(
         {"agent_type": LOCAL_AGENT},
         {"agent_type": LOCAL_AGENT, "model": "fake-model"},
     ):
-        decision = await app.decide(**limits)
+        decision = await app.decide("Fix it", **limits)
         assert (decision["agent_type"], decision["model"]) == (LOCAL_AGENT, "fake-model")
     other = await app.decide(agent_type="claude", model="opus")
     assert not any(step["agent_type"] == LOCAL_AGENT for step in other["plan"])

@@ -112,8 +112,10 @@ async def test_a_model_that_obeys_changes_nothing(
         for failure in decision["failures"]:
             _check_text(failure["detail"])
         shown = json.dumps([decision["reason"], decision["failures"]], ensure_ascii=False)
-        rules = fake_endpoint.chats[-1].json["messages"][0]["content"].partition("Rules:")[2]
-        assert not _longest_shared(decision["reason"], rules)
+        system: str = fake_endpoint.chats[-1].json["messages"][0]["content"]
+        role, _, rest = system.partition("Candidates, ")  # the catalog between them is public
+        for own in (role, rest.partition("Rules:")[2]):
+            assert not _longest_shared(decision["reason"], own)
         assert KEY not in shown
         prompt = fake_endpoint.chats[-1].user_text
     assert "\x1b" not in prompt

@@ -1,6 +1,8 @@
 """A real process seen from outside: its traces at a collector, and its log lines."""
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +11,7 @@ from tests.support.fake_behaviours import status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import CLASSIFY, OpenService
 from tests.support.otlp_receiver import OtlpReceiver
-from tests.support.service_process import ServiceProcess, pointsman
+from tests.support.service_process import ServiceProcess, pointsman, process_environ
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -135,3 +137,22 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_traces_without_their_extra_are_refused_in_words(bare_environ: Mapping[str, str]) -> None:
+    """Where OpenTelemetry is not installed and an endpoint is set, the start ends and says what to install."""
+    program = (
+        "import sys; sys.modules['opentelemetry'] = None; sys.argv = ['pointsman', 'serve', '--port', '0']; "
+        "from service.cli import main; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=process_environ({**bare_environ, "POINTSMAN_TRACING__ENDPOINT": "http://127.0.0.1:4318"}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "pip install pointsman[tracing]" in ended.stderr
+    assert ended.stderr.count("\n") == 1

@@ -72,7 +72,7 @@ def check_that_it_was_asked(decision: dict[str, Any]) -> None:
         assert (decision["source"], decision["degraded"]) == ("forecast", True)
         assert problems <= VERDICT_PROBLEMS
     assert decision["usage"]["tokens_in"] > 200
-    assert 0 < decision["usage"]["tokens_out"] <= 48
+    assert decision["usage"]["tokens_out"] > 0
     assert decision["timings_ms"]["cli"] > 0
 
 

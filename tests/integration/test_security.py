@@ -6,10 +6,9 @@ import inspect
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvicorn
@@ -117,11 +116,11 @@ class Impatient(BoundedProtocol):
 
 
 @asynccontextmanager
-async def _serving(**sections: Any) -> AsyncIterator[str]:  # noqa: ANN401 - sections of settings
-    """The application behind `Impatient`, as `pointsman serve` puts it behind `BoundedProtocol`."""
-    app = create_app(settings_from(sections), environ={})
+async def _serving(protocol: type[BoundedProtocol] = BoundedProtocol) -> AsyncGenerator[str]:
+    """The application behind that protocol, as `pointsman serve` puts it behind `BoundedProtocol`."""
+    app = create_app(settings_from({}), environ={})
     server = uvicorn.Server(
-        uvicorn.Config(app, http=Impatient, host="127.0.0.1", port=0, ws="none", access_log=False, log_config=None)
+        uvicorn.Config(app, http=protocol, host="127.0.0.1", port=0, ws="none", access_log=False, log_config=None)
     )
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
@@ -170,7 +169,7 @@ HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
 )
 async def test_a_trickling_client_is_cut_off(sent: tuple[bytes, ...]) -> None:
     """A request that is not complete in time ends its connection: would catch uvicorn as it is: it waits for ever."""
-    async with _serving() as url:
+    async with _serving(Impatient) as url:
         took, _ = await _closed_after(url, *sent)
         assert took < 2.0
         async with PlainClient(url) as client:

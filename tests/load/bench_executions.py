@@ -1,6 +1,6 @@
 """Do executions slow decisions down, and how soon does a follower see a delta?
 
-    python -m tests.load.bench_executions --rounds 6 --seconds 10
+    python -m tests.load.bench_executions --rounds 16 --seconds 4
 
 A real service process; a stub of a model server, in a process of its own, answers classifications at once and streams
 to executions for as long as they run, each delta with the time at which it was sent. Rounds without and with every
@@ -192,8 +192,8 @@ def _work(pause: float) -> Behaviour:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description="Do executions slow decisions down?")
-    parser.add_argument("--rounds", type=int, default=6, help="of each kind")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each round")
+    parser.add_argument("--rounds", type=int, default=16, help="of each kind")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
     parser.add_argument("--rate", type=float, default=50.0, help="decisions a second")
     parser.add_argument("--slots", type=int, default=2, help="executions at once")
     parser.add_argument("--deltas", type=float, default=50.0, help="a second, of each execution")

@@ -19,9 +19,9 @@ from service.core import Core
 from service.evaluation.baselines import Baseline, always, ladder, oracle
 from service.evaluation.recorded import RecordedTask, history_of, read_tasks
 from service.evaluation.replay import Played, Verifier, play_all, summarise
+from service.logs import configure_logging
 from service.settings import CliSettings, DecisionSettings, Settings, StoreSettings
 from tests.support.recorded_tasks import Recorded, data_directory, folds
-from service.logs import configure_logging
 
 FOLDS = 5
 VALUES = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 40.0)

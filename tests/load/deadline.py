@@ -13,6 +13,7 @@ import asyncio
 import json
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,9 +27,11 @@ from tests.support.faults import endpoint_faults, program_faults
 from tests.support.http_fixtures import CATALOG
 from tests.support.plain_http import PlainClient
 from tests.support.service_process import ServiceProcess
+from tests.support.tireless import PROGRAM
 
-TIRELESS = (sys.executable, "-m", "tests.support.tireless")
 GRACE_MS = 25.0
+PROGRAM_CALLERS = 20
+"""Four run at once and sixteen wait, which is as many as may."""
 CHOICES = {("claude", "haiku"), ("gemini", "flash"), ("local", "fake")}
 OK_STATUSES = {False: {200}, True: {200, 502, 504}}
 
@@ -46,6 +49,8 @@ class Measured:
     statuses: Counter[int] = field(default_factory=Counter[int])
     problems: Counter[str] = field(default_factory=Counter[str])
     wrong: int = 0
+    jitter_ms: list[float] = field(default_factory=list[float])
+    """How late this process wakes from a sleep meanwhile: what the machine does to every process, this service's too."""
 
     def report(self) -> dict[str, Any]:
         """Lateness in milliseconds relative to the deadline: negative is early."""
@@ -59,6 +64,7 @@ class Measured:
             "past_deadline_inside_ms": {name: round(_at(self.inside_late_ms, q), 1) for name, q in _QUANTILES.items()}
             if self.inside_late_ms
             else None,
+            "sleep_overshoot_ms": {name: round(_at(self.jitter_ms, q), 1) for name, q in _QUANTILES.items()},
             "late": sum(late > GRACE_MS for late in self.late_ms),
             "wrong": self.wrong,
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
@@ -110,7 +116,15 @@ async def measure(url: str, measured: Measured, calls: int) -> None:
             for number in numbers:
                 await _call(client, number, measured)
 
+    async def wake() -> None:
+        while True:
+            asleep = time.perf_counter()
+            await asyncio.sleep(0.01)
+            measured.jitter_ms.append((time.perf_counter() - asleep) * 1000 - 10.0)
+
+    waking = asyncio.create_task(wake())
     await asyncio.gather(*(one() for _ in range(measured.at_once)))
+    waking.cancel()
 
 
 def _print(measured: Measured) -> None:
@@ -118,7 +132,10 @@ def _print(measured: Measured) -> None:
     past = report["past_deadline_ms"]
     shown = " ".join(f"{name} {past[name]:8.1f}" for name in _QUANTILES)
     name = f"{measured.fault}{' (strict)' if measured.strict else ''}"
-    print(f"{name:36s} {shown}   late {report['late']:4d}  wrong {report['wrong']}  {report['problems']}", flush=True)
+    print(
+        f"{name:36s} {shown}   jitter {_at(measured.jitter_ms, 0.999):5.1f}   late {report['late']:4d}  wrong {report['wrong']}  {report['problems']}",
+        flush=True,
+    )
     print(json.dumps(report), flush=True)
 
 
@@ -145,7 +162,7 @@ def endpoint_runs(folder: Path, names: list[str], arguments: argparse.Namespace)
             POINTSMAN_LOCAL_MODEL__MODEL="fake",
             POINTSMAN_LOCAL_MODEL__MAX_CONCURRENCY=str(arguments.slots or arguments.at_once),
         )
-        with ServiceProcess(environ, folder / "serve.log", program=TIRELESS) as service:
+        with ServiceProcess(environ, folder / "serve.log", program=PROGRAM) as service:
             for name in names:
                 for strict in (False, True) if name in {"never-answers", "500"} else (False,):
                     server.show(name)
@@ -165,7 +182,7 @@ def refusing_runs(folder: Path, arguments: argparse.Namespace) -> list[Measured]
         "tls-fails": "https://127.0.0.1:9/v1",
     }.items():
         environ = _environ(folder, POINTSMAN_LOCAL_MODEL__ENDPOINT=url, POINTSMAN_LOCAL_MODEL__MODEL="fake")
-        with ServiceProcess(environ, folder / "serve.log", program=TIRELESS) as service:
+        with ServiceProcess(environ, folder / "serve.log", program=PROGRAM) as service:
             measured = Measured(name, arguments.deadline_ms, False, arguments.at_once)
             uvloop.run(measure(service.url, measured, arguments.calls))
         _print(measured)
@@ -183,9 +200,9 @@ def program_runs(folder: Path, names: list[str], arguments: argparse.Namespace) 
             POINTSMAN_CLI__COMMAND=json.dumps(commands[name]),
             POINTSMAN_CLI__MAX_CONCURRENCY=str(arguments.programs),
         )
-        with ServiceProcess(environ, folder / "serve.log", program=TIRELESS) as service:
+        with ServiceProcess(environ, folder / "serve.log", program=PROGRAM) as service:
             for strict in (False, True) if name == "hangs" else (False,):
-                measured = Measured(f"program-{name}", 1300, strict, arguments.at_once)
+                measured = Measured(f"program-{name}", 1300, strict, PROGRAM_CALLERS)
                 uvloop.run(measure(service.url, measured, arguments.calls))
                 _print(measured)
                 done.append(measured)

@@ -6,7 +6,7 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -42,7 +42,7 @@ anything = st.recursive(
 names = st.sampled_from(AGENTS) | st.text(min_size=1, max_size=20)
 pairs = st.sampled_from(PAIRS) | st.tuples(names, st.text(min_size=1, max_size=20))
 times = st.sampled_from(["2026-01-02T03:04:04Z", "2026-01-02T04:00:00+01:00", "9999-12-31T23:59:59-23:59"])
-requests = st.fixed_dictionaries(
+requests: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"instructions": st.text(min_size=1, max_size=300)},
     optional={
         "name": st.text(max_size=60),
@@ -209,7 +209,7 @@ def _toml(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else f"{'-' if value < 0 else ''}inf"
     if isinstance(value, list):
-        return f"[{', '.join(_toml(item) for item in value)}]"
+        return f"[{', '.join(_toml(item) for item in cast('list[object]', value))}]"
     return str(value)
 
 
