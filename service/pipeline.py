@@ -35,6 +35,9 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 ANSWER_SECONDS = 0.002
 """Of one core, to give up waiting, forecast, plan and answer; a decision takes 1 to 2 ms by itself."""
 
+SLACK_SHARE, SLACK_SECONDS = 0.05, 0.04
+"""Of the time there is, so much is kept back, and so much at the most: a busy machine wakes nobody to the millisecond."""
+
 Left = Callable[[], "asyncio.Future[None]"]
 """Gives the future that is done once the caller went away; asked for only when there is something to wait for."""
 
@@ -201,7 +204,9 @@ class Pipeline:
 
         Else all that came together, a batch for one, would run out of time in the same moment and be late together.
         """
-        return deadline - min(self.waiting * ANSWER_SECONDS, max(0.0, deadline - self._clock()) / 2)
+        left = max(0.0, deadline - self._clock())
+        slack = min(SLACK_SECONDS, left * SLACK_SHARE)
+        return deadline - min(slack + self.waiting * ANSWER_SECONDS, left / 2)
 
     def _count(self, change: int) -> int:
         self.waiting += change

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.pipeline import ANSWER_SECONDS
+from service.classifiers.ladder import RESERVE_SECONDS
+from service.pipeline import ANSWER_SECONDS, SLACK_SECONDS
 from service.settings import DecisionSettings
 from tests.load.deadline import Measured, measure
 from tests.support.builders import HandClock, pipeline, task
@@ -68,8 +69,9 @@ async def test_those_who_wait_leave_one_after_the_other() -> None:
     for waiting in (0, 1, 10, 1000):
         deciding.waiting = waiting
         await deciding.decide(task(deadline_ms=1000))
-    earlier = [classifier.given[0] - given for given in classifier.given]
-    assert earlier == pytest.approx([0.0, ANSWER_SECONDS, 10 * ANSWER_SECONDS, 0.5])
+    earlier = [1.0 - RESERVE_SECONDS - given for given in classifier.given]
+    slack = SLACK_SECONDS
+    assert earlier == pytest.approx([slack, slack + ANSWER_SECONDS, slack + 10 * ANSWER_SECONDS, 0.5])
     assert deciding._turn(clock() - 1.0) == clock() - 1.0
 
 

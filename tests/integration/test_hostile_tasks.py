@@ -104,7 +104,6 @@ async def test_a_model_that_obeys_changes_nothing(
     over as it is; a prompt, a key or a task's text in a reason, a log line or a label of a metric.
     """
     fake_endpoint.choose(lambda request: _obeyed(injection, request))
-    prompt = ""
     for name, require in LIMITS.items():
         decision = await app.decide(injection.text, require=require, labels={"who": SECRET_LABEL}, deadline_ms=20_000)
         _check_limits(name, decision)
@@ -117,8 +116,8 @@ async def test_a_model_that_obeys_changes_nothing(
         for own in (role, rest.partition("Rules:")[2]):
             assert not _longest_shared(decision["reason"], own)
         assert KEY not in shown
-        prompt = fake_endpoint.chats[-1].user_text
-    assert "\x1b" not in prompt
+        question: str = fake_endpoint.chats[-1].json["messages"][1]["content"]
+        assert not {unicodedata.category(c) for c in question.replace("\n", "").replace("\t", "")} & {"Cc", "Cf"}
     metrics = (await app.client.get("/metrics")).text
     logged = capfd.readouterr()
     for place in (metrics, logged.out, logged.err):

@@ -70,7 +70,7 @@ def check_that_it_was_asked(decision: dict[str, Any]) -> None:
         assert (decision["degraded"], problems) == (False, set())
     else:
         assert (decision["source"], decision["degraded"]) == ("forecast", True)
-        assert problems <= VERDICT_PROBLEMS
+        assert problems <= VERDICT_PROBLEMS, decision["failures"]
     assert decision["usage"]["tokens_in"] > 200
     assert decision["usage"]["tokens_out"] > 0
     assert decision["timings_ms"]["cli"] > 0

@@ -70,7 +70,7 @@ async def measure(rounds: int, each: int, folder: Path) -> dict[str, list[float]
 def main() -> None:
     """The command."""
     given = parsed(arguments(__doc__ or "", rounds=15, short_rounds=5))
-    report = Report("cli", short=given.short)
+    report = Report("cli", given)
     with tempfile.TemporaryDirectory() as folder:
         taken = asyncio.run(measure(given.rounds, 10, Path(folder)))
     report.say("milliseconds for one question to a program, median (lowest to highest)")

@@ -1,11 +1,14 @@
 """How fast the forecast is, and what the screen beyond 14 candidates loses against the exact plan.
 
-OPENBLAS_NUM_THREADS=1 python -m tests.load.bench_forecast [decide|learn|screen ...]
+OPENBLAS_NUM_THREADS=1 python -m tests.load.bench_forecast [decide|shared|learn|screen ...] [--short] [--rounds N]
+
+`decide`: by number of candidates and by outcomes learned from, each task another one, so that no forecast is found
+again; `shared`: where it is.
 """
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +19,15 @@ from service.forecast.difficulty import POPULATION, chances, cost_factor
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
 from service.task import Attempt
+from tests.load.support import Report, arguments, parsed
+
+
+class Part(Protocol):
+    """One part of the benchmark."""
+
+    def __call__(self, report: Report, *, short: bool) -> None:
+        """Measures and reports."""
+
 
 SHAPES = ("independent", "priced", "front")
 
@@ -41,31 +53,49 @@ def catalog_of(rng: np.random.Generator, count: int, shape: str) -> Catalog:
     )
 
 
-def decide() -> None:
-    """Forecast and plan, by number of candidates."""
-    print("forecast + plan, ms    p50     p99 by the clock   p50     p99 of processor time")
-    for count in (2, 6, 12, 14, 20, 30, 40, 50):
-        taken: list[float] = []
-        spent: list[float] = []
-        for seed in range(60):
-            rng = np.random.default_rng(seed)
-            catalog = catalog_of(rng, count, SHAPES[seed % 3])
-            forecaster = Forecaster(catalog)
-            attempts = [Attempt(agent_type="any", model="m0", result="failed")]
-            for _ in range(30):
-                value = float(np.exp(rng.uniform(-1, 4)))
-                begin, worked = time.perf_counter(), time.thread_time()
-                forecaster.forecast(
-                    catalog.candidates,
-                    labels={"repo": "a", "team": "b"},
-                    minutes=30.0,
-                    minutes_source="text",
-                    attempts=attempts,
-                ).plan(value)
-                spent.append((time.thread_time() - worked) * 1e3)
-                taken.append((time.perf_counter() - begin) * 1e3)
-        columns = [f"{np.median(now):8.3f} {np.quantile(now, 0.99):7.3f}" for now in (taken[30:], spent[30:])]
-        print(f"  {count:3} candidates  {'   '.join(columns)}")
+def decide(report: Report, *, short: bool) -> None:
+    """Forecast and plan, by number of candidates, and by the outcomes that were learned from."""
+    report.say("forecast + plan, ms                     p50     p99 by the clock   p50     p99 of processor time")
+    for count in (2, 12, 50) if short else (2, 6, 12, 14, 20, 30, 40, 50):
+        catalogs = [catalog_of(np.random.default_rng(seed), count, SHAPES[seed % 3]) for seed in range(20)]
+        _time(report, f"{count} candidates", [Forecaster(catalog) for catalog in catalogs])
+    catalog = catalog_of(np.random.default_rng(0), 12, "priced")
+    for outcomes in (0, 10_000) if short else (0, 1_000, 10_000, 100_000):
+        rows = simulated(np.random.default_rng(0), outcomes, 12, 2, 50)
+        _time(report, f"12 candidates, {outcomes} outcomes", [Forecaster(catalog, learn(catalog, History(rows)))])
+
+
+def shared(report: Report, *, short: bool) -> None:
+    """The same, asked again for a task that differs in nothing that it rests on."""
+    del short
+    forecaster = Forecaster(catalog_of(np.random.default_rng(0), 12, "priced"))
+    _time(report, "12 candidates, shared", [forecaster], vary=False)
+
+
+def _time(report: Report, name: str, forecasters: list[Forecaster], *, vary: bool = True) -> None:
+    taken: list[float] = []
+    spent: list[float] = []
+    rng = np.random.default_rng(1)
+    for number in range(1200):
+        forecaster = forecasters[number % len(forecasters)]
+        value, minutes = (float(np.exp(rng.uniform(-1, 4))), 1.0 + number / 10) if vary else (3.0, 30.0)
+        begin, worked = time.perf_counter(), time.thread_time()
+        forecaster.forecast(
+            forecaster.catalog.candidates,
+            labels={"repo": "r1", "team": "t1"},
+            minutes=minutes,
+            minutes_source="text",
+            attempts=[Attempt(agent_type="any", model="m0", result="failed")],
+        ).plan(value)
+        spent.append((time.thread_time() - worked) * 1e3)
+        taken.append((time.perf_counter() - begin) * 1e3)
+    told = ""
+    for what, now in (("", taken[200:]), (", processor time", spent[200:])):
+        for share in (0.5, 0.99):
+            value = float(np.quantile(now, share))
+            report.figure(f"{name}, p{share * 100:.0f}{what}, ms", value)
+            told += f" {value:8.3f}"
+    report.say(f"  {name:32} {told}")
 
 
 def simulated(rng: np.random.Generator, outcomes: int, models: int, per_task: int, repos: int) -> Iterator[OutcomeRow]:
@@ -85,9 +115,9 @@ def simulated(rng: np.random.Generator, outcomes: int, models: int, per_task: in
             )
 
 
-def learning() -> None:
+def learning(report: Report, *, short: bool) -> None:
     """Re-estimation, by what the outcomes are like."""
-    print("learning, seconds                                  to columns   learn")
+    report.say("learning, seconds                                  to columns   learn")
     cases = [
         (100_000, 12, 1, 5),
         (100_000, 12, 2, 50),
@@ -96,7 +126,7 @@ def learning() -> None:
         (100_000, 50, 1, 50),
         (100_000, 50, 3, 50),
     ]
-    for outcomes, models, per_task, repos in cases:
+    for outcomes, models, per_task, repos in cases[:2] if short else cases:
         rng = np.random.default_rng(0)
         catalog = catalog_of(rng, models, "priced")
         rows = list(simulated(rng, outcomes, models, per_task, repos))
@@ -104,10 +134,14 @@ def learning() -> None:
         history = History(rows)
         middle = time.perf_counter()
         learn(catalog, history)
-        print(
+        taken = time.perf_counter() - middle
+        report.figure(f"learn, {models} models, {per_task} a task, {repos} repos, s", taken)
+        report.say(
             f"  {outcomes:9,} outcomes {models:3} models {per_task:2} a task {repos:5} repos  "
-            f"{middle - begin:8.2f} {time.perf_counter() - middle:8.2f}"
+            f"{middle - begin:8.2f} {taken:8.2f}"
         )
+    if short:
+        return
     catalog = catalog_of(np.random.default_rng(0), 12, "priced")
     row = OutcomeRow(agent_type="any", model="m3", solved=True, cost_usd=0.1, labels={"repo": "one"}, task=None)
     begin = time.perf_counter()
@@ -115,13 +149,13 @@ def learning() -> None:
     middle = time.perf_counter()
     learn(catalog, history)
     end = time.perf_counter()
-    print(f"  1,000,000 outcomes of one model and label                {middle - begin:8.2f} {end - middle:8.2f}")
+    report.say(f"  1,000,000 outcomes of one model and label                {middle - begin:8.2f} {end - middle:8.2f}")
 
 
-def screen() -> None:
+def screen(report: Report, *, short: bool) -> None:
     """The plan's worth with the screen against the dynamic programme over every candidate."""
-    print("loss by the screen, share of the exact plan's worth")
-    for count, times in ((16, 60), (20, 45), (26, 15), (34, 6)):
+    report.say("loss by the screen, share of the exact plan's worth")
+    for count, times in ((16, 10),) if short else ((16, 60), (20, 45), (26, 15), (34, 6)):
         losses: list[float] = []
         for seed in range(times):
             rng = np.random.default_rng(1000 * count + seed)
@@ -132,16 +166,24 @@ def screen() -> None:
             best = plan.best_path(POPULATION, chance, price, value, exact=count)
             worth, most = (value * path.total_p_solve - path.total_cost_usd for path in (found, best))
             losses.append(1 - worth / most if most > 0 else 0.0)
-        print(f"  {count:3} candidates, {times:2} instances: mean {np.mean(losses):.5f}, worst {np.max(losses):.5f}")
+        report.figure(f"screen, {count} candidates, mean loss", float(np.mean(losses)))
+        report.say(
+            f"  {count:3} candidates, {times:2} instances: mean {np.mean(losses):.5f}, worst {np.max(losses):.5f}"
+        )
 
 
-PARTS: dict[str, Callable[[], None]] = {"decide": decide, "learn": learning, "screen": screen}
+PARTS: dict[str, Part] = {"decide": decide, "shared": shared, "learn": learning, "screen": screen}
 
 
 def main() -> None:
     """The command."""
-    for part in sys.argv[1:] or list(PARTS):
-        PARTS[part]()
+    parser = arguments(__doc__ or "")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    given = parsed(parser)
+    report = Report("forecast", given)
+    for part in given.parts or PARTS:
+        PARTS[part](report, short=given.short)
+    report.end()
 
 
 if __name__ == "__main__":

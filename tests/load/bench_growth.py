@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
     given = parsed(parser)
     pin(1)
-    report = Report("growth", short=given.short)
+    report = Report("growth", given)
     for part in given.parts or PARTS:
         with tempfile.TemporaryDirectory() as folder:
             getattr(Growth(report, given.rounds, Path(folder), short=given.short), part)()

@@ -34,7 +34,7 @@ SHARES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 def main() -> None:
     """The command."""
     given = parsed(arguments(__doc__ or "", rounds=5))
-    report = Report("latency", short=given.short)
+    report = Report("latency", given)
     over_http(report, given.rounds, seconds=2.0 if given.short else 10.0, rates=RATES[1:2] if given.short else RATES)
     parts(report, given.rounds)
     report.end()

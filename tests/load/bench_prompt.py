@@ -2,7 +2,7 @@
 
     python -m tests.load.bench_prompt [--short] [--rounds N]
 
-`names`: agent type and model in full, as shipped. `codes`: a short code for each candidate in the list and in the reply.
+`names`: agent type and model in full, as shipped. `codes`: a short code for each candidate, in the list and the reply.
 `no reason`: as shipped with `local_model.reason` off. `early stop`: as shipped, streamed, and left as soon as all but
 the reason is there; `drained` reads on to the end instead, but answers at the same moment. One slot, warm prefix, the
 forms in turn. A small model's choices mean nothing: only their shape is judged.
@@ -141,7 +141,7 @@ class Bench:
     def _wait_until_free(self) -> None:
         """Until the one slot works no longer: a reply that was left may still be written."""
         while self._metrics()["llamacpp:requests_processing"]:
-            time.sleep(0.002)
+            time.sleep(0.02)
 
     def _tokens(self) -> tuple[float, float]:
         counts = self._metrics()
@@ -149,7 +149,15 @@ class Bench:
 
     def _metrics(self) -> dict[str, float]:
         lines = self._client.get(f"{self._llama.base_url}/metrics").text.splitlines()
-        return {name: float(value) for name, value in (line.split(" ")[:2] for line in lines if line[:1] not in "#")}
+        return {
+            name: float(value)
+            for name, value in (line.split(" ")[:2] for line in lines if line and not line.startswith("#"))
+        }
+
+
+def _client() -> httpx.Client:
+    """A fresh connection each time: this server may drop one right after a streamed reply."""
+    return httpx.Client(timeout=300.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def _fixed(llama: LlamaServer) -> dict[str, Any]:
@@ -165,11 +173,11 @@ def main() -> None:
     given = parsed(arguments(__doc__ or "", rounds=3, short_rounds=1))
     if (why := missing()) is not None:
         raise SystemExit(why)
-    report = Report("prompt", short=given.short)
+    report = Report("prompt", given)
     found = {form: Found() for form in FORMS}
     with ExitStack() as stack:
-        llama = stack.enter_context(LlamaServer(slots=1))
-        bench = Bench(llama, stack.enter_context(httpx.Client(timeout=300.0, trust_env=False)))
+        llama = stack.enter_context(LlamaServer(slots=1, threads=1))
+        bench = Bench(llama, stack.enter_context(_client()))
         for _ in range(given.rounds):
             for task in TASKS[: 3 if given.short else None]:
                 for form in FORMS:

@@ -101,10 +101,10 @@ def main() -> None:
     given = parsed(arguments(__doc__ or "", rounds=24, short_rounds=6))
     if (why := missing()) is not None:
         raise SystemExit(why)
-    report = Report("real_model", short=given.short)
+    report = Report("real_model", given)
     found = {"warm": Found(), "cold": Found()}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        llama = stack.enter_context(LlamaServer(slots=1))
+        llama = stack.enter_context(LlamaServer(slots=1, threads=1))
         environ = {
             "HOME": folder,
             "PATH": os.environ["PATH"],

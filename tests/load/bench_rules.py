@@ -83,7 +83,7 @@ def main() -> None:
     parser = arguments(__doc__ or "", rounds=7)
     parser.add_argument("python", help="an interpreter that has litellm")
     given = parsed(parser)
-    report = Report("rules", short=given.short)
+    report = Report("rules", given)
     spent: dict[tuple[str, int], list[float]] = {}
     imported: dict[str, list[float]] = {}
     lengths = LENGTHS[:3] if given.short else LENGTHS

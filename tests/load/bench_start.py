@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 def main() -> None:
     """The command."""
     given = parsed(arguments(__doc__ or "", rounds=11))
-    report = Report("start", short=given.short)
+    report = Report("start", given)
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     memory: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "serve, after 2,000 requests")}
     with tempfile.TemporaryDirectory() as folder:

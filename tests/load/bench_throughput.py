@@ -21,7 +21,7 @@ def main() -> None:
     """The command."""
     given = parsed(arguments(__doc__ or ""))
     seconds = 1.0 if given.short else 3.0
-    report = Report("throughput", short=given.short)
+    report = Report("throughput", given)
     pin(1)
     rates: dict[tuple[str, int], list[float]] = {}
     by_cpu: dict[tuple[str, int], list[float]] = {}

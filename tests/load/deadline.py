@@ -50,7 +50,7 @@ class Measured:
     problems: Counter[str] = field(default_factory=Counter[str])
     wrong: int = 0
     jitter_ms: list[float] = field(default_factory=list[float])
-    """How late this process wakes from a sleep meanwhile: what the machine does to every process, this service's too."""
+    """How late this process wakes from a sleep meanwhile: what the machine does to every process, the service too."""
 
     def report(self) -> dict[str, Any]:
         """Lateness in milliseconds relative to the deadline: negative is early."""
@@ -132,10 +132,9 @@ def _print(measured: Measured) -> None:
     past = report["past_deadline_ms"]
     shown = " ".join(f"{name} {past[name]:8.1f}" for name in _QUANTILES)
     name = f"{measured.fault}{' (strict)' if measured.strict else ''}"
-    print(
-        f"{name:36s} {shown}   jitter {_at(measured.jitter_ms, 0.999):5.1f}   late {report['late']:4d}  wrong {report['wrong']}  {report['problems']}",
-        flush=True,
-    )
+    jitter = _at(measured.jitter_ms, 0.999)
+    counts = f"late {report['late']:4d}  wrong {report['wrong']}"
+    print(f"{name:36s} {shown}   jitter {jitter:5.1f}   {counts}  {report['problems']}", flush=True)
     print(json.dumps(report), flush=True)
 
 

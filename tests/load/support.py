@@ -15,13 +15,13 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 BASELINE = Path(__file__).with_name("baseline.json")
-"""Ratios of the last release, by benchmark; each run prints its own beside them."""
+"""Ratios of the last release, by benchmark; each run prints its own beside them, and with `--keep` replaces them."""
 
 TEXT = (
     "The login page answers 500 when the user name has a plus sign in it. Find the cause, fix it, and add a test that "
@@ -190,9 +190,10 @@ class Spread:
 class Report:
     """One benchmark's table and its JSON line, with the ratios of the last release beside its own."""
 
-    def __init__(self, name: str, *, short: bool) -> None:
+    def __init__(self, name: str, given: argparse.Namespace) -> None:
         self._name = name
-        self._short = short
+        self._short: bool = given.short
+        self._keep: bool = given.keep
         self._figures: dict[str, float] = {}
         self._spreads: dict[str, tuple[float, float]] = {}
         self._ratios: dict[str, float] = {}
@@ -216,8 +217,11 @@ class Report:
 
     def end(self) -> None:
         """Prints the comparison with the last release, then the JSON line."""
-        kept: Mapping[str, Mapping[str, float]] = json.loads(BASELINE.read_text()) if BASELINE.is_file() else {}
+        kept: dict[str, dict[str, float]] = json.loads(BASELINE.read_text()) if BASELINE.is_file() else {}
         before = kept.get(self._name, {})
+        if self._keep and self._ratios:
+            kept[self._name] = self._ratios
+            BASELINE.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
         if self._ratios:
             self.say("\nratios" + " " * 46 + "now   last release")
             for name, value in self._ratios.items():
@@ -235,9 +239,10 @@ class Report:
 
 
 def arguments(about: str, *, rounds: int = 7, short_rounds: int = 3) -> argparse.ArgumentParser:
-    """`--short` and `--rounds`, which every benchmark has; read them with `parsed`."""
-    parser = argparse.ArgumentParser(description=about)
+    """`--short`, `--keep` and `--rounds`, which every benchmark has; read them with `parsed`."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="less of everything: for CI")
+    parser.add_argument("--keep", action="store_true", help="keep the ratios as those of the last release")
     parser.add_argument("--rounds", type=int, help=f"default {rounds}, with --short {short_rounds}")
     parser.set_defaults(usual=rounds, few=short_rounds)
     return parser
