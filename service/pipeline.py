@@ -15,7 +15,7 @@ from service import __version__
 from service.budget import affordable, expected_cost, forecast_within
 from service.catalog import Candidate, Catalog
 from service.classifiers.classifier import Brief
-from service.classifiers.ladder import RESERVE_SECONDS, Climb, Ladder
+from service.classifiers.ladder import RESERVE_SECONDS, Climb, Ladder, give_up_by
 from service.classifiers.prompt import Prompts
 from service.decision import Decision, Excluded, Failure, LoggedDecision, Source, Step, Usage, Versions
 from service.eligibility import Eligibility, refusal, screen
@@ -31,12 +31,6 @@ from service.task import Task
 from service.text import one_line
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-
-ANSWER_SECONDS = 0.002
-"""Of one core, to give up waiting, forecast, plan and answer; a decision takes 1 to 2 ms by itself."""
-
-SLACK_SHARE, SLACK_SECONDS = 0.05, 0.04
-"""Of the time there is, so much is kept back, and so much at the most: a busy machine wakes nobody to the millisecond."""
 
 Left = Callable[[], "asyncio.Future[None]"]
 """Gives the future that is done once the caller went away; asked for only when there is something to wait for."""
@@ -182,7 +176,7 @@ class Pipeline:
             raise OverloadedError(f"{self.waiting} decisions wait for a classifier already")
         flight = (key, task.deadline_ms, task.strict, tuple(c.key for c in eligibility.eligible))
         joined = flight in self._flights
-        deadline = self._turn(deadline)
+        deadline = give_up_by(deadline, now=self._clock(), waiting=self.waiting)
         self._observer.waiting(self._count(+1))
         try:
             climb = await self._flights.share(
@@ -198,15 +192,6 @@ class Pipeline:
         if climb.classified is not None and not climb.failures:
             self._recent.put(key, climb)
         return (_passed_on(climb), climb.classified is not None) if joined else (climb, False)
-
-    def _turn(self, deadline: float) -> float:
-        """When this one stops waiting: earlier than `deadline` by the time that those before it need to be answered.
-
-        Else all that came together, a batch for one, would run out of time in the same moment and be late together.
-        """
-        left = max(0.0, deadline - self._clock())
-        slack = min(SLACK_SECONDS, left * SLACK_SHARE)
-        return deadline - min(slack + self.waiting * ANSWER_SECONDS, left / 2)
 
     def _count(self, change: int) -> int:
         self.waiting += change

@@ -23,6 +23,12 @@ SHARE = 0.6
 GRACE_SECONDS = 0.003
 """What a classifier may need to notice that its time is over; then it is cancelled."""
 
+ANSWER_SECONDS = 0.002
+"""Of one core, to give up waiting, forecast, plan and answer; a decision takes 1 to 2 ms by itself."""
+
+SLACK_SHARE, SLACK_SECONDS = 0.05, 0.04
+"""So much of the time there is, and at the most so much, is kept back where others want the processor too."""
+
 DETAIL_LIMIT = 500
 
 _OUT_OF_TIME = frozenset({"timeout", "queue-timeout", "no-time"})
@@ -64,6 +70,16 @@ class LadderObserver:
 
     def failed(self, classifier: Classifier, error: ClassifierError) -> None:
         """It gave no verdict, asked or (`resting`, `no-time`) not."""
+
+
+def give_up_by(deadline: float, *, now: float, waiting: int) -> float:
+    """When a decision stops waiting for classifiers, with so many others `waiting` already: before `deadline`, and
+    earlier by the time that the others need to be answered.
+
+    Else all that came together, a batch for one, would run out of time in the same moment and be late together.
+    """
+    left = max(0.0, deadline - now)
+    return deadline - min(left * SLACK_SHARE, SLACK_SECONDS) - min(waiting * ANSWER_SECONDS, left * 0.45)
 
 
 class Ladder:

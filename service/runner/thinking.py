@@ -7,7 +7,7 @@ class ThinkSplitter:
     """Takes the answer's text in pieces; what could still become a tag is held back until it is known."""
 
     def __init__(self) -> None:
-        self._held = ""
+        self._held: str = ""
         self._state = "start"
 
     def feed(self, text: str) -> tuple[str, str]:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.classifiers.ladder import RESERVE_SECONDS
-from service.pipeline import ANSWER_SECONDS, SLACK_SECONDS
+from service.classifiers.ladder import ANSWER_SECONDS, RESERVE_SECONDS, SLACK_SECONDS, give_up_by
 from service.settings import DecisionSettings
 from tests.load.deadline import Measured, measure
 from tests.support.builders import HandClock, pipeline, task
@@ -71,8 +70,8 @@ async def test_those_who_wait_leave_one_after_the_other() -> None:
         await deciding.decide(task(deadline_ms=1000))
     earlier = [1.0 - RESERVE_SECONDS - given for given in classifier.given]
     slack = SLACK_SECONDS
-    assert earlier == pytest.approx([slack, slack + ANSWER_SECONDS, slack + 10 * ANSWER_SECONDS, 0.5])
-    assert deciding._turn(clock() - 1.0) == clock() - 1.0
+    assert earlier == pytest.approx([slack, slack + ANSWER_SECONDS, slack + 10 * ANSWER_SECONDS, slack + 0.45])
+    assert give_up_by(clock() - 1.0, now=clock(), waiting=10) == clock() - 1.0
 
 
 async def test_the_stages_are_told(service: ServiceProcess, fake_endpoint: FakeEndpoint) -> None:

@@ -51,7 +51,7 @@ LOCAL_STAYS = {"a-mib-of-brackets", "400", "drops-when-reused", *USELESS}
 
 
 async def _open(open_app: OpenApp, fake: FakeEndpoint, **more: Any) -> RunningApp:  # noqa: ANN401 - settings
-    section = with_model(fake, timeout_seconds=1.2, **more)
+    section = with_model(fake, **more)
     return await open_app(local_model=section, decision={"cache_seconds": 0})
 
 
@@ -62,11 +62,12 @@ async def test_a_fault_degrades_one_decision(open_app: OpenApp, fake_endpoint: F
     Would catch: a fault that reaches the caller as a 500, a verdict read out of rubbish, a slot or connection that the
     fault keeps, a decision that does not say that it is degraded.
     """
-    app = await _open(open_app, fake_endpoint, max_concurrency=1)
+    deadline_ms, seconds = (DEADLINE_MS, 1.2) if name in HANGS else (30_000, 20.0)
+    app = await _open(open_app, fake_endpoint, max_concurrency=1, timeout_seconds=seconds)
     fake_endpoint.always({**HANGS, **BREAKS, **USELESS}[name])
     started = time.monotonic()
-    decision = await app.decide(require=NO_OPUS, deadline_ms=DEADLINE_MS)
-    assert time.monotonic() - started < DEADLINE_MS / 1000 + 2.0, "a guard against hanging, not a measurement"
+    decision = await app.decide(require=NO_OPUS, deadline_ms=deadline_ms)
+    assert time.monotonic() - started < deadline_ms / 1000 + 5.0, "a guard against hanging, not a measurement"
     assert (decision["source"], decision["degraded"]) == ("forecast", True)
     assert [(f["source"], f["problem"]) for f in decision["failures"]] == [("local_model", PROBLEMS[name])]
     assert decision["timings_ms"]["local_model"] > 0

@@ -5,7 +5,8 @@
 `names`: agent type and model in full, as shipped. `codes`: a short code for each candidate, in the list and the reply.
 `no reason`: as shipped with `local_model.reason` off. `early stop`: as shipped, streamed, and left as soon as all but
 the reason is there; `drained` reads on to the end instead, but answers at the same moment. One slot, warm prefix, the
-forms in turn. A small model's choices mean nothing: only their shape is judged.
+forms in turn. The shape is enforced by a JSON schema, or with `--json-object` only asked for: a small model's choices
+mean nothing, and without it not even their shape is right.
 """
 
 import json
@@ -54,7 +55,8 @@ class Found:
 class Bench:
     """The server, and each form's question to it."""
 
-    def __init__(self, llama: LlamaServer, client: httpx.Client) -> None:
+    def __init__(self, llama: LlamaServer, client: httpx.Client, *, enforce: bool) -> None:
+        self._enforce = enforce
         self._llama = llama
         self._client = client
         self._catalog = load_catalog(DEFAULT_CATALOG)
@@ -103,10 +105,10 @@ class Bench:
         body: dict[str, Any] = {"messages": messages, "max_tokens": MAX_TOKENS}
         begun = time.perf_counter()
         if form not in {"early stop", "drained"}:
-            answer = self._chat({**body, "response_format": {"type": "json_object"}})
+            answer = self._chat({**body, "response_format": self._format(form)})
             return answer["choices"][0]["message"]["content"], time.perf_counter() - begun
         text, seconds = "", 0.0
-        body |= {"stream": True, "response_format": {"type": "json_object"}, **_fixed(self._llama)}
+        body |= {"stream": True, "response_format": self._format(form), **_fixed(self._llama)}
         with self._client.stream("POST", f"{self._llama.endpoint}/chat/completions", json=body) as response:
             for line in response.iter_lines():
                 if line.startswith("data: {"):
@@ -116,6 +118,19 @@ class Bench:
                     if form == "early stop":
                         break
         return text, seconds or time.perf_counter() - begun
+
+    def _format(self, form: str) -> dict[str, Any]:
+        if not self._enforce:
+            return {"type": "json_object"}
+        agents = sorted({candidate.agent_type for candidate in self._catalog.candidates})
+        models = sorted({candidate.model for candidate in self._catalog.candidates})
+        choice = {"code": list(self._codes)} if form == "codes" else {"agent_type": agents, "model": models}
+        properties: dict[str, Any] = {name: {"type": "string", "enum": known} for name, known in choice.items()}
+        properties |= {"minutes": {"type": "integer"}, "confidence": {"type": "number"}}
+        if form != "no reason":
+            properties["reason"] = {"type": "string", "maxLength": 120}
+        schema = {"type": "object", "properties": properties, "required": list(properties)}
+        return {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
 
     def _usable(self, form: str, text: str) -> bool:
         if form in {"early stop", "drained"} and (found := _CHOSEN.search(text)) is not None:
@@ -170,14 +185,16 @@ def _line_start(candidate: Candidate) -> str:
 
 def main() -> None:
     """The command."""
-    given = parsed(arguments(__doc__ or "", rounds=3, short_rounds=1))
+    parser = arguments(__doc__ or "", rounds=3, short_rounds=1)
+    parser.add_argument("--json-object", action="store_true", help="ask for JSON without enforcing its shape")
+    given = parsed(parser)
     if (why := missing()) is not None:
         raise SystemExit(why)
     report = Report("prompt", given)
     found = {form: Found() for form in FORMS}
     with ExitStack() as stack:
         llama = stack.enter_context(LlamaServer(slots=1, threads=1))
-        bench = Bench(llama, stack.enter_context(_client()))
+        bench = Bench(llama, stack.enter_context(_client()), enforce=not given.json_object)
         for _ in range(given.rounds):
             for task in TASKS[: 3 if given.short else None]:
                 for form in FORMS:

@@ -21,11 +21,16 @@ from typing import Any
 import httpx
 import msgspec
 
+from service.classifiers.classifier import Brief
+from service.classifiers.local_model import _schema
+from service.core import read_knowledge
+from service.settings import LocalModelSettings, Settings
+from service.task import Task
 from tests.load.support import Report, arguments, parsed, task_body
 from tests.support.llama_server import LlamaServer, missing
 from tests.support.service_process import ServiceProcess
 
-MAX_TOKENS = 64
+MAX_TOKENS = 128
 _Object = dict[str, Any]
 
 
@@ -48,6 +53,7 @@ class Bench:
         self._client = stack.enter_context(httpx.Client(timeout=120.0, trust_env=False))
         self._url = service.url
         self._system = ""
+        self._format = _format(llama)
         self._number = 0
 
     def pair(self, found: Found, *, warm: bool) -> None:
@@ -78,7 +84,7 @@ class Bench:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         body: _Object = {"model": self._llama.model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
         if max_tokens > 1:
-            body["response_format"] = {"type": "json_object"}
+            body["response_format"] = self._format
         return self._client.post(f"{self._llama.endpoint}/chat/completions", json=body)
 
     def _timed(self, call: Callable[[], httpx.Response]) -> tuple[float, _Object]:
@@ -96,6 +102,20 @@ class Bench:
         return float(counts["llamacpp:prompt_tokens_total"]), float(counts["llamacpp:tokens_predicted_total"])
 
 
+def _format(llama: LlamaServer) -> _Object:
+    """The JSON schema that the service sends for a task that every candidate may take."""
+    model = LocalModelSettings(endpoint=llama.endpoint, model=llama.model)
+    knowledge = read_knowledge(Settings(local_model=model))
+    brief = Brief(
+        task=Task(instructions="x"),
+        eligible=knowledge.catalog.candidates,
+        catalog=knowledge.catalog,
+        prompts=knowledge.prompts,
+        value_usd=1.0,
+    )
+    return _schema(brief, with_reason=True)
+
+
 def main() -> None:
     """The command."""
     given = parsed(arguments(__doc__ or "", rounds=24, short_rounds=6))
@@ -110,6 +130,7 @@ def main() -> None:
             "PATH": os.environ["PATH"],
             "POINTSMAN_LOCAL_MODEL__ENDPOINT": llama.endpoint,
             "POINTSMAN_LOCAL_MODEL__MODEL": llama.model,
+            "POINTSMAN_LOCAL_MODEL__RESPONSE_FORMAT": "json_schema",  # else this small model has no shape to compare
             "POINTSMAN_LOCAL_MODEL__DEFAULT_TEMPERATURE": "0",
             "POINTSMAN_LOCAL_MODEL__MAX_TOKENS": str(MAX_TOKENS),
             "POINTSMAN_LOCAL_MODEL__TIMEOUT_SECONDS": "60",

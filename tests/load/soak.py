@@ -5,7 +5,8 @@
 A real service with its database in a file; a model server that answers well in some share of all cases and else shows
 any fault; a program behind it that shows any fault too. Many callers at once: plain tasks, batches, tasks with limits,
 with attempts, strict ones, hostile texts, bodies that are no JSON, callers that hang up, outcomes, status and metrics.
-Every answer is checked against what was asked. Prints one line a minute and one JSON document; exit 0 where nothing is wrong.
+Every answer is checked against what was asked. Prints one line a minute and one JSON document; exit 0 where nothing is
+wrong.
 """
 
 import argparse
