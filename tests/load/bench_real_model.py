@@ -2,17 +2,18 @@
 
     python -m tests.load.bench_real_model [--short] [--rounds N]
 
-Each round asks the service about a new task with `explain`, then sends the very same prompt to the server itself, each
-after a request that leaves the server's one slot in the same state: warm, with our fixed part in its cache, or cold,
-with something else. What the service adds is the difference, pair by pair, and, free of the model's own noise, what its
-`timings_ms` has beside the model's stage.
+Each round asks the service about a new task with `explain`, then sends the same prompt to the server itself, but for
+the random boundary, so that it is not found whole in the server's cache. Warm: our fixed part is cached; cold: both
+tell the server to use no cache. What the service adds is the difference, pair by pair, and, free of the model's own
+noise, what its `timings_ms` has beside the model's stage.
 """
 
 import os
+import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from tests.support.llama_server import LlamaServer, missing
 from tests.support.service_process import ServiceProcess
 
 MAX_TOKENS = 128
+_BOUNDARY = re.compile(r"TASK-[0-9a-f]{16}")
 _Object = dict[str, Any]
 
 
@@ -48,11 +50,11 @@ class Found:
 class Bench:
     """The service, the server, and the same question to both."""
 
-    def __init__(self, llama: LlamaServer, service: ServiceProcess, stack: ExitStack) -> None:
+    def __init__(self, llama: LlamaServer, services: Mapping[bool, ServiceProcess], client: httpx.Client) -> None:
+        """`services`: by whether they let the server use its cache."""
         self._llama = llama
-        self._client = stack.enter_context(httpx.Client(timeout=120.0, trust_env=False))
-        self._url = service.url
-        self._system = ""
+        self._client = client
+        self._services = services
         self._format = _format(llama)
         self._number = 0
 
@@ -60,31 +62,26 @@ class Bench:
         """One task through the service, and its prompt straight to the server."""
         self._number += 1
         body = msgspec.json.encode({**msgspec.json.decode(task_body(self._number)), "explain": True})
-        self._settle(warm=warm)
         before = self._tokens()
-        taken, decision = self._timed(lambda: self._client.post(f"{self._url}/v1/classify", content=body))
+        taken, decision = self._timed(
+            lambda: self._client.post(f"{self._services[warm].url}/v1/classify", content=body)
+        )
         after = self._tokens()
         explained = decision["explanation"]
-        self._system = explained["system_prompt"]
         if decision["source"] != "local_model" or decision["failures"]:
             return  # a reply of no use, and so a second question or none: nothing to compare
-        self._settle(warm=warm)
-        straight, _ = self._timed(lambda: self._ask(self._system, explained["prompt"], MAX_TOKENS))
+        prompt = _BOUNDARY.sub(f"TASK-{os.urandom(8).hex()}", explained["prompt"])
+        straight, _ = self._timed(lambda: self._ask(explained["system_prompt"], prompt, warm=warm))
         found.service.append(taken)
         found.direct.append(straight)
         found.own.append(decision["timings_ms"]["total"] - decision["timings_ms"]["local_model"])
         found.evaluated.append(after[0] - before[0])
         found.generated.append(after[1] - before[1])
 
-    def _settle(self, *, warm: bool) -> None:
-        system = self._system if warm else f"{self._number}: nothing that was asked before begins like this one."
-        self._ask(system or "First.", "Say yes.", 1)
-
-    def _ask(self, system: str, user: str, max_tokens: int) -> httpx.Response:
+    def _ask(self, system: str, user: str, *, warm: bool) -> httpx.Response:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        body: _Object = {"model": self._llama.model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
-        if max_tokens > 1:
-            body["response_format"] = self._format
+        body: _Object = {"model": self._llama.model, "messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
+        body |= {"response_format": self._format, "cache_prompt": warm}
         return self._client.post(f"{self._llama.endpoint}/chat/completions", json=body)
 
     def _timed(self, call: Callable[[], httpx.Response]) -> tuple[float, _Object]:
@@ -137,9 +134,14 @@ def main() -> None:
             "POINTSMAN_DECISION__DEADLINE_MS": "120000",
             "POINTSMAN_CLI__PRESET": "",
         }
-        service = stack.enter_context(ServiceProcess(environ, Path(folder) / "serve.log"))
-        bench = Bench(llama, service, stack)
-        bench.pair(Found(), warm=False)
+        cold = {"POINTSMAN_LOCAL_MODEL__EXTRA_BODY": '{"cache_prompt": false}'}
+        services = {
+            warm: stack.enter_context(ServiceProcess({**environ, **more}, Path(folder) / f"serve-{warm}.log"))
+            for warm, more in ((True, {}), (False, cold))
+        }
+        bench = Bench(llama, services, stack.enter_context(httpx.Client(timeout=120.0, trust_env=False)))
+        for warm in services:
+            bench.pair(Found(), warm=warm)
         for _ in range(given.rounds):
             for state, of_state in found.items():
                 bench.pair(of_state, warm=state == "warm")
