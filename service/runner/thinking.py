@@ -20,14 +20,14 @@ class ThinkSplitter:
             if not begun.startswith(_BEGIN):
                 return ("", "") if _BEGIN.startswith(begun) else (self._answer(self._held), "")
             self._state, self._held = "thinking", begun.removeprefix(_BEGIN)
+        if self._state == "gap":
+            self._held = self._held.lstrip()
+            return self._answer(self._held) if self._held else "", ""
         thought, end, rest = self._held.partition(_END)
         if end:
             # The blank lines after the tag are no part of the answer, but they may come in the next piece.
             self._state, self._held = "gap", rest.lstrip()
             return self._answer(self._held) if self._held else "", thought
-        if self._state == "gap":
-            self._held = self._held.lstrip()
-            return self._answer(self._held) if self._held else "", ""
         kept = next((n for n in range(len(_END) - 1, 0, -1) if thought.endswith(_END[:n])), 0)
         self._held = thought[len(thought) - kept :]
         return "", thought[: len(thought) - kept]
