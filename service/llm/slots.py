@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from service.llm.errors import LLMError, LLMRequestError, LLMTimeoutError
+from service.llm.errors import LLMRequestError, LLMTimeoutError
 from service.llm.transport import LEASE, Lease
 
 T = TypeVar("T")
@@ -88,15 +88,5 @@ class Slots:
 
 
 async def _leased(work: Callable[[], Coroutine[Any, Any, T]], lease: Lease) -> T:
-    """Its LLMErrors come without traceback and cause, which hold the connection and up to a megabyte that came over it:
-    in the circles of references that retries make, that would stay until the garbage is collected."""
     LEASE.set(lease)
-    try:
-        return await work()
-    except LLMError as error:
-        failed = error
-    failed.__traceback__ = failed.__cause__ = failed.__context__ = None
-    try:
-        raise failed
-    finally:
-        del failed
+    return await work()

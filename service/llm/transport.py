@@ -106,6 +106,24 @@ LEASE: ContextVar[Lease | None] = ContextVar("pointsman_llm_lease", default=None
 """The lease of the request that runs in this task; each request has a task, and so a context, of its own."""
 
 
+class _ClosedStream(httpcore.AsyncNetworkStream):
+    """What is left of a socket that was closed."""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - httpcore's signature
+        """Fails."""
+        raise httpcore.ReadError("the connection is closed")
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - as above
+        """Fails."""
+        raise httpcore.WriteError("the connection is closed")
+
+    async def aclose(self) -> None:
+        """Nothing is left to do."""
+
+
+_CLOSED = _ClosedStream()
+
+
 class LeasedStream(httpcore.AsyncNetworkStream):
     """A socket whose reads and writes end with the lease of the request that does them."""
 
@@ -132,8 +150,10 @@ class LeasedStream(httpcore.AsyncNetworkStream):
         await lease.bounded(lambda: self._inner.write(buffer), limit=timeout, error=httpcore.WriteTimeout)
 
     async def aclose(self) -> None:
-        """Closes the socket."""
-        await self._inner.aclose()
+        """Closes the socket, and lets go of what came over it unread, up to a megabyte: httpcore's circles of
+        references would else keep it until the garbage is collected."""
+        inner, self._inner = self._inner, _CLOSED
+        await inner.aclose()
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None

@@ -192,8 +192,8 @@ def _work(pause: float) -> Behaviour:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description="Do executions slow decisions down?")
-    parser.add_argument("--rounds", type=int, default=16, help="of each kind")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
+    parser.add_argument("--rounds", type=int, default=4, help="of each kind")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each round")
     parser.add_argument("--rate", type=float, default=50.0, help="decisions a second")
     parser.add_argument("--slots", type=int, default=2, help="executions at once")
     parser.add_argument("--deltas", type=float, default=50.0, help="a second, of each execution")
