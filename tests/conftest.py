@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# No time limit for one example: machines are noisy. In CI the same examples each time, so that what fails there fails
+# for what was changed; new ones are looked for at a desk.
+settings.register_profile("pointsman", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.load_profile("pointsman")
 
 _FIXTURES = (Path(__file__).parent / "support").glob("*_fixtures.py")
 

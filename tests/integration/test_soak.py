@@ -21,5 +21,5 @@ def test_memory_stays_within_bounds() -> None:
     bound, a series for each label, a body that is collected before it is refused."""
     parts = memory.run(requests=2000, per_fault=40, at_once=8, faults=["endless-body", "1-gib", "never-answers"])
     assert [part["failed"] for part in parts] == [0] * 4
-    assert max(part["grown_mb"] for part in parts) < 20.0
-    assert parts[-1]["memory_mb"][-1] - parts[0]["memory_mb"][0] < 60.0
+    assert max(part["grown_mb"] for part in parts) < 48.0
+    assert parts[-1]["memory_mb"][-1] - parts[0]["memory_mb"][0] < 96.0
