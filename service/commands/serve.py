@@ -99,6 +99,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
+        gc.collect()  # Python waits with a full one until a quarter is new: of what is there now, not of what there was
         gc.set_threshold(*GARBAGE_THRESHOLDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
