@@ -19,6 +19,7 @@ from service.api.outcomes import outcome_routes
 from service.api.reading import reading_routes
 from service.core import Core
 from service.errors import PointsmanError
+from service.log_writer import LogWriter
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,14 +34,23 @@ def create_app(
     config_file: Path | None = None,
     reread: Callable[[], Settings] | None = None,
     tracing: "Tracing | None" = None,
+    log: LogWriter | None = None,
 ) -> Litestar:
     """The application. Raises ConfigurationError where catalog, prompts or a setting are wrong.
 
     `transport` takes the place of the network towards the local model; `environ` that of the process's environment.
     `config_file` is watched for changes, and `reread` then gives the settings anew. `tracing` takes the place of what
-    `[tracing]` asks for.
+    `[tracing]` asks for. Of `log` the metrics tell what was dropped.
     """
-    core = Core(settings, transport=transport, environ=environ, config_file=config_file, reread=reread, tracing=tracing)
+    core = Core(
+        settings,
+        transport=transport,
+        environ=environ,
+        config_file=config_file,
+        reread=reread,
+        tracing=tracing,
+        log=log,
+    )
     answers = ErrorAnswers(core.metrics)
 
     @asynccontextmanager

@@ -27,6 +27,7 @@ from service.gauges import StateCollector, Worker
 from service.learning import Learner
 from service.llm.client import LLMClient
 from service.llm.transport import make_http_client
+from service.log_writer import LogWriter
 from service.pipeline import Knowledge, Left, Pipeline
 from service.reload import Reloader
 from service.runner.executions import Executions
@@ -75,13 +76,14 @@ class Core:
         config_file: Path | None = None,
         reread: Callable[[], Settings] | None = None,
         tracing: "Tracing | None" = None,
+        log: LogWriter | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Reads catalog and prompts; raises ConfigurationError. Nothing is connected to before `start`.
 
         `config_file` is watched while it serves, and `reread` gives the settings anew when it changes. `tracing` takes
-        the place of the one that the settings ask for.
+        the place of the one that the settings ask for. Of `log` the metrics tell what was dropped.
         """
         self.settings = settings
         self.clock = clock
@@ -135,6 +137,7 @@ class Core:
                 executions=self.executions,
                 workers=workers if self.llm is None else {"local_model": self.llm, **workers},
                 max_in_flight=settings.server.max_in_flight,
+                log=log,
             )
         )
 

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from service.learning import Learner
+from service.log_writer import LogWriter
 from service.pipeline import Pipeline
 from service.reload import Reloader
 from service.runner.executions import Executions
@@ -42,6 +43,7 @@ class StateCollector(Collector):
         executions: Executions | None,
         workers: Mapping[str, Worker],
         max_in_flight: int,
+        log: LogWriter | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._store = store
@@ -50,6 +52,7 @@ class StateCollector(Collector):
         self._executions = executions
         self._workers = workers
         self._max_in_flight = max_in_flight
+        self._log = log
 
     def collect(self) -> Iterator[Metric]:
         """All of it, as of now."""
@@ -92,6 +95,10 @@ class StateCollector(Collector):
         yield CounterMetricFamily(
             "pointsman_store_dropped_decisions", "Decisions that were never written to the store", store.dropped
         )
+        if self._log is not None:
+            yield CounterMetricFamily(
+                "pointsman_log_lines_dropped", "Log lines that stderr did not take in time", self._log.dropped
+            )
         learned = self._learner.report()
         yield GaugeMetricFamily(
             "pointsman_learned_outcomes", "Outcomes that the forecast has learned from", learned["outcomes"]

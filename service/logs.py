@@ -1,15 +1,24 @@
 """Logs: JSON lines on stderr for a service, plain lines for a command; never the text of a task or of an exception."""
 
+import atexit
+import io
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 import msgspec
 import structlog
 
+from service.log_writer import LineLogger, LogWriter
 from service.text import one_line
+
+BOUND: ContextVar[Mapping[str, str]] = ContextVar("pointsman_log", default={})  # noqa: B039 - a Mapping, never changed
+"""What every line says that is logged in this context, such as the request's id."""
 
 VALUE_LIMIT = 4000
 """Characters of one value in a log line: what the service itself has to say fits."""
@@ -22,24 +31,24 @@ _ENCODER = msgspec.json.Encoder(enc_hook=repr)
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-def configure_logging(level: str) -> None:
-    """JSON lines on stderr for structlog and for the standard library, with what is bound to the request."""
+def configure_logging(level: str) -> LogWriter:
+    """JSON lines on stderr for structlog and for the standard library, with what is bound to the request.
+
+    Gives what writes them; at exit it is waited for, for a moment.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    writer = LogWriter(_unbuffered(sys.stderr))
+    atexit.register(writer.flush)
     structlog.configure(
-        processors=[*shared, _without_messages, _bounded, _to_json],
+        processors=[_stamped, _without_messages, _bounded, _to_json],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=LineLogger(writer),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LineHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[_stamped, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without_messages,
@@ -53,6 +62,7 @@ def configure_logging(level: str) -> None:
     root.setLevel(number)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    return writer
 
 
 def configure_command_logging() -> None:
@@ -84,6 +94,38 @@ def frames(error: BaseException) -> list[str]:
         found = [*own, type(current).__qualname__, *(["which led to", *found] if found else [])]
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return found
+
+
+def _unbuffered(stream: Any) -> Any:  # noqa: ANN401 - a text stream, or what stands in for one
+    """The same file without Python's buffer, in which lines that cannot be written would stay and be tried again."""
+    try:
+        return io.FileIO(stream.fileno(), "wb", closefd=False)
+    except (OSError, ValueError):  # a stream in memory
+        return stream.buffer
+
+
+class _LineHandler(logging.Handler):
+    """The standard library's lines go the same way as the others."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        try:
+            self._writer.write(self.format(record).encode() + b"\n")
+        except Exception:  # noqa: BLE001 - as in the standard library: what cannot be logged must not harm who logs it
+            self.handleError(record)
+
+
+def _stamped(_logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ANN401 - structlog's own signature
+    """With level, time, and what is bound."""
+    for fact, value in BOUND.get().items():
+        event.setdefault(fact, value)
+    event["level"] = "warning" if name == "warn" else "error" if name == "exception" else name
+    event["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return event
 
 
 def _without_messages(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ANN401 - structlog's own signature

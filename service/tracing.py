@@ -13,7 +13,6 @@ from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import httpx
-import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from opentelemetry import context as otel_context
@@ -30,6 +29,7 @@ from service.classifiers.classifier import Classified, Classifier, ClassifierErr
 from service.classifiers.ladder import Answered, LadderObserver
 from service.decision import Decision
 from service.errors import ConfigurationError
+from service.logs import BOUND
 from service.pipeline import Left
 from service.settings import Settings
 from service.task import Task
@@ -95,8 +95,11 @@ class Tracing(LadderObserver):
                     await send(message)
 
                 trace_id = format_trace_id(span.get_span_context().trace_id)
-                with structlog.contextvars.bound_contextvars(trace_id=trace_id):
+                bound = BOUND.set({**BOUND.get(), "trace_id": trace_id})
+                try:
                     await app(scope, receive, watched)
+                finally:
+                    BOUND.reset(bound)
                 route = str(facts.get("path_template") or "")
                 span.update_name(f"{scope['method']} {route}".rstrip())
                 span.set_attributes(

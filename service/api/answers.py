@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
 from service.api.problems import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
-from service.errors import InvalidInputError, PointsmanError
+from service.errors import PointsmanError
 from service.logs import frames
 from service.telemetry import Metrics
 
@@ -43,14 +43,6 @@ def request_id_of(request: AnyRequest) -> str | None:
 def _facts(request: AnyRequest) -> dict[str, Any]:
     """What the edge put into the scope beside what ASGI has there."""
     return cast("dict[str, Any]", request.scope)
-
-
-def plain_body(request: AnyRequest, body: bytes) -> bytes:
-    """The body, or InvalidInputError where it comes compressed: a small one could unpack to any size."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() not in {"", "identity"}:
-        raise InvalidInputError(f"expected a body without compression, got content-encoding {encoding[:40]!r}")
-    return body
 
 
 def log_defect(log: Any, error: BaseException, **facts: object) -> None:  # noqa: ANN401 - structlog types no logger

@@ -5,10 +5,10 @@ from typing import Any, Self
 
 import msgspec
 import structlog
-from litestar import Response, post
-from litestar.params import RawBody
+from litestar.types import Receive
 
-from service.api.answers import AnyRequest, json_response, log_defect, plain_body, request_id_of
+from service.api.answers import log_defect
+from service.api.posting import Answer, Headers, Posted, posting
 from service.api.problems import Problem, problem_of
 from service.core import Core
 from service.decision import Decision
@@ -25,43 +25,48 @@ _BATCH = msgspec.json.Decoder(TaskBatch)
 def classify_routes(core: Core) -> list[Any]:
     """The handlers, around the pipeline of `core`."""
 
-    @post("/v1/classify", status_code=200)
-    async def classify(request: AnyRequest, body: RawBody) -> Response[bytes]:
+    limit = core.settings.server.max_body_bytes
+
+    @posting("/v1/classify", max_body_bytes=limit)
+    async def classify(posted: Posted) -> Answer:
         arrived = core.clock()
-        task = decode_json(plain_body(request, body), _TASK)
-        with Caller(request) as caller:
+        task = decode_json(posted.body, _TASK)
+        with Caller(posted.receive) as caller:
             try:
                 decision = await core.decide(task, arrived=arrived, left=caller.left)
             except CallerLeftError:
-                return _nobody_reads()
-        return json_response(decision, headers=decision_headers(decision))
+                return NOBODY_READS
+        return Answer.of(decision, headers=decision_headers(decision))
 
-    @post("/v1/classify/batch", status_code=200)
-    async def classify_batch(request: AnyRequest, body: RawBody) -> Response[bytes]:
+    @posting("/v1/classify/batch", max_body_bytes=limit)
+    async def classify_batch(posted: Posted) -> Answer:
         arrived = core.clock()
-        batch = decode_json(plain_body(request, body), _BATCH)
-        request_id = request_id_of(request)
-        with Caller(request) as caller:
+        batch = decode_json(posted.body, _BATCH)
+        with Caller(posted.receive) as caller:
 
             async def one(index: int, raw: msgspec.Raw) -> Decision | Problem:
-                return await _one(core, raw, index, batch, arrived, caller, request_id)
+                return await _one(core, raw, index, batch, arrived, caller, posted.request_id)
 
             try:
                 results = await asyncio.gather(*(one(index, raw) for index, raw in enumerate(batch.tasks)))
             except CallerLeftError:
-                return _nobody_reads()
-        return json_response({"results": results})
+                return NOBODY_READS
+        return Answer.of({"results": results})
 
     return [classify, classify_batch]
 
 
-def decision_headers(decision: Decision) -> dict[str, str]:
+def decision_headers(decision: Decision) -> Headers:
     """The facts that matter to a shell script."""
-    return {
-        "X-Decision-Id": decision.decision_id,
-        "X-Decision-Source": decision.source,
-        "X-Decision-Degraded": "true" if decision.degraded else "false",
-    }
+    return (
+        (b"x-decision-id", decision.decision_id.encode()),
+        (b"x-decision-source", decision.source.encode()),
+        (b"x-decision-degraded", b"true" if decision.degraded else b"false"),
+    )
+
+
+NOBODY_READS = Answer(b"", 499)
+"""For the log and the metrics only; 499 is nginx's number for a client that closed its request."""
 
 
 LISTEN_AFTER_SECONDS = 0.02
@@ -71,8 +76,9 @@ LISTEN_AFTER_SECONDS = 0.02
 class Caller:
     """Whoever sent the request. Nothing is listened for until `left` was called and a moment has passed."""
 
-    def __init__(self, request: AnyRequest) -> None:
-        self._request = request
+    def __init__(self, receive: Receive) -> None:
+        """`receive` is asked once the body was read to its end."""
+        self._receive = receive
         self._left: asyncio.Future[None] | None = None
         self._later: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -100,16 +106,9 @@ class Caller:
         self._listening = asyncio.create_task(self._hear(left))
 
     async def _hear(self, left: "asyncio.Future[None]") -> None:
-        # The body was read to its end: of what the server still has to say, only the end of the connection counts.
-        message = await self._request.receive()
-        while message["type"] != "http.disconnect":
-            message = await self._request.receive()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
         left.set_result(None)
-
-
-def _nobody_reads() -> Response[bytes]:
-    """For the log and the metrics only; 499 is nginx's number for a client that closed its request."""
-    return Response(b"", status_code=499, media_type="text/plain")
 
 
 async def _one(

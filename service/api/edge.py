@@ -12,8 +12,10 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import MEDIA_TYPE, Problem, problem_of_status
+from service.api.posting import send_whole
+from service.api.problems import MEDIA_TYPE, problem_of_status
 from service.ids import uuid7
+from service.logs import BOUND
 from service.telemetry import LABELS_KEPT, Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -74,14 +76,15 @@ class Edge:
             await send(message)
 
         facts["request_id"] = request_id
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                if self._token and scope["path"] not in _OPEN and not self._known(headers):
-                    await self._refuse(stamped, request_id)
-                else:
-                    await self._app(scope, watched, stamped)
-            finally:
-                self._account(facts, status or 500, self._clock() - started)
+        bound = BOUND.set({"request_id": request_id})
+        try:
+            if self._token and scope["path"] not in _OPEN and not self._known(headers):
+                await self._refuse(stamped, request_id)
+            else:
+                await self._app(scope, watched, stamped)
+        finally:
+            self._account(facts, status or 500, self._clock() - started)
+            BOUND.reset(bound)
 
     def _known(self, headers: dict[bytes, bytes]) -> bool:
         """Constant-time, so that the time of a refusal does not tell how much of a guess was right."""
@@ -91,7 +94,8 @@ class Edge:
     async def _refuse(self, send: Send, request_id: str) -> None:
         problem = problem_of_status(401, "Send `Authorization: Bearer <token>`.", request_id=request_id)
         self._metrics.problems.labels(problem.type).inc()
-        await send_problem(send, problem, [(b"www-authenticate", b"Bearer")])
+        body = _ENCODER.encode(problem)
+        await send_whole(send, problem.status, body, MEDIA_TYPE.encode(), [(b"www-authenticate", b"Bearer")])
 
     def _account(self, scope: dict[str, Any], status: int, seconds: float) -> None:
         route = str(scope.get("path_template") or "unmatched")
@@ -101,23 +105,6 @@ class Edge:
         self._seconds(route).observe(seconds)
         if route not in _QUIET:
             self._log.info("answered", method=method, route=route, status=status, total_ms=round(seconds * 1000, 3))
-
-
-async def send_problem(send: Send, problem: Problem, headers: list[tuple[bytes, bytes]]) -> None:
-    """Answers with a problem document without a framework around it."""
-    body = _ENCODER.encode(problem)
-    start: Any = {
-        "type": "http.response.start",
-        "status": problem.status,
-        "headers": [
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", str(len(body)).encode()),
-            *headers,
-        ],
-    }
-    await send(start)
-    end: Any = {"type": "http.response.body", "body": body, "more_body": False}
-    await send(end)
 
 
 def _accepted(given: bytes) -> str:

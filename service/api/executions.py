@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
-from litestar import HttpMethod, Response, delete, post, route
-from litestar.params import FromPath, RawBody
+from litestar import HttpMethod, Response, delete, route
+from litestar.params import FromPath
 from litestar.response import Stream
 
-from service.api.answers import AnyRequest, json_response, plain_body, reading
+from service.api.answers import AnyRequest, json_response, reading
+from service.api.posting import Answer, Posted, posting
 from service.core import Core
 from service.decoding import decode_json
 from service.errors import InvalidInputError, LocalAgentOffError, NotFoundError
@@ -28,12 +29,12 @@ _INTERNAL = ("owner", "seen_at")
 def execution_routes(core: Core) -> list[Any]:
     """The handlers; each a 404 `local-agent-off` where no endpoint is set."""
 
-    @post("/v1/executions", status_code=202)
-    async def create(request: AnyRequest, body: RawBody) -> Response[bytes]:
+    @posting("/v1/executions", max_body_bytes=core.settings.server.max_body_bytes)
+    async def create(posted: Posted) -> Answer:
         executions = _executions(core)
-        execution = await executions.create(decode_json(plain_body(request, body), _REQUEST))
-        headers = {"Location": f"/v1/executions/{execution.execution_id}"}
-        return json_response(_short(execution), status=202, headers=headers)
+        execution = await executions.create(decode_json(posted.body, _REQUEST))
+        location = f"/v1/executions/{execution.execution_id}"
+        return Answer.of(_short(execution), status=202, headers=[(b"location", location.encode())])
 
     @route("/v1/executions/{execution_id:str}", http_method=HttpMethod.OPTIONS, status_code=204)
     async def options(execution_id: FromPath[str]) -> Response[None]:  # noqa: ARG001 - the path has it

@@ -3,10 +3,11 @@
 from typing import Any
 
 import msgspec
-from litestar import Response, delete, post
-from litestar.params import FromPath, RawBody
+from litestar import Response, delete
+from litestar.params import FromPath
 
-from service.api.answers import AnyRequest, json_response, plain_body, request_id_of
+from service.api.answers import json_response
+from service.api.posting import Answer, Posted, posting
 from service.api.problems import problem_of
 from service.core import Core
 from service.decoding import decode_json
@@ -22,21 +23,22 @@ _BATCH = msgspec.json.Decoder(OutcomeBatch)
 def outcome_routes(core: Core) -> list[Any]:
     """The handlers."""
 
-    @post("/v1/outcomes")
-    async def record(request: AnyRequest, body: RawBody) -> Response[bytes]:
-        outcome = decode_json(plain_body(request, body), _OUTCOME)
+    limit = core.settings.server.max_body_bytes
+
+    @posting("/v1/outcomes", max_body_bytes=limit)
+    async def record(posted: Posted) -> Answer:
+        outcome = decode_json(posted.body, _OUTCOME)
         (recording,) = await _record(core, [outcome])
         if recording.state == "conflict":
             raise _conflict(outcome)
-        return json_response({"outcome_id": recording.outcome_id}, status=201 if recording.state == "new" else 200)
+        return Answer.of({"outcome_id": recording.outcome_id}, status=201 if recording.state == "new" else 200)
 
-    @post("/v1/outcomes/batch", status_code=200)
-    async def record_batch(request: AnyRequest, body: RawBody) -> Response[bytes]:
-        batch = decode_json(plain_body(request, body), _BATCH)
+    @posting("/v1/outcomes/batch", max_body_bytes=limit)
+    async def record_batch(posted: Posted) -> Answer:
+        batch = decode_json(posted.body, _BATCH)
         decoded = [_decode(raw, index) for index, raw in enumerate(batch.outcomes)]
         good = [outcome for outcome in decoded if isinstance(outcome, Outcome)]
         recordings = iter(await _record(core, good))
-        request_id = request_id_of(request)
         results: list[object] = []
         for outcome in decoded:
             recording = next(recordings) if isinstance(outcome, Outcome) else None
@@ -44,10 +46,10 @@ def outcome_routes(core: Core) -> list[Any]:
                 results.append({"outcome_id": recording.outcome_id})
                 continue
             error = _conflict(outcome) if isinstance(outcome, Outcome) else outcome
-            problem = problem_of(error, request_id=request_id)
+            problem = problem_of(error, request_id=posted.request_id)
             core.metrics.problems.labels(problem.type).inc()
             results.append(problem)
-        return json_response({"results": results})
+        return Answer.of({"results": results})
 
     @delete("/v1/outcomes/{outcome_id:str}", status_code=200)
     async def withdraw(outcome_id: FromPath[str]) -> Response[bytes]:

@@ -41,11 +41,12 @@ def command(host: str | None, port: int | None, config: str | None) -> None:
     settings = settings_of(config)
     settings = _listening(settings, host, port)
     server = settings.server
-    configure_logging(server.log_level)
+    log = configure_logging(server.log_level)
     try:
         app = create_app(
             settings,
             config_file=config_file(config, os.environ),
+            log=log,
             reread=lambda: _listening(load_settings(config, os.environ), host, port),
         )
     except PointsmanError as error:

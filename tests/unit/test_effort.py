@@ -1,10 +1,14 @@
 """Minutes from a task's text."""
 
+import re
 import time
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from service.forecast import effort
 from service.forecast.effort import HEAD, SPREAD, TAIL, WEIGHTS, estimate_minutes, features
 
 
@@ -75,3 +79,34 @@ def test_explanation_says_what_was_counted() -> None:
     assert told["counted"]["small"] == 2
     assert "large" not in told["counted"]
     assert told["spread"] == SPREAD > 1
+
+
+_PIECES = st.sampled_from(
+    re.split(
+        r"\|",
+        "typo|typos|rename|wording|broken|link|version|number|rewrite|re-write|re-writing|pin|re-|from|scratch|whole|"
+        "multi-tenant|end-to-end|race|condition|thread-safe|threadsafe|memory|leak|leaks|under|load|step|by|pros|and|"
+        "cons|trade-off|tradeoffs|tests|deployment|implement|add|authenticated|misspelled|vulnerabilities|x| |\n|-|, |"
+        f". |_|'|é|İ|ß|typo-|{'a' * 30}",
+    )
+)
+
+
+@given(st.lists(st.tuples(_PIECES, st.sampled_from([" ", "", "-"])).map("".join), max_size=40))
+def test_looking_words_up_finds_what_the_patterns_find(pieces: list[str]) -> None:
+    """The quick way through a text counts just what each pattern finds in it: catches a phrase, a hyphen or a letter
+    beyond ASCII that it takes for something else."""
+    text = "".join(pieces).lower()
+    expected = {
+        kind: len({found.group() for found in pattern.finditer(text)}) for kind, pattern in effort._PATTERNS.items()
+    }
+    assert effort._distinct(text) == expected
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_counted_as_the_patterns_do(text: str) -> None:
+    """Likewise for any text at all."""
+    expected = {
+        kind: len({found.group() for found in pattern.finditer(text)}) for kind, pattern in effort._PATTERNS.items()
+    }
+    assert effort._distinct(text) == expected

@@ -140,10 +140,10 @@ def test_frames_of_a_deep_recursion_are_cut() -> None:
 
 PROGRAM = """
 import logging, sys, structlog
-from service.logs import configure_logging
+from service.logs import BOUND, configure_logging
 configure_logging("info")
 log = structlog.get_logger("x")
-with structlog.contextvars.bound_contextvars(request_id="r1"):
+if BOUND.set({"request_id": "r1"}):
     log.info("hello", task_id="t", text="line\\nbreak")
     log.debug("unseen")
     try:

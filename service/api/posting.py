@@ -1,0 +1,111 @@
+"""`@posting(path)`: a POST with a JSON body, over plain ASGI.
+
+The framework still routes, guards and turns exceptions into answers. Its request and response objects are left out: to
+make and fill them took as long as half a decision.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar import asgi
+from litestar.exceptions import ClientException, MethodNotAllowedException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import Receive, Scope, Send
+
+from service.errors import InvalidInputError
+
+Headers = Sequence[tuple[bytes, bytes]]
+JSON = b"application/json"
+_ALLOWED = "OPTIONS, POST"
+_ENCODER = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A request that is here as a whole. Of what `receive` still gives, only the end of the connection counts."""
+
+    body: bytes
+    receive: Receive
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A document, written once."""
+
+    body: bytes
+    status: int = 200
+    headers: Headers = ()
+
+    @classmethod
+    def of(cls, value: object, *, status: int = 200, headers: Headers = ()) -> "Answer":
+        """`value` as JSON."""
+        return cls(_ENCODER.encode(value), status, headers)
+
+
+Handler = Callable[[Posted], Awaitable[Answer]]
+
+
+def posting(path: str, *, max_body_bytes: int) -> Callable[[Handler], ASGIRouteHandler]:
+    """Makes a route of a handler: 405 for other methods, 413 for a body over the limit, 400 for a compressed one."""
+
+    def route(handler: Handler) -> ASGIRouteHandler:
+        @asgi(path, copy_scope=False)
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            facts: Any = scope
+            if facts["method"] != "POST":
+                await _another_method(facts["method"], send)
+                return
+            body = await _body(facts, receive, max_body_bytes)
+            answer = await handler(Posted(body, receive, facts.get("request_id")))
+            await send_whole(send, answer.status, answer.body, JSON, answer.headers)
+
+        return answer
+
+    return route
+
+
+async def send_whole(send: Send, status: int, body: bytes, media_type: bytes, headers: Headers = ()) -> None:
+    """One answer with all of its body."""
+    start: Any = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *headers],
+    }
+    await send(start)
+    end: Any = {"type": "http.response.body", "body": body}
+    await send(end)
+
+
+async def _another_method(method: str, send: Send) -> None:
+    if method != "OPTIONS":
+        raise MethodNotAllowedException(headers={"allow": _ALLOWED})
+    start: Any = {"type": "http.response.start", "status": 204, "headers": [(b"allow", _ALLOWED.encode())]}
+    await send(start)
+    end: Any = {"type": "http.response.body", "body": b""}
+    await send(end)
+
+
+async def _body(scope: Any, receive: Receive, most: int) -> bytes:  # noqa: ANN401 - an ASGI scope, read as a mapping
+    """All of it; what is announced as too large is not waited for."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > most:  # the server has refused what is no number
+            raise RequestEntityTooLarge
+        if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            said = value[:40].decode("latin-1")
+            raise InvalidInputError(f"expected a body without compression, got content-encoding {said!r}")
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientException
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > most:
+            raise RequestEntityTooLarge
+        more = message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
