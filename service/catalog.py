@@ -3,6 +3,7 @@
 import hashlib
 import tomllib
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ solved 0.09 of SWE-bench Verified (bash-only leaderboard, 2025-12)."""
 DEFAULT_CATALOG = Path(__file__).with_name("catalog.toml")
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One (agent type, model) pair. `solve_rate` (0 to 1) and `cost_usd` (one attempt) are None where unknown."""
 
     agent_type: str
@@ -37,7 +38,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     local: bool = False
     quota_pool: str | None = None
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, str]:
         """What identifies it everywhere: (agent type, model)."""
         return (self.agent_type, self.model)

@@ -1,6 +1,7 @@
 """What the caller gets: the choice, why, and the plan."""
 
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -49,7 +50,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     service: str
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The answer to `POST /v1/classify`; the fields are those of the contract, in its order."""
 
     decision_id: str
@@ -73,9 +74,20 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     cached: bool = False
     explanation: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
+    @cached_property
+    def document(self) -> msgspec.Raw:
+        """As JSON: written once, for the answer and for the record."""
+        return msgspec.Raw(_ENCODER.encode(self))
+
+
+_ENCODER = msgspec.json.Encoder()
+
 
 class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision as the store keeps it: the answer, when it was made, and what it was made about."""
+    """A decision as the store keeps it: the answer, when it was made, and what it was made about.
+
+    The answer has no explanation in it: that stands beside it, ready to be written as JSON.
+    """
 
     decided_at: datetime
     task_id: str | None

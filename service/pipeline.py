@@ -21,7 +21,7 @@ from service.decision import Decision, Excluded, Failure, LoggedDecision, Source
 from service.eligibility import Eligibility, refusal, screen
 from service.errors import DeadlineExceededError, NoEligibleCandidateError, OverloadedError
 from service.flights import Flights, Recent
-from service.forecast.effort import estimate_minutes
+from service.forecast.effort import Effort, estimate_minutes
 from service.forecast.forecaster import Forecast, Forecaster
 from service.ids import uuid7
 from service.local_agent import without_local_agent
@@ -117,7 +117,7 @@ class Pipeline:
             eligibility = without_local_agent(eligibility, climb.endpoint_problem)
             watch.seconds.update(climb.seconds)
             watch.skip()
-        decision, explanation = self._conclude(
+        decision, forecast, effort = self._conclude(
             task, eligibility, knowledge, climb, source=source, first=requested, cached=cached, noted=noted, watch=watch
         )
         self._observer.decided(
@@ -129,13 +129,12 @@ class Pipeline:
                 name=task.name,
                 labels=task.labels,
                 decision=decision,
-                explanation=explanation,
+                explanation=_explanation(climb, effort, forecast.explained),
             ),
         )
         if task.explain:
-            return msgspec.structs.replace(
-                decision, explanation={**explanation, "system_prompt": knowledge.prompts.system}
-            )
+            shown = _explanation(climb, msgspec.to_builtins(effort), forecast.explain())
+            return msgspec.structs.replace(decision, explanation={**shown, "system_prompt": knowledge.prompts.system})
         return decision
 
     async def aclose(self) -> None:
@@ -217,7 +216,7 @@ class Pipeline:
         cached: bool,
         noted: list[Failure],
         watch: "_Watch",
-    ) -> tuple[Decision, dict[str, Any]]:
+    ) -> tuple[Decision, Forecast, Effort | None]:
         verdict = climb.classified.verdict if climb.classified else None
         minutes = verdict.minutes if verdict else None
         effort = estimate_minutes(task.name, task.instructions) if minutes is None else None
@@ -257,7 +256,7 @@ class Pipeline:
             versions=knowledge.versions,
             cached=cached,
         )
-        return decision, _explanation(climb, forecast, effort)
+        return decision, forecast, effort
 
 
 class _Watch:
@@ -333,11 +332,6 @@ def _still_fits(climb: Climb, eligibility: Eligibility) -> bool:
     return climb.classified is not None and climb.classified.verdict.candidate in eligibility.eligible
 
 
-def _explanation(climb: Climb, forecast: Forecast, effort: Any) -> dict[str, Any]:  # noqa: ANN401 - shown as it is
-    """Why: the rendered prompt, the raw reply, the abilities and the difficulty used."""
-    return {
-        "prompt": climb.prompt,
-        "reply": climb.reply,
-        "effort": None if effort is None else msgspec.to_builtins(effort),
-        "forecast": forecast.explain(),
-    }
+def _explanation(climb: Climb, effort: object, forecast: object) -> dict[str, Any]:
+    """Why: the rendered prompt, the raw reply, the minutes from the text, the abilities and the difficulty used."""
+    return {"prompt": climb.prompt, "reply": climb.reply, "effort": effort, "forecast": forecast}

@@ -1,5 +1,7 @@
 """One sentence for a person: why this candidate."""
 
+from functools import lru_cache
+
 from service.classifiers.ladder import Climb
 from service.classifiers.prompt import Prompts
 from service.classifiers.verdict import REASON_LIMIT
@@ -27,4 +29,10 @@ def reason_for(source: Source, climb: Climb, prompts: Prompts, plan: Plan, compe
                 f"chance of {chosen.p_solve:.0%} for ${chosen.cost_usd:.2f}"
                 + (f", {plan.steps[1].candidate} is next if it fails." if len(plan.steps) > 1 else ".")
             )
+    return _cleaned(text)
+
+
+@lru_cache(256)
+def _cleaned(text: str) -> str:
+    """Names in a catalog may hold anything. Many tasks share a plan, and so its sentence."""
     return one_line(text, REASON_LIMIT)

@@ -36,7 +36,7 @@ def classify_routes(core: Core) -> list[Any]:
                 decision = await core.decide(task, arrived=arrived, left=caller.left)
             except CallerLeftError:
                 return NOBODY_READS
-        return Answer.of(decision, headers=decision_headers(decision))
+        return Answer(bytes(decision.document), headers=decision_headers(decision))
 
     @posting("/v1/classify/batch", max_body_bytes=limit)
     async def classify_batch(posted: Posted) -> Answer:

@@ -67,6 +67,7 @@ def command(host: str | None, port: int | None, config: str | None) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # nothing here asks who the client is
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(server.shutdown_seconds),
         ),
@@ -84,6 +85,17 @@ def _listening(settings: Settings, host: str | None, port: int | None) -> Settin
     return msgspec.structs.replace(settings, server=server)
 
 
+def settle_garbage() -> None:
+    """Sets aside what was made so far: garbage collection would else go through it, 60 to 90 ms each time.
+
+    From here on it comes often and is short; a command's rare one would hold every request up for 30 ms and more.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()  # Python waits with a full one until a quarter is new: of what is there now, not of what there was
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
 class _Server(uvicorn.Server):
     """Goes on serving for a while after SIGTERM, so that no load balancer sends to a closed door."""
 
@@ -93,15 +105,9 @@ class _Server(uvicorn.Server):
         self._drain_seconds = drain_seconds
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Sets aside what was made so far: garbage collection would else go through it, 60 to 90 ms each time.
-
-        From here on it comes often and is short; a command's rare one would hold every request up for 30 ms and more.
-        """
+        """Requests come from now on."""
         await super().startup(sockets)
-        gc.collect()
-        gc.freeze()
-        gc.collect()  # Python waits with a full one until a quarter is new: of what is there now, not of what there was
-        gc.set_threshold(*GARBAGE_THRESHOLDS)
+        settle_garbage()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ctrl-C and a second SIGTERM do not wait."""

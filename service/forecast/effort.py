@@ -62,18 +62,20 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
     ),
     "test": re.compile(r"\b(?:tests?|benchmarks?|monitoring|deployment|documentation)\b"),
 }
-_COMPOUNDS: dict[str, tuple[str, ...]] = {
-    "small": ("broken link", "version number"),
-    "large": ("re-", "from scratch", "multi-tenant", "end-to-end", "fault-tolerant"),
-    "hard": ("race condition", "thread-", "memory leak", "under load"),
-    "build": (),
-    "reason": ("step by step", "pros and cons", "trade-"),
-    "test": (),
+_COMPOUNDS: dict[str, tuple[frozenset[str], ...]] = {
+    kind: tuple(frozenset(compound.split()) for compound in compounds)
+    for kind, compounds in {
+        "small": ("broken link", "version number"),
+        "large": ("re", "from scratch", "multi tenant", "end to", "fault tolerant"),
+        "hard": ("race condition", "thread", "memory leak", "under load"),
+        "reason": ("step by", "pros and cons", "trade"),
+    }.items()
 }
-"""What a text holds where a pattern finds more than one word in it. Without these its words are looked up one by one,
-which takes a third of the time."""
+"""Words that a text has where a pattern finds more than a single one in it. Without these its words are looked up one
+by one, which takes a sixth of the time."""
 
-_WORDS = re.compile(r"\w+")
+_WORD_RUNS = re.compile(r"\w+")
+_ONLY_WORDS = bytes(c if chr(c).isalnum() or chr(c) == "_" else 32 for c in range(128)) + bytes(128)
 _LONGEST = 24
 """Characters; no pattern finds a longer single word."""
 
@@ -138,14 +140,22 @@ def _is_short(text: str) -> bool:
 def _distinct(text: str) -> dict[str, int]:
     """How many different words or phrases of each kind the text holds."""
     found = dict.fromkeys(_PATTERNS, 0)
-    for word in set(_WORDS.findall(text)):
+    words = _words(text)
+    for word in words:
         if len(word) <= _LONGEST:
             for kind in _kinds(word):
                 found[kind] += 1
     for kind, compounds in _COMPOUNDS.items():
-        if any(compound in text for compound in compounds):
+        if any(compound <= words for compound in compounds):
             found[kind] = len({match.group() for match in _PATTERNS[kind].finditer(text)})
     return found
+
+
+def _words(text: str) -> set[str]:
+    """Every run of letters, digits and underscores."""
+    if text.isascii():
+        return set(text.encode().translate(_ONLY_WORDS).decode().split())
+    return set(_WORD_RUNS.findall(text))
 
 
 @lru_cache(4096)

@@ -109,6 +109,11 @@ class Forecast:
         return self._explained
 
     @cached_property
+    def explained(self) -> msgspec.Raw:
+        """The same as JSON, written once."""
+        return msgspec.Raw(msgspec.json.encode(self._explained))
+
+    @cached_property
     def _explained(self) -> dict[str, Any]:
         mean = float(self.posterior @ GRID)
         spread = float(np.sqrt(self.posterior @ (GRID - mean) ** 2))

@@ -91,12 +91,8 @@ class DecisionWriter:
 
 def _row(logged: LoggedDecision) -> DecisionRow:
     decision = logged.decision
-    body = {
-        "name": logged.name,
-        "labels": logged.labels,
-        # The explanation has a column of its own: a listing never reads it, and it may be a hundred times as long.
-        "decision": msgspec.structs.replace(decision, explanation=msgspec.UNSET),
-    }
+    # The explanation has a column of its own: a listing never reads it, and it may be a hundred times as long.
+    body = {"name": logged.name, "labels": logged.labels, "decision": decision.document}
     return DecisionRow(
         decision_id=decision.decision_id,
         decided_at=logged.decided_at,

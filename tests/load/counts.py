@@ -87,7 +87,7 @@ class Bench:
     def __enter__(self) -> Self:
         """Starts it and warms it up."""
         sys.stderr = self.log
-        configure_logging("info")
+        self._writer = configure_logging("info")
         self.app: Litestar = service_app(self.kind, store="sqlite://", catalog=str(DEFAULT_CATALOG))
         self.core: Core = self.app.state.core
         self._runner.run(self.core.start())
@@ -156,8 +156,10 @@ class Bench:
 
     def lines(self, work: str) -> int:
         """Log lines that it writes."""
+        self._writer.flush()
         before = self.log.buffer.tell()
         self.run(getattr(self, work)())
+        self._writer.flush()
         return self.log.buffer.getvalue()[before:].count(b"\n")
 
     def statements_of(self, decisions: int, *, times: int = 3) -> int:

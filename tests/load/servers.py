@@ -29,6 +29,7 @@ from service.classifiers.classifier import Brief, Classified
 from service.classifiers.ladder import Ladder, Rung
 from service.classifiers.verdict import Verdict
 from service.commands.protocol import BoundedProtocol
+from service.commands.serve import settle_garbage
 from service.decision import Decision, Excluded, Source, Step, Usage, Versions
 from service.decoding import convert_tree
 from service.logs import configure_logging
@@ -193,9 +194,17 @@ def _main() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=65,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Uvicorn(config).run(sockets=[listener])
+
+
+class _Uvicorn(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As `pointsman serve` does."""
+        await super().startup(sockets)
+        settle_garbage()
 
 
 if __name__ == "__main__":

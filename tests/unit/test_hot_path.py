@@ -12,8 +12,8 @@ from service.classifiers.prompt import CHARACTERS_PER_TOKEN, Prompts
 from service.task import Task
 from tests.load.counts import Bench, Counts
 
-INSTRUCTIONS = {"stub request": 15_100, "stub decision": 9_800, "forecast request": 12_100, "forecast decision": 8_000}
-CALLS = {"stub request": 1_300, "stub decision": 800, "forecast request": 1_050, "forecast decision": 680}
+INSTRUCTIONS = {"stub request": 12_700, "stub decision": 9_700, "forecast request": 9_700, "forecast decision": 7_300}
+CALLS = {"stub request": 1_040, "stub decision": 780, "forecast request": 770, "forecast decision": 580}
 """Of Python's instructions, and of functions of Python and C."""
 
 FIXED_TOKENS = 700
