@@ -117,8 +117,7 @@ class LocalModelClassifier:
 def _schema(brief: Brief, *, with_reason: bool) -> dict[str, Any]:
     """The flat spelling of a JSON schema is silently not applied by servers; this nested one is."""
     properties: dict[str, Any] = {
-        "agent_type": {"type": "string", "enum": sorted({c.agent_type for c in brief.eligible})},
-        "model": {"type": "string", "enum": sorted({c.model for c in brief.eligible})},
+        "code": {"type": "string", "enum": brief.prompts.codes(brief.eligible)},
         "minutes": {"type": "number"},
         "confidence": {"type": "number"},
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 from service.catalog import Candidate, Catalog
+from service.classifiers.codes import code_of
 from service.errors import ConfigurationError
 from service.task import Task
 from service.text import clip_middle, visible
@@ -23,7 +24,7 @@ _FIELDS = {
     "classify.repair.txt": frozenset({"problem", "eligible", "reply"}),
 }
 RUN_PROMPT = "run.system.txt"
-_REPLY = '{"agent_type": "…", "model": "…", "minutes": 30, "confidence": 0.7'
+_REPLY = '{"code": "…", "minutes": 30, "confidence": 0.7'
 _LEAK_LENGTH = 40
 
 
@@ -59,9 +60,10 @@ class Prompts:
         self._user = _template(folder, "classify.user.txt", texts)
         self._repair = _template(folder, "classify.repair.txt", texts)
         self._reply = _REPLY + (', "reason": "one short sentence"}' if with_reason else "}")
-        self._all = len(catalog.candidates)
+        self._codes = {candidate.key: code_of(n) for n, candidate in enumerate(catalog.candidates)}
+        lines = [f"{self._codes[candidate.key]} | {_line(candidate)}" for candidate in catalog.candidates]
         self.system = _template(folder, "classify.system.txt", texts).substitute(
-            catalog="\n".join(_line(candidate) for candidate in catalog.candidates), reply=self._reply
+            catalog="\n".join(lines), reply=self._reply
         )
         self._shingles = frozenset(piece for text in texts.values() for piece in _pieces(text))
 
@@ -99,10 +101,14 @@ class Prompts:
         """Whether `text` quotes 40 characters or more of the prompt files themselves (the catalog is public)."""
         return not self._shingles.isdisjoint(_pieces(text))
 
+    def codes(self, candidates: Sequence[Candidate]) -> list[str]:
+        """What an answer may name them by."""
+        return [self._codes[candidate.key] for candidate in candidates]
+
     def _eligible(self, eligible: Sequence[Candidate]) -> str:
-        if len(eligible) == self._all:
+        if len(eligible) == len(self._codes):
             return "all of the list."
-        return "only " + ", ".join(f"{candidate.agent_type} | {candidate.model}" for candidate in eligible)
+        return "only " + ", ".join(self.codes(eligible))
 
 
 def _read(file: Path) -> str:

@@ -4,11 +4,12 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from service.catalog import Candidate
+from service.classifiers.codes import candidate_of, in_names
 from service.errors import PointsmanError
 from service.text import one_line
 
@@ -48,11 +49,22 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Only the choice must have its type: a good choice is not thrown away for its trimmings."""
 
-    agent_type: str
-    model: str
     minutes: Any = None
     confidence: Any = None
     reason: Any = None
+
+
+class _Coded(_Reply, frozen=True, kw_only=True):
+    """What is asked for."""
+
+    code: str | float
+
+
+class _Named(_Reply, frozen=True, kw_only=True):
+    """What a model may write all the same, and what is asked for by prompts of an operator's own."""
+
+    agent_type: str
+    model: str
 
 
 def read_verdict(text: str, eligible: Sequence[Candidate], known: Sequence[Candidate]) -> Verdict:
@@ -61,41 +73,61 @@ def read_verdict(text: str, eligible: Sequence[Candidate], known: Sequence[Candi
     Raises VerdictError (`no-json`, `wrong-shape`, `ambiguous`, `unknown-candidate`, `ineligible-candidate`), worded so
     that the model can be told. Linear in the length of `text`.
     """
-    replies: list[_Reply] = []
+    replies: list[tuple[Candidate | str, _Reply]] = []
     problem = VerdictError("no-json", "the reply holds no JSON object")
     for found in _objects(_without_thoughts(text[:REPLY_LIMIT])):
         try:
-            replies.append(msgspec.convert(found, _Reply))
+            replies += _choices(found, eligible, known)
         except msgspec.ValidationError as error:
             problem = VerdictError("wrong-shape", one_line(str(error), 200))
     if not replies:
         raise problem
-    if len({_folded(reply.agent_type, reply.model) for reply in replies}) > 1:
-        raise VerdictError("ambiguous", "the reply holds several JSON objects that name different candidates")
-    reply = replies[-1]
+    if len({choice if isinstance(choice, str) else choice.key for choice, _ in replies}) > 1:
+        raise VerdictError("ambiguous", "the reply names different candidates")
+    choice, reply = replies[-1]
+    if isinstance(choice, str):
+        raise VerdictError("unknown-candidate", f"{choice} is not in the list")
+    if choice not in eligible:
+        raise VerdictError("ineligible-candidate", f"{choice} may not take this task")
     return Verdict(
-        candidate=_match(reply, eligible, known),
+        candidate=choice,
         minutes=_number(reply.minutes, above=0.0, at_most=MAX_MINUTES),
         confidence=_number(reply.confidence, above=-1e-12, at_most=1.0),
-        reason=one_line(reply.reason, REASON_LIMIT) if isinstance(reply.reason, str) else "",
+        reason=_reason(reply.reason, known),
     )
 
 
-def _match(reply: _Reply, eligible: Sequence[Candidate], known: Sequence[Candidate]) -> Candidate:
-    """The candidate of exactly that name, else the one that differs in case and outer space only."""
+def _choices(
+    found: object, eligible: Sequence[Candidate], known: Sequence[Candidate]
+) -> list[tuple[Candidate | str, _Reply]]:
+    """Whom one JSON object names, by code, by name or by both; what stands for nobody as it is written."""
+    fields = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    if "agent_type" not in fields and "model" not in fields:
+        coded = msgspec.convert(found, _Coded)
+        return [(candidate_of(coded.code, known) or one_line(f"code {coded.code}", 200), coded)]
+    named = msgspec.convert(found, _Named)
+    choice = _named(named, eligible, known)
+    code = fields.get("code")
+    meant = candidate_of(code, known) if isinstance(code, str | float) else None
+    if meant is None:
+        return [(choice, named)]
+    return [(meant, named)] if isinstance(choice, str) else [(choice, named), (meant, named)]
+
+
+def _named(reply: _Named, eligible: Sequence[Candidate], known: Sequence[Candidate]) -> Candidate | str:
+    """The candidate of exactly that name, else one that differs in case and outer space only, an eligible one first."""
     exact = (reply.agent_type, reply.model)
-    named = [candidate for candidate in known if candidate.key == exact]
-    if not named:
-        folded = _folded(*exact)
-        named = [candidate for candidate in known if _folded(*candidate.key) == folded]
-    may = {candidate.key for candidate in eligible}
-    chosen = next((candidate for candidate in named if candidate.key in may), None)
-    if chosen is not None:
-        return chosen
-    written = one_line(f"{reply.agent_type}/{reply.model}", 200)
-    if named:
-        raise VerdictError("ineligible-candidate", f"{written} may not take this task")
-    raise VerdictError("unknown-candidate", f"{written} is not in the list")
+    folded = _folded(*exact)
+    named = [c for c in known if c.key == exact] or [c for c in known if _folded(*c.key) == folded]
+    chosen = next((candidate for candidate in named if candidate in eligible), None)
+    return chosen or (named[0] if named else one_line(f"{reply.agent_type}/{reply.model}", 200))
+
+
+def _reason(given: object, known: Sequence[Candidate]) -> str:
+    """For a person: with names instead of codes, in one line."""
+    if not isinstance(given, str):
+        return ""
+    return one_line(in_names(one_line(given, REASON_LIMIT), known), REASON_LIMIT)
 
 
 def _folded(agent_type: str, model: str) -> tuple[str, str]:

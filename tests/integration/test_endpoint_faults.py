@@ -227,7 +227,7 @@ async def test_the_program_is_not_asked_about_a_local_agent_that_is_down(
     fake_endpoint.always(behaviour)
     decision = await app.decide(deadline_ms=20_000)
     assert [f["problem"] for f in decision["failures"]] == [problem, "ineligible-candidate"]
-    assert "only claude | opus, claude | haiku, gemini | flash" in seen.read_text()
+    assert "Eligible: only c1, c2, c3\n" in seen.read_text()
     assert (LOCAL_AGENT, "fake-model") not in {(s["agent_type"], s["model"]) for s in decision["plan"]}
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.load.bench_prompt [--short] [--rounds N]
 
-`names`: agent type and model in full, as shipped. `codes`: a short code for each candidate, in the list and the reply.
+`codes`: a short code for each candidate, in the list and the reply, as shipped. `names`: agent type and model in full.
 `no reason`: as shipped with `local_model.reason` off. `early stop`: as shipped, streamed, and left as soon as all but
 the reason is there; `drained` reads on to the end instead, but answers at the same moment. One slot, warm prefix, the
 forms in turn. The shape is enforced by a JSON schema, or with `--json-object` only asked for: a small model's choices
@@ -19,14 +19,14 @@ from typing import Any
 
 import httpx
 
-from service.catalog import DEFAULT_CATALOG, Candidate, load_catalog
+from service.catalog import DEFAULT_CATALOG, load_catalog
 from service.classifiers.prompt import Prompts
 from service.classifiers.verdict import VerdictError, read_verdict
 from service.task import Task
 from tests.load.support import Report, arguments, parsed
 from tests.support.llama_server import LlamaServer, missing
 
-FORMS = ("names", "codes", "no reason", "early stop", "drained")
+FORMS = ("codes", "names", "no reason", "early stop", "drained")
 MAX_TOKENS = 128
 TASKS = (
     "Fix the typo 'recieve' in the README.",
@@ -36,6 +36,12 @@ TASKS = (
     "Why does the nightly build take twice as long since last week?",
     "Rewrite the scheduler so that two workers can never take the same job; there is a race condition under load.",
 )
+_IN_NAMES = {
+    "code | agent_type": "agent_type",
+    "Name it by its code.": "Copy agent_type and model exactly.",
+    '"code": "…"': '"agent_type": "…", "model": "…"',
+    "Which code?": "Which agent_type and model?",
+}
 _CHOSEN = re.compile(r'"confidence"\s*:\s*[0-9.]+\s*[,}]')
 """All that a decision needs stands before the reason."""
 
@@ -60,7 +66,6 @@ class Bench:
         self._llama = llama
         self._client = client
         self._catalog = load_catalog(DEFAULT_CATALOG)
-        self._codes = {f"c{n + 1}": candidate for n, candidate in enumerate(self._catalog.candidates)}
         self._prompts = {reason: Prompts(None, self._catalog, with_reason=reason) for reason in (True, False)}
 
     def ask(self, form: str, task: str, found: Found) -> None:
@@ -92,13 +97,10 @@ class Bench:
             random_bytes=os.urandom,
         )
         system, user = question.system, question.user
-        if form == "codes":
-            for code, candidate in self._codes.items():
-                system = system.replace(f"\n{_line_start(candidate)}", f"\n{code} | {_line_start(candidate)}")
-            system = system.replace("agent_type | model |", "code | agent_type | model |")
-            system = system.replace("Copy agent_type and model exactly.", "Copy its code exactly.")
-            system = system.replace('"agent_type": "…", "model": "…"', '"code": "…"')
-            user = user.replace("Which agent_type and model?", "Which code?")
+        if form == "names":
+            system = re.sub(r"\nc\d+ \| ", "\n", system)
+            for codes, names in _IN_NAMES.items():
+                system, user = system.replace(codes, names), user.replace(codes, names)
         return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
     def _reply(self, form: str, messages: list[dict[str, str]]) -> tuple[str, float]:
@@ -122,9 +124,11 @@ class Bench:
     def _format(self, form: str) -> dict[str, Any]:
         if not self._enforce:
             return {"type": "json_object"}
-        agents = sorted({candidate.agent_type for candidate in self._catalog.candidates})
-        models = sorted({candidate.model for candidate in self._catalog.candidates})
-        choice = {"code": list(self._codes)} if form == "codes" else {"agent_type": agents, "model": models}
+        candidates = self._catalog.candidates
+        choice = {"code": self._prompts[True].codes(candidates)}
+        if form == "names":
+            agents, models = sorted({c.agent_type for c in candidates}), sorted({c.model for c in candidates})
+            choice = {"agent_type": agents, "model": models}
         properties: dict[str, Any] = {name: {"type": "string", "enum": known} for name, known in choice.items()}
         properties |= {"minutes": {"type": "integer"}, "confidence": {"type": "number"}}
         if form != "no reason":
@@ -136,10 +140,8 @@ class Bench:
         if form in {"early stop", "drained"} and (found := _CHOSEN.search(text)) is not None:
             text = text[: found.end() - 1] + "}"
         try:
-            if form == "codes":
-                return json.loads(text)["code"] in self._codes
             read_verdict(text, self._catalog.candidates, self._catalog.candidates)
-        except (VerdictError, ValueError, KeyError, TypeError):
+        except VerdictError:
             return False
         return True
 
@@ -179,10 +181,6 @@ def _fixed(llama: LlamaServer) -> dict[str, Any]:
     return {"model": llama.model, "temperature": 0}
 
 
-def _line_start(candidate: Candidate) -> str:
-    return f"{candidate.agent_type} | {candidate.model} |"
-
-
 def main() -> None:
     """The command."""
     parser = arguments(__doc__ or "", rounds=3, short_rounds=1)
@@ -214,8 +212,8 @@ def main() -> None:
         report.figure(f"{form}, usable", sum(of_form.usable) / len(of_form.usable))
     for form in FORMS[1:]:
         for name in ("prompt", "reply", "seconds"):
-            pairs = zip(getattr(found[form], name), getattr(found["names"], name), strict=True)
-            report.ratio(f"{form}/names, {name}", [a / max(b, 1e-9) for a, b in pairs])
+            pairs = zip(getattr(found[form], name), getattr(found["codes"], name), strict=True)
+            report.ratio(f"{form}/codes, {name}", [a / max(b, 1e-9) for a, b in pairs])
     report.end()
 
 

@@ -106,13 +106,14 @@ async def test_what_is_sent() -> None:
 
 
 async def test_a_schema_is_sent_in_the_nested_spelling() -> None:
-    """Servers silently ignore the flat one; only eligible names are in it."""
+    """Servers silently ignore the flat one; only codes of eligible candidates are in it, so that a server which keeps
+    to it cannot answer with another one."""
     server = Server(GOOD)
     settings = LocalModelSettings(endpoint="http://model/v1", model="q", response_format="json_schema", reason=False)
     await classify(server, settings=settings, eligible=lambda c: c.agent_type == "alpha")
     schema = server.asked[0]["response_format"]["json_schema"]["schema"]
-    assert schema["properties"]["agent_type"]["enum"] == ["alpha"]
-    assert schema["properties"]["model"]["enum"] == ["big", "small"]
+    assert schema["properties"]["code"]["enum"] == ["c1", "c2"]
+    assert schema["required"] == ["code", "minutes", "confidence"]
     assert "reason" not in schema["properties"]
 
 

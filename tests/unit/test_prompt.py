@@ -1,6 +1,7 @@
 """The prompts: fixed part first, the task fenced, mistakes in the files named."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -49,21 +50,23 @@ def test_the_fixed_part_is_the_same_for_every_task() -> None:
 
 def test_the_fixed_part_has_the_catalog_in_its_order() -> None:
     """Every candidate has one line, in the order of the file, with its figures."""
-    lines = [line for line in PROMPTS.system.splitlines() if line.startswith(CATALOG.agent_types)]
-    assert [line.split(" | ")[:2] for line in lines] == [list(c.key) for c in CATALOG.candidates]
-    assert lines[0].split(" | ")[2:4] == ["75%", "$0.80"]
+    lines = [line for line in PROMPTS.system.splitlines() if re.match(r"c\d+ \| ", line)]
+    assert [line.split(" | ")[:3] for line in lines] == [
+        [f"c{n}", *candidate.key] for n, candidate in enumerate(CATALOG.candidates, 1)
+    ]
+    assert lines[0].split(" | ")[3:5] == ["75%", "$0.80"]
 
 
 def test_what_is_unknown_is_a_question_mark() -> None:
     """A model without figures is listed with question marks, not with zeros."""
     catalog = Catalog([candidate("a", "m", solve_rate=None, cost_usd=None, description="x\ny")])
-    assert "a | m | ? | ? | x y" in Prompts(None, catalog).system
+    assert "c1 | a | m | ? | ? | x y" in Prompts(None, catalog).system
 
 
 def test_eligible_candidates_are_named() -> None:
     """All of the list, or exactly those that may be chosen."""
     assert "Eligible: all of the list." in ask(task()).user
-    assert "Eligible: only alpha | big, alpha | small\n" in ask(task(), count=2).user
+    assert "Eligible: only c1, c2\n" in ask(task(), count=2).user
 
 
 def test_the_task_stands_between_its_fences() -> None:
@@ -190,7 +193,7 @@ def test_a_repair_says_what_was_wrong() -> None:
     """The model is told the problem and what it may choose."""
     text = PROMPTS.repair("beta/wide may not take this task", CATALOG.candidates[:1])
     assert "beta/wide may not take this task." in text
-    assert "only alpha | big" in text
+    assert "only c1" in text
 
 
 @pytest.mark.parametrize(

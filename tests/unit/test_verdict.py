@@ -22,6 +22,7 @@ def reply(**fields: Any) -> str:  # noqa: ANN401 - anything that JSON holds
 
 
 GOOD = reply()
+CODED = json.dumps({"code": "c1", "minutes": 30, "confidence": 0.7, "reason": "It fits."})
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,16 @@ GOOD = reply()
         pytest.param(reply(reason="Strip the <think> tags."), id="reason-that-names-a-think-tag"),
         pytest.param(reply(reason="line\nbreak").replace("\\n", "\n"), id="raw-line-break-in-a-string"),
         pytest.param(f'{{"note": "not this"}} {GOOD}', id="another-object"),
+        pytest.param(CODED, id="code"),
+        pytest.param(CODED.replace('"c1"', '"C1"'), id="code-in-capitals"),
+        pytest.param(CODED.replace('"c1"', '" 1 "'), id="code-without-its-letter"),
+        pytest.param(CODED.replace('"c1"', "1"), id="code-as-a-number"),
+        pytest.param(CODED.replace('"c1"', '"c1 | alpha | big"'), id="code-with-its-line"),
+        pytest.param(reply(code="c1"), id="code-and-name"),
+        pytest.param(reply(code="print(1)"), id="name-and-a-code-of-something-else"),
+        pytest.param(reply(code=["c2"]), id="name-and-a-list"),
+        pytest.param(reply(code="c1", model="huge"), id="code-and-a-name-that-nobody-has"),
+        pytest.param(f"{CODED} {GOOD}", id="said-in-both-ways"),
     ],
 )
 def test_a_good_verdict_is_found(text: str) -> None:
@@ -67,6 +78,19 @@ def test_a_good_verdict_is_found(text: str) -> None:
         pytest.param(reply(model="\ud800"), "unknown-candidate", id="lone-surrogate"),
         pytest.param(reply(agent_type="beta", model="wide"), "ineligible-candidate", id="ineligible"),
         pytest.param(reply(agent_type="beta"), "unknown-candidate", id="model-of-another-agent"),
+        pytest.param('{"code": "c4"}', "unknown-candidate", id="code-beyond-the-list"),
+        pytest.param('{"code": "c0"}', "unknown-candidate", id="code-before-the-list"),
+        pytest.param('{"code": -1}', "unknown-candidate", id="negative-code"),
+        pytest.param('{"code": 1.5}', "unknown-candidate", id="half-a-code"),
+        pytest.param('{"code": NaN}', "unknown-candidate", id="no-number"),
+        pytest.param('{"code": 1e999}', "unknown-candidate", id="endless-code"),
+        pytest.param('{"code": "c11"}', "unknown-candidate", id="code-that-begins-like-another"),
+        pytest.param('{"code": "cheapest"}', "unknown-candidate", id="word-as-code"),
+        pytest.param('{"code": true}', "wrong-shape", id="code-of-a-wrong-type"),
+        pytest.param('{"minutes": 30}', "wrong-shape", id="no-choice"),
+        pytest.param('{"code": "c3"}', "ineligible-candidate", id="ineligible-code"),
+        pytest.param(reply(code="c2"), "ambiguous", id="code-and-name-differ"),
+        pytest.param('{"code": "c1"} {"code": "c2"}', "ambiguous", id="two-codes"),
         pytest.param("{" * 100_000, "no-json", id="braces"),
         pytest.param('{"a":' * 50_000, "no-json", id="deep-objects"),
         pytest.param(reply(reason="x")[:-1] + ', "x": ' + "[" * 30_000, "no-json", id="deep-lists"),
@@ -119,6 +143,20 @@ def test_the_reason_is_bounded_and_clean() -> None:
     assert reason.startswith("a b")
     assert len(reason) == 500
     assert read_verdict(reply(reason=["x"]), ELIGIBLE, KNOWN).reason == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("c1 is cheap, c3 is not.", "alpha/big is cheap, beta/wide is not."),
+        ("c4 and c0 are nobody, abc1 and c1x are words.", "c4 and c0 are nobody, abc1 and c1x are words."),
+        ("c1 " * 160, "alpha/big " * 49 + "alpha/big…"),
+    ],
+    ids=["codes", "no codes", "long"],
+)
+def test_a_reason_for_a_person_has_names(written: str, shown: str) -> None:
+    """Nobody but the model knows the codes: each in a reason becomes the name, and the limit holds all the same."""
+    assert read_verdict(reply(reason=written), ELIGIBLE, KNOWN).reason == shown
 
 
 def test_an_exact_name_goes_before_one_that_differs_in_case() -> None:
