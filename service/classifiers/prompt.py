@@ -77,7 +77,9 @@ class Prompts:
         random_bytes: Callable[[int], bytes],
     ) -> Question:
         """Renders the question; the task is fenced by a random boundary, clipped in the middle where it is long."""
-        boundary = f"TASK-{random_bytes(8).hex()}"
+        # It stands there three times, and random digits are a token each or two: four bytes are as many as are needed
+        # where whoever guesses them still gains nothing, because a task's text never keeps them.
+        boundary = f"TASK-{random_bytes(4).hex()}"
         title = f"Title: {task.name}\n" if task.name else ""
         labels = "".join(f"Label {key}: {value}\n" for key, value in sorted(task.labels.items()))
         facts, facts_left_out = clip_middle(f"{title}{labels}", max_task_tokens * CHARACTERS_PER_TOKEN // 4)

@@ -32,7 +32,7 @@ from tests.support.llama_server import LlamaServer, missing
 from tests.support.service_process import ServiceProcess
 
 MAX_TOKENS = 128
-_BOUNDARY = re.compile(r"TASK-[0-9a-f]{16}")
+_BOUNDARY = re.compile(r"TASK-[0-9a-f]{8}")
 _Object = dict[str, Any]
 
 
@@ -70,7 +70,7 @@ class Bench:
         explained = decision["explanation"]
         if decision["source"] != "local_model" or decision["failures"]:
             return  # a reply of no use, and so a second question or none: nothing to compare
-        prompt = _BOUNDARY.sub(f"TASK-{os.urandom(8).hex()}", explained["prompt"])
+        prompt = _BOUNDARY.sub(f"TASK-{os.urandom(4).hex()}", explained["prompt"])
         straight, _ = self._timed(lambda: self._ask(explained["system_prompt"], prompt, warm=warm))
         found.service.append(taken)
         found.direct.append(straight)

@@ -72,12 +72,12 @@ def test_eligible_candidates_are_named() -> None:
 def test_the_task_stands_between_its_fences() -> None:
     """Title, labels and instructions lie between two lines with the boundary, which stand nowhere else."""
     user = ask(task(instructions="Do it.", name="T", labels={"repo": "r", "a": "b"})).user
-    fence = f"--- TASK-{'01' * 8}"
+    fence = f"--- TASK-{'01' * 4}"
     assert user.count(fence) == 2
     assert user.split(fence)[1] == "\nTitle: T\nLabel a: b\nLabel repo: r\nDo it.\n"
 
 
-BOUNDARY = f"TASK-{'01' * 8}"
+BOUNDARY = f"TASK-{'01' * 4}"
 
 
 @given(
