@@ -10,7 +10,7 @@ from service.classifiers.envelopes import CliEnvelopeError, CliReply
 from service.classifiers.verdict import VerdictError, read_verdict
 from service.decision import Source, Usage
 from service.errors import ConfigurationError
-from service.process import ProcessError
+from service.process import ProcessError, ProcessTimeoutError
 from service.settings import CliSettings
 
 DEFAULT_PRESET = "gemini"
@@ -96,7 +96,8 @@ class CliClassifier:
         except CliEnvelopeError as error:
             raise ClassifierError(error.problem, str(error), prompt=question.user) from None
         except ProcessError as error:
-            hasty = error.problem == "timeout" and timeout_seconds < self.patience_seconds
+            # a queue of our own says nothing about the program, nor does one that began with next to no time left
+            hasty = isinstance(error, ProcessTimeoutError) and error.run_seconds < self.patience_seconds
             blame = Blame.REQUEST if hasty or error.problem == "queue-full" else Blame.CLASSIFIER
             raise ClassifierError(error.problem, str(error), blame=blame, prompt=question.user) from None
         usage, kept = _usage(reply), reply.text[:KEPT_REPLY]

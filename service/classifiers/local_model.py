@@ -59,7 +59,7 @@ class LocalModelClassifier:
         usage = Usage()
         while True:
             left = timeout_seconds - (self._clock() - started)
-            reply = await self._ask(messages, brief, left, usage, given=timeout_seconds)
+            reply = await self._ask(messages, brief, left, usage)
             usage = _add(usage, reply)
             text = self._masked(reply.content)
             try:
@@ -83,9 +83,7 @@ class LocalModelClassifier:
         key = self._client.endpoint.api_key
         return text.replace(key, "***") if key else text
 
-    async def _ask(
-        self, messages: list[ChatMessage], brief: Brief, seconds: float, usage: Usage, *, given: float
-    ) -> ChatReply:
+    async def _ask(self, messages: list[ChatMessage], brief: Brief, seconds: float, usage: Usage) -> ChatReply:
         try:
             return await self._client.chat(
                 messages,
@@ -98,7 +96,7 @@ class LocalModelClassifier:
             raise ClassifierError(
                 error.problem,
                 str(error),
-                blame=_blame(error, hasty=given < self.patience_seconds),
+                blame=_blame(error, patience_seconds=self.patience_seconds, repairing=len(messages) > 2),
                 retry_after=after if after is not None and after <= MAX_RETRY_AFTER_SECONDS else None,
                 usage=usage,
                 prompt=messages[1].content,
@@ -132,9 +130,11 @@ def _schema(brief: Brief, *, with_reason: bool) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
 
 
-def _blame(error: LLMError, *, hasty: bool) -> Blame:
-    if isinstance(error, LLMTimeoutError) and (hasty or error.problem == "queue-timeout"):
-        return Blame.REQUEST  # a queue of our own says nothing about the server
+def _blame(error: LLMError, *, patience_seconds: float, repairing: bool) -> Blame:
+    if isinstance(error, LLMTimeoutError) and repairing:
+        return Blame.REPLY  # it had answered, with something of no use: a task text can make it do so, and slowly
+    if isinstance(error, LLMTimeoutError) and error.server_seconds < patience_seconds:
+        return Blame.REQUEST  # neither a caller in haste nor a queue of our own says anything about the server
     if isinstance(error, LLMStatusError) and error.status in {400, 413, 422}:
         return Blame.REQUEST
     if error.problem == "no-content":

@@ -66,10 +66,14 @@ class LLMReplyError(LLMError):
 
 
 class LLMTimeoutError(LLMError):
-    """The time ran out; `problem` is `queue-timeout` where the call was still waiting for a slot of its own."""
+    """The time ran out; `problem` is `queue-timeout` where the call was still waiting for a slot of its own.
 
-    def __init__(self, message: str, *, problem: str = "timeout") -> None:
+    `server_seconds` is how long the server was given, the wait for a slot not counted: 0 where it was not asked.
+    """
+
+    def __init__(self, message: str, *, problem: str = "timeout", server_seconds: float = 0.0) -> None:
         super().__init__(message, problem=problem)
+        self.server_seconds = server_seconds
 
 
 def clean(text: str, *, limit: int = BODY_CHARS, secret: str | None = None) -> str:

@@ -65,6 +65,7 @@ class Slots:
 
     def start(self, work: Callable[[], Coroutine[Any, Any, T]], lease: Lease) -> asyncio.Task[T]:
         """Runs `work()` in a task that gives the slot back when it ends."""
+        lease.begin()
         task = asyncio.create_task(_leased(work, lease))
         self._under_way[task] = lease
         task.add_done_callback(self._ended)

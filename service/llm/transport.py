@@ -44,6 +44,7 @@ class Lease:
         self.deadline = deadline
         self.read_until = deadline
         self.allowed = max(0.0, deadline - clock())
+        self.server_seconds = 0.0
         self.phase = "waiting for the answer"
         self.connected = False
         self.bytes_sent = 0
@@ -56,6 +57,10 @@ class Lease:
     def remaining(self) -> float:
         """Seconds to the deadline; 0 where it has passed."""
         return max(0.0, self.deadline - self._clock())
+
+    def begin(self) -> None:
+        """The wait for a slot is over: what is left now is the server's."""
+        self.server_seconds = self.remaining()
 
     def read_within(self, seconds: float) -> None:
         """From now on, what is read must come within `seconds`; the deadline stays."""
@@ -78,7 +83,10 @@ class Lease:
             return LLMTimeoutError("the request was given up before its answer was complete", problem="given-up")
         if self.read_until < self.deadline:
             return LLMTimeoutError(f"nothing came for {self._read_seconds:g} s", problem="idle-timeout")
-        return LLMTimeoutError(f"no answer within {self.allowed:.1f} s; the time ran out while {self.phase}")
+        return LLMTimeoutError(
+            f"no answer within {self.allowed:.1f} s; the time ran out while {self.phase}",
+            server_seconds=self.server_seconds,
+        )
 
     def give_up(self) -> None:
         """Ends what the request waits for now and whatever it would wait for next. Never blocks, never raises."""

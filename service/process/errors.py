@@ -6,7 +6,7 @@ PointsmanError
     ├── ProcessNotExecutableError   `not-executable`: it is there, and cannot be run
     ├── ProcessStartError           `cannot-start`: no memory, no process, no descriptor, no disk for it
     ├── ProcessQueueFullError       `queue-full`: as many wait for a slot as may wait
-    ├── ProcessTimeoutError         `timeout`: the time ran out, waiting for a slot or while it ran
+    ├── ProcessTimeoutError         `timeout` or, where it waited for a slot and never ran, `queue-timeout`
     ├── ProcessOutputError          `output-too-large`
     ├── ProcessStoppedError         `stopped`: the runner was closed
     └── ProcessExitError            `exit-status` or `killed-by-signal`: it ended, but not well
@@ -46,9 +46,13 @@ class ProcessQueueFullError(ProcessError):
 
 
 class ProcessTimeoutError(ProcessError):
-    """The time ran out; the message says whether it was waiting for a slot or running."""
+    """The time ran out. `run_seconds` is how long it was given to run, the wait for a slot not counted: 0 where it
+    never ran, and `problem` is then `queue-timeout`."""
 
-    problem = "timeout"
+    def __init__(self, message: str, *, run_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.run_seconds = run_seconds
+        self.problem = "timeout" if run_seconds > 0 else "queue-timeout"
 
 
 class ProcessOutputError(ProcessError):

@@ -31,6 +31,9 @@ CHUNK = 65536
 POLL_SECONDS = 0.05
 """How soon a stop is seen; and the end of a program where the system has no pidfd."""
 
+TOLD_SECONDS = 0.01
+"""A shorter wait for a slot is not worth a word."""
+
 STDERR_FLOOD = 256
 """A program that writes this many times what is kept of stderr is ended: reading it would only burn a processor."""
 
@@ -50,6 +53,7 @@ class Job:
     workspace: Workspace
     deadline: float
     timeout_seconds: float
+    waited_seconds: float
     max_stdout_bytes: int
     max_stderr_bytes: int
     grace_seconds: float
@@ -147,10 +151,17 @@ class Run:
             if self._stop.is_set():
                 return ProcessStoppedError(f"{job.name} was stopped")
             if now >= job.deadline:
-                return ProcessTimeoutError(f"{job.name} did not end within {job.timeout_seconds:.3g} s")
+                return _timed_out(job)
             streams.move(min(POLL_SECONDS, job.deadline - now, drained_by - now))
             if streams.flood:
                 return ProcessOutputError(f"{job.name} wrote more than {streams.flood} bytes to {streams.flooded}")
+
+
+def _timed_out(job: Job) -> ProcessTimeoutError:
+    text = f"{job.name} did not end within {job.timeout_seconds:.3g} s"
+    if job.waited_seconds >= TOLD_SECONDS:
+        text += f", {job.waited_seconds:.3g} s of which it waited for a slot"
+    return ProcessTimeoutError(text, run_seconds=max(job.timeout_seconds - job.waited_seconds, 1e-3))
 
 
 class _Streams:

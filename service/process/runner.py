@@ -72,7 +72,8 @@ class ProcessRunner:
         a ProcessError, raised at once: cleaning up goes on behind it, as it does when the caller is cancelled.
         """
         name = name or argv[0]
-        deadline = time.monotonic() + timeout_seconds
+        asked = time.monotonic()
+        deadline = asked + timeout_seconds
         await self._take_slot(timeout_seconds)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[ProcessResult | ProcessError] = loop.create_future()
@@ -97,6 +98,7 @@ class ProcessRunner:
                 workspace=workspace,
                 deadline=deadline,
                 timeout_seconds=timeout_seconds,
+                waited_seconds=time.monotonic() - asked,
                 max_stdout_bytes=max_stdout_bytes,
                 max_stderr_bytes=max_stderr_bytes,
                 grace_seconds=self._grace_seconds,

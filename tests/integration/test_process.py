@@ -311,7 +311,7 @@ def test_ten_at_once_with_a_limit_of_two(run_on: RunOn[Any], traces: Traces) -> 
 
 def test_the_queue_is_bounded_and_waiting_counts_as_time(run_on: RunOn[Any], traces: Traces) -> None:
     """Who finds the queue full is told so at once, who waits too long is told that it waited; catches an unbounded
-    queue, and time that starts anew with the slot."""
+    queue, and a wait without an end."""
 
     async def scenario() -> None:
         runner = ProcessRunner(max_concurrency=1, max_waiting=1)
@@ -321,10 +321,30 @@ def test_the_queue_is_bounded_and_waiting_counts_as_time(run_on: RunOn[Any], tra
         await _until(lambda: runner.waiting == 1)
         with pytest.raises(ProcessQueueFullError, match="1 run already and 1 wait"):
             await _start(runner, traces, 3, python("print(3)"))
-        with pytest.raises(ProcessTimeoutError, match=r"waited 0\.3 s in vain for one of 1 slots"):
+        with pytest.raises(ProcessTimeoutError, match=r"waited 0\.3 s in vain for one of 1 slots") as caught:
             await second
+        assert (caught.value.problem, caught.value.run_seconds) == ("queue-timeout", 0.0)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
+        await runner.settle()
+
+    run_on(scenario())
+    traces.check_nothing_left()
+
+
+def test_the_wait_for_a_slot_is_part_of_the_time(run_on: RunOn[Any], traces: Traces) -> None:
+    """Who waits 1.5 s of its 2.5 s has 1 s left to run, and is told so; catches time that starts anew with the slot."""
+
+    async def scenario() -> None:
+        runner = ProcessRunner(max_concurrency=1, grace_seconds=0.2)
+        first = asyncio.create_task(_start(runner, traces, 1, python("import time; time.sleep(1.5)")))
+        await _until(lambda: runner.running == 1)
+        started = time.monotonic()
+        with pytest.raises(ProcessTimeoutError, match=r"within 2\.5 s, .* s of which it waited for a slot") as caught:
+            await _start(runner, traces, 2, python(HANG), timeout_seconds=2.5)
+        assert time.monotonic() - started < 3.5
+        assert (caught.value.problem, 0 < caught.value.run_seconds < 1.2) == ("timeout", True)
+        await first
         await runner.settle()
 
     run_on(scenario())

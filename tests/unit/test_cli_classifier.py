@@ -1,5 +1,6 @@
 """A program as a classifier: real processes, a few lines of Python each."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -85,6 +86,21 @@ async def test_a_time_out_counts_only_where_there_was_time(make: Make, patience:
     asked.patience_seconds = patience
     error = await refused(asked, seconds=0.3)
     assert (error.problem, error.blame) == ("timeout", blame)
+
+
+async def test_a_queue_of_our_own_is_not_the_programs_fault(make: Make) -> None:
+    """Who waited for a slot in vain never ran it: catches overload that opens the breaker of a healthy program."""
+    asked = make("import time; time.sleep(60)")
+    asked.patience_seconds = 0.1
+    found = await asyncio.gather(
+        *(asked.classify(brief(), timeout_seconds=0.5) for _ in range(3)), return_exceptions=True
+    )
+    await asked.aclose()
+    assert sorted((error.problem, error.blame.name) for error in found if isinstance(error, ClassifierError)) == [
+        ("queue-timeout", "REQUEST"),
+        ("timeout", "CLASSIFIER"),
+        ("timeout", "CLASSIFIER"),
+    ]
 
 
 @pytest.mark.parametrize(

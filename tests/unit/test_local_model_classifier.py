@@ -242,6 +242,40 @@ async def test_a_queue_of_our_own_is_not_the_servers_fault() -> None:
     assert blames == {"timeout": Blame.CLASSIFIER, "queue-timeout": Blame.REQUEST}
 
 
+async def test_a_call_that_got_its_slot_late_does_not_blame_the_server() -> None:
+    """What the wait for a slot took was not the server's: catches a burst that opens the breaker of a healthy one,
+    because those of the second row have next to no time left when their turn comes."""
+    first, never = asyncio.Event(), asyncio.Event()
+
+    async def one_by_one(_request: httpx.Request) -> httpx.Response:
+        if first.is_set():
+            await never.wait()
+        await first.wait()
+        return httpx.Response(200, stream=httpx.ByteStream(json.dumps(completion(GOOD)).encode()))
+
+    async with make_http_client(transport=httpx.MockTransport(one_by_one), max_connections=4) as http:
+        client = LLMClient(http, "http://model/v1", model="q", timeout_seconds=10, max_attempts=1, max_concurrency=1)
+        asked = LocalModelClassifier(client, SETTINGS)
+        asked.patience_seconds = 0.35
+        ahead = asyncio.create_task(asked.classify(brief(), timeout_seconds=10.0))
+        behind = asyncio.create_task(asked.classify(brief(), timeout_seconds=0.4))
+        await asyncio.sleep(0.1)
+        first.set()
+        await ahead
+        with pytest.raises(ClassifierError) as caught:
+            await behind
+        never.set()
+        await client.aclose()
+    assert caught.value.blame is Blame.REQUEST
+
+
+async def test_a_repair_that_takes_too_long_is_the_replys_fault() -> None:
+    """The server had answered, and uselessly: catches three hostile tasks that open the breaker where it takes twelve,
+    by an answer of no use and a second one that takes all the time there is."""
+    error = await refused(Server("prose", httpx.ReadTimeout("slow")))
+    assert (error.problem, error.blame) == ("timeout", Blame.REPLY)
+
+
 async def test_no_time_left_is_no_question() -> None:
     """Without any time the server is not asked."""
     server = Server(GOOD)
