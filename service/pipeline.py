@@ -142,6 +142,10 @@ class Pipeline:
         await self._flights.aclose()
         await self.ladder.aclose()
 
+    async def hurry(self) -> None:
+        """Ends the classifications under way: who waits for one is answered by the forecast now."""
+        await self._flights.aclose()
+
     def answering_with(self) -> Source:
         """The best source that can answer now; always the forecast where the settings leave the choice to it."""
         if self.knowledge.decision.first_choice == "classifier":

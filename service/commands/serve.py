@@ -1,5 +1,6 @@
 """`pointsman serve`: the HTTP service under uvicorn."""
 
+import asyncio
 import gc
 import os
 import signal
@@ -27,6 +28,9 @@ KEEP_ALIVE_SECONDS = 65
 """Above the 60 s for which load balancers usually keep idle connections, so that they close them and not we."""
 
 BACKLOG = 2048
+
+HURRY_SECONDS = 1.0
+"""Before the end of the time for a shutdown: 256 answers, the most that wait for a classifier, take half of it."""
 
 GARBAGE_THRESHOLDS = (1_000, 5, 20)
 """Often and little: 20,000 objects at a time, a command's choice, took 10 to 20 ms of every request under way."""
@@ -73,6 +77,7 @@ def command(host: str | None, port: int | None, config: str | None) -> None:
         ),
         core=app.state.core,
         drain_seconds=server.drain_seconds,
+        hurry_after_seconds=int(server.shutdown_seconds) - min(HURRY_SECONDS, int(server.shutdown_seconds) / 2),
     ).run(sockets=[listener])
 
 
@@ -99,10 +104,11 @@ def settle_garbage() -> None:
 class _Server(uvicorn.Server):
     """Goes on serving for a while after SIGTERM, so that no load balancer sends to a closed door."""
 
-    def __init__(self, config: uvicorn.Config, *, core: Core, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, *, core: Core, drain_seconds: float, hurry_after_seconds: float) -> None:
         super().__init__(config)
         self._core = core
         self._drain_seconds = drain_seconds
+        self._hurry_after_seconds = hurry_after_seconds
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests come from now on."""
@@ -121,10 +127,20 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Executions end first: whoever follows one would else hold the rest up for as long as that may take."""
+        """Executions end first: whoever follows one would else hold the rest up for as long as that may take.
+
+        Who still waits for a classifier when the time is nearly over is answered by the forecast: uvicorn would cut
+        the request off with a 500.
+        """
         if self._core.executions is not None:
             await self._core.executions.aclose()
+        hurrying = asyncio.create_task(self._hurry())
         await super().shutdown(sockets)
+        hurrying.cancel()
+
+    async def _hurry(self) -> None:
+        await asyncio.sleep(self._hurry_after_seconds)
+        await self._core.pipeline.hurry()
 
 
 def _nothing(_signal: int, _frame: FrameType | None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.fake_behaviours import slow, status, verdict
+from tests.support.fake_behaviours import hang, slow, status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenService
 from tests.support.service_process import ServiceProcess, pointsman
@@ -71,6 +71,28 @@ def test_what_is_in_flight_is_answered(open_service: OpenService, fake_endpoint:
         response = asked.result(20)
     assert (response.status_code, response.json()["source"]) == (200, "local_model")
     assert service.wait() == 0
+
+
+def test_who_still_waits_at_the_end_is_answered(open_service: OpenService, fake_endpoint: FakeEndpoint) -> None:
+    """A task whose deadline lies far behind the end of the service gets its 200 by the forecast: catches a 500 for all
+    who wait for a classifier when the time for a shutdown is over."""
+    fake_endpoint.always(hang())
+    service = open_service(
+        POINTSMAN_SERVER__SHUTDOWN_SECONDS="2", POINTSMAN_LOCAL_MODEL__TIMEOUT_SECONDS="60", **with_model(fake_endpoint)
+    )
+    task = {"instructions": TASK, "deadline_ms": 60_000}
+    with ThreadPoolExecutor(2) as pool, service.client() as one, service.client() as batch:
+        asked = [
+            pool.submit(one.post, "/v1/classify", json=task),
+            pool.submit(batch.post, "/v1/classify/batch", json={"tasks": [{**task, "name": "another"}]}),
+        ]
+        fake_endpoint.wait_for(lambda fake: len(fake.chats) == 2)
+        assert service.stop() == 0
+        single, several = (answer.result() for answer in asked)
+    assert (single.status_code, several.status_code) == (200, 200)
+    for decision in (single.json(), several.json()["results"][0]):
+        assert (decision["source"], decision["degraded"]) == ("forecast", True)
+    assert not [line for line in service.log_lines if line["level"] == "error"]
 
 
 def test_decisions_outlive_a_restart(open_service: OpenService, tmp_path: Path) -> None:
