@@ -1,6 +1,7 @@
 """Identical classifications share one: those under way at the same moment, and those of moments ago."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
@@ -52,15 +53,17 @@ class CallerLeftError(Exception):
 
 
 class _Flight(Generic[T]):
-    def __init__(self, task: "asyncio.Task[T]") -> None:
+    def __init__(self, task: "asyncio.Task[T]", began: float) -> None:
         self.task = task
+        self.began = began
         self.passengers = 0
 
 
 class Flights(Generic[T]):
     """One piece of work for each key at a time; it is cancelled when the last one who waits for it goes away."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._flights: dict[Hashable, _Flight[T]] = {}
 
     def __len__(self) -> int:
@@ -70,6 +73,11 @@ class Flights(Generic[T]):
     def __contains__(self, key: Hashable) -> bool:
         """Whether `share` would join one that is under way."""
         return key in self._flights
+
+    def began(self, key: Hashable) -> float | None:
+        """When (on the clock) the one began that `share` would join; None where it would begin one."""
+        flight = self._flights.get(key)
+        return None if flight is None else flight.began
 
     async def share(
         self,
@@ -86,7 +94,7 @@ class Flights(Generic[T]):
         """
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = _Flight(asyncio.ensure_future(_run(work)))
+            flight = self._flights[key] = _Flight(asyncio.ensure_future(_run(work)), self._clock())
             flight.task.add_done_callback(lambda _: self._landed(key, flight))
         flight.passengers += 1
         watched: set[asyncio.Future[Any]] = {flight.task} if left is None else {flight.task, left}

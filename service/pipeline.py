@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -88,7 +88,7 @@ class Pipeline:
         self._random_bytes = random_bytes
         self._new_id = new_id
         self._recent: Recent[Climb] = Recent(knowledge.decision.cache_seconds, clock)
-        self._flights: Flights[Climb] = Flights()
+        self._flights: Flights[Climb] = Flights(clock)
         self.waiting = 0
         """Decisions that wait for a classifier now."""
 
@@ -178,16 +178,10 @@ class Pipeline:
         if self.waiting >= self._max_in_flight:
             raise OverloadedError(f"{self.waiting} decisions wait for a classifier already")
         flight = (key, task.deadline_ms, task.strict, tuple(c.key for c in eligibility.eligible))
-        joined = flight in self._flights
         deadline = give_up_by(deadline, now=self._clock(), waiting=self.waiting)
         self._observer.waiting(self._count(+1))
         try:
-            climb = await self._flights.share(
-                flight,
-                lambda: self.ladder.climb(brief, deadline=deadline),
-                timeout_seconds=deadline - self._clock() - RESERVE_SECONDS / 2,
-                left=left() if left else None,
-            )
+            climb, joined = await self._share(flight, brief, deadline, left() if left else None)
         finally:
             self._observer.waiting(self._count(-1))
         if climb is None:
@@ -195,6 +189,39 @@ class Pipeline:
         if climb.classified is not None and not climb.failures:
             self._recent.put(key, climb)
         return (_passed_on(climb), climb.classified is not None) if joined else (climb, False)
+
+    async def _share(
+        self,
+        flight: Hashable,
+        brief: Brief,
+        deadline: float,
+        left: "asyncio.Future[None] | None",
+        *,
+        again: bool = True,
+    ) -> tuple[Climb | None, bool]:
+        """What comes of `flight`, begun here or joined, and whether it was joined.
+
+        Whoever joins it in the second half of its time and sees it run out of time asks once `again`: that time was
+        another caller's, and most of its own is left.
+        """
+        began, joined = self._flights.began(flight), self._clock()
+        climb: Climb | None = None
+        refused: DeadlineExceededError | None = None
+        try:
+            climb = await self._flights.share(
+                flight,
+                lambda: self.ladder.climb(brief, deadline=deadline),
+                timeout_seconds=deadline - joined - RESERVE_SECONDS / 2,
+                left=left,
+            )
+        except DeadlineExceededError as error:
+            refused = error
+        landed = refused is not None or (climb is not None and climb.out_of_time)
+        if again and landed and began is not None and joined - began > self._clock() - joined:
+            return await self._share(flight, brief, deadline, left, again=False)
+        if refused is not None:
+            raise refused
+        return climb, began is not None
 
     def _count(self, change: int) -> int:
         self.waiting += change

@@ -56,6 +56,11 @@ class Climb:
     endpoint_problem: str = ""
     """How the local model's endpoint failed, in a short word; empty where it did not, or was not asked."""
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether there is no verdict, and more time might have brought one."""
+        return self.classified is None and any(failure.problem in _OUT_OF_TIME for failure in self.failures)
+
 
 Answered = Callable[[Classified | ClassifierError | None], None]
 """Told how one call of a classifier ended; None where whoever asked went away before."""

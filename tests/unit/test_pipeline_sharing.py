@@ -134,6 +134,35 @@ async def test_the_classification_ends_with_its_last_caller() -> None:
     assert (gate.cancelled, steps.waiting) == (1, 0)
 
 
+@pytest.mark.parametrize("strict", [False, True], ids=["tolerant", "strict"])
+async def test_who_joins_late_has_its_own_time(strict: bool) -> None:
+    """One who asks the same when most of another caller's time is over is not refused, nor degraded, at the end of
+    that time: catches a 504 for a strict caller after a tenth of its deadline."""
+    never = Gate()
+    asked = ScriptedClassifier(never, chooses(1))
+    steps = pipeline(asked, known=KNOWN)
+    first = asyncio.create_task(steps.decide(task(deadline_ms=1000, strict=strict)))
+    await asyncio.sleep(0.7)
+    late = [asyncio.create_task(steps.decide(task(deadline_ms=1000, strict=strict))) for _ in range(3)]
+    (end,) = await asyncio.gather(first, return_exceptions=True)
+    assert isinstance(end, DeadlineExceededError) if strict else isinstance(end, Decision) and end.degraded
+    decisions = await asyncio.gather(*late)
+    assert [(d.source, d.degraded, chosen(d)) for d in decisions] == [("local_model", False, "alpha/small")] * 3
+    assert len(asked.given) == 2, "the late ones share one classification too"
+
+
+async def test_who_joins_early_does_not_ask_again() -> None:
+    """Who had nearly all of the time that was given is answered at its end: catches two questions for each task of a
+    burst while the model hangs."""
+    asked = ScriptedClassifier(Gate())
+    steps = pipeline(asked, known=KNOWN)
+    first = asyncio.create_task(steps.decide(task(deadline_ms=400)))
+    await settle()
+    second = asyncio.create_task(steps.decide(task(deadline_ms=400)))
+    assert [decision.source for decision in await asyncio.gather(first, second)] == ["forecast"] * 2
+    assert len(asked.given) == 1
+
+
 async def test_beyond_the_limit_it_is_overloaded_but_only_for_who_would_wait() -> None:
     """Too many waiting is a 503; what needs no classifier, or finds its answer ready, is decided all the same."""
     gate = Gate()
