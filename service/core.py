@@ -95,7 +95,8 @@ class Core:
             transport=transport,
             max_connections=settings.local_model.max_concurrency + settings.executions.max_concurrency + 16,
         )
-        self.llm = self._make_llm(settings.local_model.max_concurrency)
+        # Told to wait, a classification fails at once: its breaker rests for just so long, for all who ask meanwhile.
+        self.llm = self._make_llm(settings.local_model.max_concurrency, waits_when_told=False)
         self.store = _make_store(settings, self._environ, now)
         self.tracing = tracing or _make_tracing(settings)
         if self.tracing is not None:
@@ -256,7 +257,7 @@ class Core:
             ended=self.metrics.execution_ended,
         )
 
-    def _make_llm(self, max_concurrency: int) -> LLMClient | None:
+    def _make_llm(self, max_concurrency: int, *, waits_when_told: bool = True) -> LLMClient | None:
         local = self.settings.local_model
         if not local.endpoint:
             return None
@@ -268,6 +269,7 @@ class Core:
             timeout_seconds=local.timeout_seconds,
             default_temperature=local.default_temperature,
             max_concurrency=max_concurrency,
+            waits_when_told=waits_when_told,
             extra_body=local.extra_body,
         )
 

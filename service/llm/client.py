@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from tenacity import AsyncRetrying
 
-from service.llm.errors import LLMConnectionError, LLMRequestError
+from service.llm.errors import LLMConnectionError, LLMError, LLMRequestError
 from service.llm.exchange import Endpoint, Exchange
 from service.llm.retry import Sleep, is_passing, retrying
 from service.llm.slots import Slots
@@ -41,8 +41,9 @@ class LLMClient:
 
     At most `max_concurrency` requests are in flight; the others wait. 429, 503 and connections that fail are tried
     again, at most `max_attempts` tries in all, after what Retry-After says or else after 1 to 1.25 s, then 2 to 2.5 s;
-    where that wait would reach the deadline, the call fails at once. A kept-alive connection that turns out to be
-    dropped is replaced at once, and that does not count as a try. Every failure is an `LLMError`.
+    where that wait would reach the deadline, the call fails at once, and without `waits_when_told` it does so for any
+    Retry-After. A kept-alive connection that turns out to be dropped is replaced at once, and that does not count as
+    a try. Every failure is an `LLMError`.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LLMClient:
         max_body_bytes: int = MAX_BODY_BYTES,
         max_attempts: int = 3,
         first_wait_seconds: float = FIRST_WAIT_SECONDS,
+        waits_when_told: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         random: Callable[[], float] = random_module.random,
@@ -78,6 +80,7 @@ class LLMClient:
         self._extra_body = dict(extra_body)
         self._max_attempts = max_attempts
         self._first_wait_seconds = first_wait_seconds
+        self._waits_when_told = waits_when_told
         self._clock = clock
         self._random = random
         self._sleep = sleep
@@ -218,7 +221,7 @@ class LLMClient:
             first_wait=self._first_wait_seconds,
             random=self._random,
             sleep=self._sleep,
-            passing=passing,
+            passing=lambda error: passing(error) and (self._waits_when_told or not _told_to_wait(error)),
         )
 
     def _deadline(self, timeout_seconds: float | None) -> float:
@@ -226,3 +229,7 @@ class LLMClient:
         if not math.isfinite(seconds):
             raise LLMRequestError("the time for an answer must be finite")
         return self._clock() + seconds
+
+
+def _told_to_wait(error: BaseException) -> bool:
+    return isinstance(error, LLMError) and bool(error.retry_after)

@@ -140,6 +140,24 @@ async def test_a_rest_ends_when_the_server_said(open_app: OpenApp, fake_endpoint
     assert len(fake_endpoint.chats) == 2
 
 
+@pytest.mark.parametrize("code", [429, 503])
+async def test_time_to_spare_does_not_outwait_a_retry_after(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, code: int
+) -> None:
+    """With a deadline far behind it, Retry-After rests the classifier all the same: would catch callers who wait it
+    out one by one while the breaker is closed, each asking a server that wants to be left alone."""
+    app = await _open(open_app, fake_endpoint)
+    fake_endpoint.always(status(code, headers={"Retry-After": "2"}))
+    decision = await app.decide(require=NO_OPUS, deadline_ms=20_000)
+    assert (decision["source"], [f["problem"] for f in decision["failures"]]) == ("forecast", [f"http-{code}"])
+    state = (await app.client.get("/v1/status")).json()
+    assert (state["answering_with"], state["classifiers"][0]["breaker"]["state"]) == ("forecast", "open")
+    for number in range(3):
+        beside = await app.decide(f"Beside {number}", deadline_ms=20_000)
+        assert [f["problem"] for f in beside["failures"]] == ["resting"]
+    assert len(fake_endpoint.chats) == 1
+
+
 def _tls(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType] - pyOpenSSL, not here
