@@ -262,7 +262,8 @@ def test_a_cancelled_caller_leaves_at_once_and_leaves_nothing(run_on: RunOn[Any]
         with suppress(asyncio.CancelledError):
             await task
         assert runner.running == 1  # its slot is not free before it is gone
-        await runner.settle()
+        async with asyncio.timeout(15):  # half of the time that the run itself has
+            await runner.settle()
         assert runner.running == 0
 
     run_on(scenario())
