@@ -1,5 +1,6 @@
 """`POST /v1/classify/batch`: answers in order, shared fields, and no bad task that fails its neighbours."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -118,3 +119,24 @@ async def test_identical_tasks_of_a_batch_ask_once(open_app: OpenApp, fake_endpo
     answers = await results(app, [GOOD] * 10)
     assert {answer["source"] for answer in answers} == {"local_model"}
     assert len(fake_endpoint.chats) == 1
+
+
+async def test_a_batch_lets_others_have_their_turn(plain_app: RunningApp) -> None:
+    """While a hundred tasks are decided the event loop goes round many times: catches a batch that keeps probes and
+    other callers waiting until its last task is done."""
+    turns = 0
+
+    async def watch() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    await plain_app.client.post("/v1/classify/batch", json={"tasks": [{"instructions": "a"}]})
+    alone, turns = turns, 0
+    tasks = [{"instructions": f"Fix page {number}"} for number in range(100)]
+    response = await plain_app.client.post("/v1/classify/batch", json={"tasks": tasks})
+    watching.cancel()
+    assert len(response.json()["results"]) == 100
+    assert turns >= alone + 20
