@@ -5,6 +5,7 @@ import gc
 import importlib
 import io
 import os
+import signal
 import sys
 
 import click
@@ -59,6 +60,9 @@ def pointsman() -> None:
 def main() -> None:
     """Runs the command line and exits."""
     gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+    if hasattr(signal, "SIGCHLD"):
+        # Inherited as ignored, it would make the kernel throw away how a classifying program ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     atexit.register(gc.freeze)  # the interpreter looks through everything once more at its end: a fifth of a command
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

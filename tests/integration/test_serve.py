@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support.fake_behaviours import hang, slow, status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.faults import program_faults
 from tests.support.http_fixtures import OpenService
 from tests.support.service_process import ServiceProcess, pointsman
 
@@ -93,6 +95,30 @@ def test_who_still_waits_at_the_end_is_answered(open_service: OpenService, fake_
     for decision in (single.json(), several.json()["results"][0]):
         assert (decision["source"], decision["degraded"]) == ("forecast", True)
     assert not [line for line in service.log_lines if line["level"] == "error"]
+
+
+IGNORING_CHILDREN = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "service", *sys.argv[1:]])
+"""
+
+
+def test_an_ignored_sigchld_is_not_inherited(
+    bare_environ: Mapping[str, str], tmp_path: Path, catalog_file: Path
+) -> None:
+    """Started by one who ignores the ends of its children, it still learns how a program ended: catches a classifier
+    whose every good answer is an unknown exit status, and pids that go to strangers before they are waited for."""
+    program = program_faults(tmp_path)["good"]
+    environ = {
+        **bare_environ,
+        "POINTSMAN_CLI__COMMAND": json.dumps(program),
+        "POINTSMAN_CATALOG__PATH": str(catalog_file),
+    }
+    started = (sys.executable, "-c", IGNORING_CHILDREN)
+    with ServiceProcess(environ, tmp_path / "serve.log", program=started) as service, service.client() as client:
+        decision = client.post("/v1/classify", json={"instructions": TASK}).json()
+    assert (decision["source"], decision["failures"]) == ("cli", [])
 
 
 def test_decisions_outlive_a_restart(open_service: OpenService, tmp_path: Path) -> None:
