@@ -175,17 +175,18 @@ def endpoint_runs(folder: Path, names: list[str], arguments: argparse.Namespace)
 def refusing_runs(folder: Path, arguments: argparse.Namespace) -> list[Measured]:
     """Endpoints to which there is no connection at all."""
     done: list[Measured] = []
-    for name, url in {
-        "refuses": "http://127.0.0.1:9/v1",
-        "dns-fails": "http://no-such-host.invalid/v1",
-        "tls-fails": "https://127.0.0.1:9/v1",
-    }.items():
-        environ = _environ(folder, POINTSMAN_LOCAL_MODEL__ENDPOINT=url, POINTSMAN_LOCAL_MODEL__MODEL="fake")
-        with ServiceProcess(environ, folder / "serve.log", program=PROGRAM) as service:
-            measured = Measured(name, arguments.deadline_ms, False, arguments.at_once)
-            uvloop.run(measure(service.url, measured, arguments.calls))
-        _print(measured)
-        done.append(measured)
+    with FaultServer(tls=True) as untrusted:
+        for name, url in {
+            "refuses": "http://127.0.0.1:9/v1",
+            "dns-fails": "http://no-such-host.invalid/v1",
+            "tls-fails": untrusted.url,
+        }.items():
+            environ = _environ(folder, POINTSMAN_LOCAL_MODEL__ENDPOINT=url, POINTSMAN_LOCAL_MODEL__MODEL="fake")
+            with ServiceProcess(environ, folder / "serve.log", program=PROGRAM) as service:
+                measured = Measured(name, arguments.deadline_ms, False, arguments.at_once)
+                uvloop.run(measure(service.url, measured, arguments.calls))
+            _print(measured)
+            done.append(measured)
     return done
 
 

@@ -4,6 +4,7 @@ Reads commands on stdin, a line each: the name of a fault, `good`, or `mixed SEE
 of requests before it.
 """
 
+import ssl
 import subprocess
 import sys
 from types import TracebackType
@@ -14,8 +15,16 @@ from tests.support.faults import WRAPPED, endpoint_faults, good, mixture
 from tests.support.service_process import ROOT, process_environ
 
 
+def _untrusted() -> ssl.SSLContext:
+    import trustme  # only here: most load tests need no certificate
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType] - pyOpenSSL, not here
+    return context
+
+
 def _main() -> None:
-    with FakeEndpoint() as fake:
+    with FakeEndpoint(tls=_untrusted() if "--tls" in sys.argv else None) as fake:
         fake.always(good())
         print(fake.url, flush=True)
         for line in sys.stdin:
@@ -34,16 +43,18 @@ def _main() -> None:
 
 
 class FaultServer:
-    """The process; a context manager. `url` is what an endpoint setting takes."""
+    """The process; a context manager. `url` is what an endpoint setting takes. With `tls` it speaks HTTPS by a
+    certificate that nobody trusts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: bool = False) -> None:
+        self._arguments = ["--tls"] if tls else []
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
     def __enter__(self) -> Self:
         """Starts it."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fault_server"],
+            [sys.executable, "-m", "tests.support.fault_server", *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
