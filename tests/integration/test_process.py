@@ -375,8 +375,9 @@ def test_a_run_does_not_hold_the_loop(run_on: RunOn[Any], traces: Traces) -> Non
 
     async def scenario() -> float:
         runner = ProcessRunner(max_concurrency=2)
-        code = "import os\nfor _ in range(100): os.write(2, b'x' * 65536)\nprint(1)"
-        tasks = [asyncio.create_task(_start(runner, traces, n, python(code))) for n in range(6)]
+        # Each lasts for longer than the limit below, so that a loop which is held by one is seen to be.
+        code = "import os, time\nfor _ in range(100): os.write(2, b'x' * 65536)\ntime.sleep(1.5); print(1)"
+        tasks = [asyncio.create_task(_start(runner, traces, n, python(code))) for n in range(2)]
         longest = 0.0
         while not all(task.done() for task in tasks):
             before = time.monotonic()
