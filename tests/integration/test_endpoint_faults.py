@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from service.catalog import LOCAL_AGENT
-from tests.support.fake_behaviours import hang, slow, status, verdict
+from tests.support.fake_behaviours import drop_when_reused, hang, slow, status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour
 from tests.support.faults import BREAKS, HANGS, USELESS, WRAPPED, good, program_faults, waits
@@ -190,6 +190,18 @@ async def test_a_server_that_comes_back_is_asked_again(open_app: OpenApp, fake_e
     assert (await app.decide(deadline_ms=300))["failures"][0]["problem"] == "connection-refused"
     fake_endpoint.start()
     assert (await app.decide())["source"] == "local_model"
+
+
+async def test_a_connection_dropped_behind_an_answer_costs_nothing(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint
+) -> None:
+    """A server that drops its kept-alive connections when they are used again is asked on a fresh one: would catch a
+    decision that is degraded, or late by a backoff, for each connection that died in between."""
+    app = await _open(open_app, fake_endpoint)
+    fake_endpoint.always(drop_when_reused(good()))
+    for number in range(5):
+        decision = await app.decide(f"Fix page {number}", deadline_ms=900)
+        assert (decision["source"], decision["degraded"]) == ("local_model", False)
 
 
 async def test_the_state_is_told_at_each_moment(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:

@@ -154,11 +154,11 @@ async def test_who_joins_late_has_its_own_time(strict: bool) -> None:
 async def test_who_joins_early_does_not_ask_again() -> None:
     """Who had nearly all of the time that was given is answered at its end: catches two questions for each task of a
     burst while the model hangs."""
-    asked = ScriptedClassifier(Gate())
+    asked = ScriptedClassifier(Gate(), timeout_seconds=0.2)
     steps = pipeline(asked, known=KNOWN)
-    first = asyncio.create_task(steps.decide(task(deadline_ms=400)))
+    first = asyncio.create_task(steps.decide(task(deadline_ms=5000)))
     await settle()
-    second = asyncio.create_task(steps.decide(task(deadline_ms=400)))
+    second = asyncio.create_task(steps.decide(task(deadline_ms=5000)))
     assert [decision.source for decision in await asyncio.gather(first, second)] == ["forecast"] * 2
     assert len(asked.given) == 1
 
