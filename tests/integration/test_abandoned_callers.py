@@ -119,6 +119,42 @@ async def test_the_program_ends_with_its_caller(open_service: OpenService, tmp_p
     assert _depth(service) == 0
 
 
+async def test_a_program_under_way_ends_with_the_service(
+    open_service: OpenService, tmp_path: Path, catalog_file: Path
+) -> None:
+    """SIGTERM in the middle of a classification leaves neither program nor daemon nor working directory, and its
+    caller is answered: would catch programs that outlive the service, and an exit that waits for them."""
+    pids, temp = tmp_path / "pids", tmp_path / "temp"
+    temp.mkdir()
+    program = tmp_path / "program.sh"
+    program.write_text(
+        f"#!/bin/sh\ntrap '' TERM\nsetsid sleep 600 &\necho $$ $! > {pids}.new\nmv {pids}.new {pids}\nwait\nsleep 600\n"
+    )
+    program.chmod(0o700)
+    service = open_service(
+        POINTSMAN_CLI__COMMAND=json.dumps([str(program)]),
+        POINTSMAN_CLI__TIMEOUT_SECONDS="120",
+        POINTSMAN_CATALOG__PATH=str(catalog_file),
+        POINTSMAN_SERVER__SHUTDOWN_SECONDS="2",
+        TMPDIR=str(temp),
+    )
+    async with PlainClient(service.url) as client:
+        await client.send("POST", "/v1/classify", BODY)
+        await _until(pids.exists)
+        started = [int(pid) for pid in pids.read_text().split()]
+        try:
+            service.signal()
+            answer = await client.read(time.perf_counter())
+            assert await asyncio.to_thread(service.wait, 20.0) == 0
+            assert not any(_alive(pid) for pid in started)
+        finally:
+            for pid in started:
+                if _alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+    assert (answer.status, answer.json["source"]) == (200, "forecast")
+    assert list(temp.iterdir()) == []
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
