@@ -150,7 +150,7 @@ class Pipeline:
         """The best source that can answer now; always the forecast where the settings leave the choice to it."""
         if self.knowledge.decision.first_choice == "classifier":
             for rung in self.ladder.rungs:
-                if rung.breaker.admits:
+                if rung.breaker.admits and rung.classifier.available():
                     return rung.classifier.source
         return "forecast"
 

@@ -103,6 +103,10 @@ class Classifier(Protocol):
         """A time-out with less than this was the caller's haste and does not count against it."""
         ...
 
+    def available(self) -> bool:
+        """Whether it can be asked at all, as far as that is seen without asking: its program is there."""
+        ...
+
     async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
         """Names a candidate within the time given, or raises ClassifierError; may be cancelled at any moment."""
         ...

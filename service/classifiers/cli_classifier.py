@@ -82,6 +82,10 @@ class CliClassifier:
             return None
         return cls(program, timeout_seconds=settings.timeout_seconds)
 
+    def available(self) -> bool:
+        """Whether the program is there now."""
+        return self._program.available()
+
     async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
         """Names an eligible candidate, or raises ClassifierError."""
         question = brief.prompts.question(

@@ -13,9 +13,6 @@ from service.llm.errors import LLMError, LLMStatusError, LLMTimeoutError
 from service.llm.wire import ChatMessage, ChatReply
 from service.settings import LocalModelSettings
 
-MAX_RETRY_AFTER_SECONDS = 3600.0
-"""A server that asks for more has made a mistake; its breaker then takes its usual steps."""
-
 _REPAIR_SHARE = 0.5
 """A repair is tried while at least half of what the first answer took is left: it is the same work, prefix cached."""
 
@@ -41,6 +38,10 @@ class LocalModelClassifier:
         self._random_bytes = random_bytes
         self.name = settings.model
         self.timeout_seconds = settings.timeout_seconds
+
+    def available(self) -> bool:
+        """Only asking tells."""
+        return True
 
     async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
         """Names an eligible candidate, or raises ClassifierError."""
@@ -92,12 +93,11 @@ class LocalModelClassifier:
                 timeout_seconds=seconds,
             )
         except LLMError as error:
-            after = error.retry_after
             raise ClassifierError(
                 error.problem,
                 str(error),
                 blame=_blame(error, patience_seconds=self.patience_seconds, repairing=len(messages) > 2),
-                retry_after=after if after is not None and after <= MAX_RETRY_AFTER_SECONDS else None,
+                retry_after=error.retry_after,
                 usage=usage,
                 prompt=messages[1].content,
             ) from None

@@ -2,7 +2,9 @@
 
 The program leads a process group of its own, and whoever stays in the group is ended with it. A process may leave the
 group (`setsid`, a daemon), and then its parents tell nothing either, because an orphan gets a new one. But it keeps the
-environment that it was started with, and one variable in there names the run: on Linux /proc shows it.
+environment that it was started with, and one variable in there names the run: on Linux /proc shows it. Whoever throws
+that away too is still known by its parents, where the program is running when it is ended. Only a daemon that left
+group, environment and parents behind before that is not found.
 
 Orphans go to process 1 of their container. Where that is this very process, nobody else reaps them: then each zombie
 child in another session, which is no program that was started here, is such an orphan and reaped. The service makes
@@ -45,6 +47,7 @@ class ProcessTree:
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, mark: str) -> None:
         """Starts it, or raises OSError, or ValueError for a NUL in an argument."""
         self._mark = f"{MARK}={mark}".encode()
+        self._offspring: frozenset[tuple[int, int]] = frozenset()
         with _starting:
             self.popen = subprocess.Popen(  # noqa: S603 - running the operator's program is what this is for; no shell
                 argv,
@@ -86,6 +89,7 @@ class ProcessTree:
         """
         self.close_pipes()
         if self.exited() is None:
+            self._offspring = self._descendants()
             self._signal_group(signal.SIGTERM)
             until = time.monotonic() + grace_seconds
             while self.exited() is None and time.monotonic() < until:
@@ -122,9 +126,28 @@ class ProcessTree:
             if found.state in "ZX":
                 if adopts and found.parent == me and found.session != session:
                     _reap_orphan(found.pid)
-            elif found.group == self.popen.pid or (found.pid != me and self._is_marked(found.pid)):
+            elif found.pid != me and self._is_ours(found):
                 alive = _kill(found.pid) or alive
         return alive
+
+    def _descendants(self) -> frozenset[tuple[int, int]]:
+        """Everything that the running program started, by process id and start: children that left its group and threw
+        its environment away are known by their parents as long as those live."""
+        children: dict[int, list[_Found]] = {}
+        for found in _processes():
+            children.setdefault(found.parent, []).append(found)
+        known: set[tuple[int, int]] = set()
+        parents = [self.popen.pid]
+        while parents:
+            for child in children.pop(parents.pop(), ()):
+                known.add((child.pid, child.started))
+                parents.append(child.pid)
+        return frozenset(known)
+
+    def _is_ours(self, found: "_Found") -> bool:
+        return (
+            found.group == self.popen.pid or (found.pid, found.started) in self._offspring or self._is_marked(found.pid)
+        )
 
     def _is_marked(self, pid: int) -> bool:
         try:
@@ -139,6 +162,8 @@ class _Found(NamedTuple):
     parent: int
     group: int
     session: int
+    started: int
+    """In clock ticks since the machine started: together with the id, nobody else has it."""
 
 
 def _processes() -> Iterator[_Found]:
@@ -159,8 +184,9 @@ def _processes() -> Iterator[_Found]:
             except OSError:
                 continue  # it ended meanwhile
             # proc(5): the name in brackets may hold anything, also brackets and spaces.
-            state, parent, group, session, *_ = stat[stat.rindex(b")") + 2 :].split(maxsplit=4)
-            yield _Found(int(entry.name), state.decode(), int(parent), int(group), int(session))
+            fields = stat[stat.rindex(b")") + 2 :].split(maxsplit=20)
+            parent, group, session = map(int, fields[1:4])
+            yield _Found(int(entry.name), fields[0].decode(), parent, group, session, int(fields[19]))
 
 
 def _reap_orphan(pid: int) -> None:

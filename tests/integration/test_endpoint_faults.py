@@ -296,6 +296,8 @@ async def test_a_model_that_only_answers_badly_still_runs_tasks(open_app: OpenAp
 async def test_a_fault_of_the_program_degrades_one_decision(open_app: OpenApp, tmp_path: Path, name: str) -> None:
     """Each of them is a 200 by the forecast and says what happened; the rest are proven in test_process.py."""
     app = await open_app(cli={"command": list(program_faults(tmp_path)[name]), "timeout_seconds": 1.5})
+    answering = (await app.client.get("/v1/status")).json()["answering_with"]
+    assert answering == ("forecast" if name in {"missing", "not-executable"} else "cli")
     decision = await app.decide(deadline_ms=5000)
     problems = {
         "missing": "not-found",

@@ -5,6 +5,7 @@ Each test's docstring names the defect that it would catch; each was seen to fai
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -171,6 +172,33 @@ def test_a_hanging_program_is_ended_at_its_time(run_on: RunOn[Any], traces: Trac
         run_on(run(traces, python(code), timeout_seconds=0.6))
     assert time.monotonic() - started < 10
     traces.check_nothing_left()
+
+
+def test_a_child_that_hides_ends_with_its_program(run_on: RunOn[Any], traces: Traces, tmp_path: Path) -> None:
+    """One with a session of its own and no environment is known by its parents, its own child too; catches looking for
+    the group and for the mark in the environment only."""
+    pids = tmp_path / "pids"
+    inner = f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(60)"
+    outer = f"import subprocess, sys; subprocess.Popen([sys.executable, '-S', '-c', {inner!r}])\n{inner}"
+    code = GRANDCHILD.format(code=outer, more=", start_new_session=True, env={}") + HANG
+    with pytest.raises(ProcessTimeoutError):
+        run_on(run(traces, python(code), timeout_seconds=1.5))
+    started = [int(line) for line in pids.read_text().splitlines()]
+    assert len(started) == 2
+    until = time.monotonic() + 5.0
+    while (left := [pid for pid in started if _runs(pid)]) and time.monotonic() < until:
+        time.sleep(0.01)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+    traces.check_nothing_left()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,10 @@ class StubClassifier:
     least_seconds = 0.0
     patience_seconds = 0.0
 
+    def available(self) -> bool:
+        """Always."""
+        return True
+
     async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
         """The first eligible candidate."""
         del timeout_seconds

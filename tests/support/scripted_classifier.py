@@ -33,7 +33,12 @@ class ScriptedClassifier:
         self.briefs: list[Brief] = []
         self.given: list[float] = []
         self.closed = False
+        self.is_there = True
         self._acts = deque(acts)
+
+    def available(self) -> bool:
+        """As the test says."""
+        return self.is_there
 
     async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
         """The next act."""

@@ -10,7 +10,7 @@ import pytest
 
 from service.catalog import Candidate
 from service.classifiers.classifier import KEPT_REPLY, Blame, Classified, ClassifierError
-from service.classifiers.local_model import MAX_RETRY_AFTER_SECONDS, LocalModelClassifier
+from service.classifiers.local_model import LocalModelClassifier
 from service.decision import Usage
 from service.llm.client import LLMClient, make_http_client
 from service.settings import LocalModelSettings
@@ -194,11 +194,14 @@ async def test_a_reasoning_model_that_only_thinks_is_to_blame_itself() -> None:
         pytest.param(httpx.Response(429, headers={"retry-after": "7"}), "http-429", Blame.CLASSIFIER, 7.0, id="429"),
         pytest.param(httpx.Response(429, headers={"retry-after": "nan"}), "http-429", Blame.CLASSIFIER, None, id="nan"),
         pytest.param(
-            httpx.Response(503, headers={"retry-after": str(MAX_RETRY_AFTER_SECONDS + 1)}),
+            httpx.Response(503, headers={"retry-after": "86400"}), "http-503", Blame.CLASSIFIER, 86_400.0, id="a-day"
+        ),
+        pytest.param(
+            httpx.Response(503, headers={"retry-after": "86401"}),
             "http-503",
             Blame.CLASSIFIER,
             None,
-            id="more-than-an-hour",
+            id="more-than-that",
         ),
         pytest.param(httpx.ConnectError("refused"), "connection-failed", Blame.CLASSIFIER, None, id="connect"),
         pytest.param(httpx.ReadTimeout("slow"), "timeout", Blame.CLASSIFIER, None, id="timeout"),

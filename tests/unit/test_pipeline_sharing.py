@@ -299,13 +299,17 @@ async def test_closing_answers_who_waits() -> None:
 
 
 async def test_answering_with_is_true_at_each_moment() -> None:
-    """It names the first that would be asked now: the next one while the first rests, and the first again then."""
+    """It names the first that would answer now: the next one while the first rests, the forecast while the program of
+    the next one is not there, and the first again then."""
     clock = HandClock()
     first = ScriptedClassifier(*[fails()] * FAILURES, chooses())
-    steps = pipeline(first, ScriptedClassifier(chooses(), source="cli"), known=KNOWN, clock=clock)
+    second = ScriptedClassifier(chooses(), source="cli")
+    steps = pipeline(first, second, known=KNOWN, clock=clock)
     assert steps.answering_with() == "local_model"
     for i in range(FAILURES):
         await steps.decide(task(instructions=f"{i}"))
     assert steps.answering_with() == "cli"
+    second.is_there = False
+    assert steps.answering_with() == "forecast"
     clock.move(2.0)
     assert steps.answering_with() == "local_model"
