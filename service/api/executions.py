@@ -9,7 +9,7 @@ from litestar import HttpMethod, Response, delete, route
 from litestar.params import FromPath
 from litestar.response import Stream
 
-from service.api.answers import AnyRequest, json_response, reading
+from service.api.answers import AnyRequest, json_response, query_of, reading
 from service.api.posting import Answer, Posted, posting
 from service.core import Core
 from service.decoding import decode_json
@@ -80,7 +80,7 @@ def _checked(execution_id: str) -> str:
 
 
 def _follows(request: AnyRequest) -> bool:
-    given = request.query_params.get("follow", "false")
+    given = dict(query_of(request)).get("follow", "false")
     if given not in {"true", "false"}:
         raise InvalidInputError("expected true or false", path="query follow")
     return given == "true" and request.method == "GET"

@@ -5,12 +5,13 @@ from typing import Any
 from litestar import Response
 from litestar.params import FromPath
 
-from service.api.answers import AnyRequest, json_response, reading
+from service.api.answers import AnyRequest, json_response, query_of, reading
 from service.core import Core
 from service.decoding import convert_tree
 from service.errors import InvalidInputError, NotFoundError
 from service.ids import is_uuid
 from service.store import StoredDecision
+from service.text import one_line
 
 _MAX_PAGE = 500
 _PARAMETERS = frozenset({"limit", "before", "task_id", "agent_type"})
@@ -29,12 +30,14 @@ def reading_routes(core: Core) -> list[Any]:
 
     @reading("/v1/decisions")
     async def decisions(request: AnyRequest) -> Response[bytes]:
-        query = request.query_params
-        for name in query:
+        query: dict[str, str] = {}
+        for name, value in query_of(request):
             if name not in _PARAMETERS:
-                raise InvalidInputError(f"expected one of {', '.join(sorted(_PARAMETERS))}", path=f"query {name[:80]}")
-            if len(query.getall(name)) > 1:
+                shown = one_line(name, 80)
+                raise InvalidInputError(f"expected one of {', '.join(sorted(_PARAMETERS))}", path=f"query {shown}")
+            if name in query:
                 raise InvalidInputError("expected it once", path=f"query {name}")
+            query[name] = value
         limit = _limit(query.get("limit", "50"))
         before = query.get("before")
         if before is not None and not is_uuid(before):

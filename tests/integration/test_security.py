@@ -5,20 +5,23 @@ import contextlib
 import inspect
 import json
 import os
+import socket
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import uvicorn
+from litestar._parsers import parse_query_string
 
 from service.api.edge import Edge
 from service.app import create_app
 from service.commands.protocol import MAX_HEAD_BYTES, BoundedProtocol
 from tests.support.fake_behaviours import status
 from tests.support.fake_endpoint import FakeEndpoint
-from tests.support.http_fixtures import OpenService, settings_from
+from tests.support.http_fixtures import OpenService, RunningApp, settings_from
 from tests.support.plain_http import PlainClient
 from tests.support.service_process import ServiceProcess, pointsman
 
@@ -112,7 +115,9 @@ class Impatient(BoundedProtocol):
 
     head_seconds = 0.4
     body_seconds = 0.6
+    read_seconds = 0.6
     max_idle = 32
+    max_unfinished_bytes = 1_000_000
 
 
 @asynccontextmanager
@@ -182,6 +187,7 @@ async def test_a_trickling_client_is_cut_off(sent: tuple[bytes, ...]) -> None:
         pytest.param((HEAD, b"X-Long: " + b"y" * 30_000 + b"\r\n"), id="head"),
         pytest.param((HEAD + b"X-Long: ", b"y" * 30_000), id="one-header"),
         pytest.param((b"GET /" + b"a" * 10_000, b"a" * 30_000), id="path"),
+        pytest.param((b"GET /v1/decisions?" + b"&a" * 5_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b""), id="query"),
         pytest.param(
             (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-Long: " + b"y" * 30_000 + b"\r\n"), id="trailer"
         ),
@@ -193,6 +199,80 @@ async def test_head_and_trailer_are_bounded(sent: tuple[bytes, ...]) -> None:
         took, said = await _closed_after(url, *sent, pause=0.001)
     assert took < 2.0
     assert said == b"" or b"too large" in said or b" 400 " in said
+
+
+async def _deaf(url: str, last: bytes = b"") -> socket.socket:
+    """A client that sends hundreds of requests, `last` after them, and reads no answer."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, ("127.0.0.1", int(url.rpartition(":")[2])))
+    ask = b"GET /schema/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.suppress(OSError, TimeoutError):
+        await asyncio.wait_for(loop.sock_sendall(client, ask * 400 + last), 1.0)
+    return client
+
+
+class Counted(Impatient):
+    """The same, and it tells how many of its connections are open."""
+
+    number: ClassVar[int] = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its parent does
+        """One more."""
+        Counted.number += 1
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """One less."""
+        Counted.number -= 1
+        super().connection_lost(exc)
+
+
+@pytest.mark.parametrize("last", [b"", b"GET /healthz HTTP/1.0\r\n\r\n"], ids=["kept-alive", "to-be-closed"])
+async def test_a_client_that_never_reads_is_cut_off(last: bytes) -> None:
+    """Its connection ends in time: would catch a server that waits for ever with an answer in hand, so that a thousand
+    clients without a token, of whom none ever reads, take all descriptors and nobody else is answered."""
+    async with _serving(Counted) as url:
+        clients = [await _deaf(url, last) for _ in range(4)]
+        assert Counted.number == len(clients)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(15.0):
+                while Counted.number:  # noqa: ASYNC110 - a connection has no event for its end
+                    await asyncio.sleep(0.05)
+        left = Counted.number
+        for client in clients:
+            client.close()
+    assert left == 0
+
+
+async def test_unfinished_bodies_are_bounded_together() -> None:
+    """Bodies that never end take a bounded memory, and a normal request still goes: would catch 8 MiB for each of some
+    hundred connections, which is more than a pod has."""
+    async with _serving(Impatient) as url:
+        pieces = (HEAD + b"Content-Length: 8000000\r\n\r\n" + b"x" * 400_000,)
+        writers = [(await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2])))[1] for _ in range(8)]
+        for writer in writers:
+            writer.writelines(pieces)
+            await writer.drain()
+        async with PlainClient(url) as client:
+            assert (await client.ask("POST", "/v1/classify", {"instructions": "Fix it"})).status == 200
+        unfinished = BoundedProtocol._unfinished_bytes
+        for writer in writers:
+            writer.close()
+    assert 0 < unfinished <= Impatient.max_unfinished_bytes
+    assert BoundedProtocol._unfinished_bytes == 0
+
+
+async def test_queries_are_not_remembered(plain_app: RunningApp) -> None:
+    """What a query is parsed into goes with its request: would catch the framework's own parser, which keeps the last
+    thousand of them, 2 MB each."""
+    for number in range(20):
+        query = f"limit={number}" + "&a" * 2000
+        assert (await plain_app.client.get(f"/v1/decisions?{query}")).status_code == 400
+        assert (await plain_app.client.get(f"/v1/decisions?limit={number + 1}")).status_code == 200
+    assert parse_query_string.cache_info().currsize == 0
 
 
 @pytest.mark.parametrize("size", [MAX_HEAD_BYTES - 2000, MAX_HEAD_BYTES * 2, 1_000_000])
