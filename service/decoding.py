@@ -15,7 +15,8 @@ from service.text import one_line
 
 T = TypeVar("T")
 
-_AT = re.compile(r" - at `(?P<key>key` in `)?(?P<path>\$[^`]*)`$")
+_AT = re.compile(r" - at `(?P<key>key` in `)?(?P<path>\$(?:\.[A-Za-z_]\w*|\[(?:\d+|\.{3})\])*)`$", re.ASCII)
+"""Only what msgspec itself writes: the name of an unknown field stands before it, and may look like another path."""
 _STEP = re.compile(r"\.(?P<field>[^.\[]+)|\[(?P<index>\d+)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
@@ -33,7 +34,7 @@ def decode_json(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
         # Tried again as JSON: some types, such as msgspec.Raw, are only read from there.
-        raise _located(error, _tree(body), lambda tree: decoder.decode(msgspec.json.encode(tree))) from None
+        raise _located(error, lambda: _tree(body), lambda tree: decoder.decode(msgspec.json.encode(tree))) from None
     except UnicodeError:
         raise InvalidInputError("expected UTF-8 text") from None
     except RecursionError:
@@ -49,7 +50,7 @@ def convert_tree(tree: object, kind: type[T], *, strict: bool = True) -> T:
     try:
         return msgspec.convert(tree, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise _located(error, tree, lambda part: msgspec.convert(part, kind, strict=strict)) from None
+        raise _located(error, lambda: tree, lambda part: msgspec.convert(part, kind, strict=strict)) from None
     except RecursionError:
         raise InvalidInputError("expected less deep nesting") from None
 
@@ -62,7 +63,10 @@ def _tree(body: bytes) -> object:
         return None
 
 
-def _located(error: msgspec.ValidationError, tree: object, read: Callable[[object], object]) -> InvalidInputError:
+def _located(
+    error: msgspec.ValidationError, whole: Callable[[], object], read: Callable[[object], object]
+) -> InvalidInputError:
+    """`whole` gives the plain data, and is asked only where a key is to be found: of a large body that is costly."""
     message = str(error)
     found = _AT.search(message)
     expected, path = (message[: found.start()], found["path"]) if found else (message, "$")
@@ -75,7 +79,7 @@ def _located(error: msgspec.ValidationError, tree: object, read: Callable[[objec
         return InvalidInputError(f"in a key, {expected}", path=path)
     prefix, wildcard, rest = path.partition("[...]")
     if wildcard:
-        key = _key_at_fault(prefix, message, tree, read)
+        key = _key_at_fault(prefix, message, whole(), read)
         path = path if key is None else f"{prefix}{_written(key)}{rest}"
     return InvalidInputError(expected, path=path)
 

@@ -156,3 +156,21 @@ def test_a_tree_has_the_same_errors_and_lax_reads_text() -> None:
         convert_tree({"instructions": "x", "fleet": {"a": {"slots": "2"}}}, Task)
     assert caught.value.path == "$.fleet.a.slots"
     assert convert_tree("5", int, strict=False) == 5
+
+
+@pytest.mark.parametrize("name", ["a` - at `$\x9b31m\u202e", "a` - at `$.\x7f`", f"a` - at `${'y' * 5000}"])
+def test_a_name_that_looks_like_a_path_is_none(name: str) -> None:
+    """The name of an unknown field is quoted and cut whatever it holds: would catch one that ends as msgspec's own
+    messages do, is taken for the path, and brings control characters into an error and a terminal."""
+    told = str(problem_with(**{name: 1}))
+    assert told.isprintable()
+    assert len(told) < 300
+    assert told.startswith('$["a` - at `$')
+
+
+def test_a_large_body_is_not_read_again_for_a_path_that_is_known() -> None:
+    """Would catch a second reading of 8 MiB, half a second of the event loop, where the first one told the place."""
+    body = b'{"instructions": "x", "bogus": [' + b"[]," * 1_000_000 + b"[]]}"
+    started = time.process_time()
+    assert problem(body).path == "$.bogus"
+    assert time.process_time() - started < 0.05
