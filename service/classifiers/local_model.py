@@ -81,8 +81,9 @@ class LocalModelClassifier:
 
     def _masked(self, text: str) -> str:
         """Without the key: a server that is asked with it may well answer with it, and reasons are shown and kept."""
-        key = self._client.endpoint.api_key
-        return text.replace(key, "***") if key else text
+        for secret in self._client.endpoint.secrets:
+            text = text.replace(secret, "***")
+        return text
 
     async def _ask(self, messages: list[ChatMessage], brief: Brief, seconds: float, usage: Usage) -> ChatReply:
         try:

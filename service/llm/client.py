@@ -128,7 +128,7 @@ class LLMClient:
             },
         )
         answer = await self._ask("POST", "/chat/completions", body, timeout_seconds)
-        return decode_reply(answer, model=model or self.model or "", secret=self.endpoint.api_key)
+        return decode_reply(answer, model=model or self.model or "", secret=self.endpoint.secrets)
 
     def chat_stream(
         self,
@@ -168,7 +168,7 @@ class LLMClient:
             self._slots,
             self._exchange,
             body,
-            StreamedAnswer(model=model or self.model or "", secret=self.endpoint.api_key),
+            StreamedAnswer(model=model or self.model or "", secret=self.endpoint.secrets),
             lease=lambda: Lease(deadline, self._clock),
             retrying=lambda passing: self._retrying(deadline, passing),
             idle_seconds=idle_seconds,

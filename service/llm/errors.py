@@ -76,7 +76,11 @@ class LLMTimeoutError(LLMError):
         self.server_seconds = server_seconds
 
 
-def clean(text: str, *, limit: int = BODY_CHARS, secret: str | None = None) -> str:
+Secret = str | tuple[str, ...] | None
+"""What must not be shown: nothing, one text, or several."""
+
+
+def clean(text: str, *, limit: int = BODY_CHARS, secret: Secret = None) -> str:
     """`text` as one line of at most `limit` characters without control, format or surrogate characters.
 
     Each `secret` in it becomes `***`, before anything is cut, so that no part of one is left at the end.
@@ -92,8 +96,9 @@ def too_large(limit: int) -> LLMReplyError:
     return LLMReplyError(f"the answer is larger than {limit:,} bytes", problem="too-large")
 
 
-def _without(text: str, secret: str | None) -> str:
-    """`text` with `***` for `secret`, also where its slashes are escaped, as JSON allows."""
-    if not secret:
-        return text
-    return text.replace(secret, "***").replace(secret.replace("/", "\\/"), "***")
+def _without(text: str, secret: Secret) -> str:
+    """`text` with `***` for each `secret`, also where its slashes are escaped, as JSON allows."""
+    for one in (secret,) if isinstance(secret, str) else secret or ():
+        if one:
+            text = text.replace(one, "***").replace(one.replace("/", "\\/"), "***")
+    return text

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
@@ -21,6 +22,9 @@ from service.llm.errors import (
 )
 from service.llm.retry import parse_retry_after
 from service.llm.transport import FRESH, Lease
+
+SECRET_CHARS = 6
+"""A shorter password is no secret, and masking it would only garble the text."""
 
 ERROR_BODY_BYTES = 65_536
 """How much of an error's body is read: the message is at its start."""
@@ -48,6 +52,8 @@ class Endpoint:
         if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise LLMRequestError("the API key holds characters that no header can carry", problem="bad-api-key")
         self.headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        self.secrets = tuple(secret for secret in (self.api_key, *_passwords(self._url)) if secret)
+        """What is sent to be let in, in each form in which a server may send it back."""
 
     def url(self, path: str) -> httpx.URL:
         """The URL of `path` below the endpoint, with or without a slash at its end; a query string is kept."""
@@ -139,7 +145,7 @@ class Exchange:
                     body += chunk
                     if len(body) >= ERROR_BODY_BYTES:
                         break
-        text = clean(body[:ERROR_BODY_BYTES].decode("utf-8", "replace"), secret=self._endpoint.api_key)
+        text = clean(body[:ERROR_BODY_BYTES].decode("utf-8", "replace"), secret=self._endpoint.secrets)
         retry_after = parse_retry_after(response.headers.get("retry-after"), now=self._wall_clock())
         said = f"{self._endpoint} answered {status}{_phrase(status)}"
         if response.is_redirect or 300 <= status < 400:
@@ -179,7 +185,15 @@ class Exchange:
         )
 
     def _clean(self, text: str) -> str:
-        return clean(text, limit=200, secret=self._endpoint.api_key)
+        return clean(text, limit=200, secret=self._endpoint.secrets)
+
+
+def _passwords(url: httpx.URL) -> tuple[str, ...]:
+    """The password of a URL, and what httpx makes of it: `Authorization: Basic …` instead of the key."""
+    if not url.password:
+        return ()
+    both = b64encode(f"{url.username}:{url.password}".encode()).decode()
+    return (both, url.password) if len(url.password) >= SECRET_CHARS else (both,)
 
 
 def _phrase(status: int) -> str:

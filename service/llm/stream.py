@@ -11,7 +11,7 @@ from typing import Self
 import httpx
 from tenacity import AsyncRetrying
 
-from service.llm.errors import LLMConnectionError, LLMReplyError
+from service.llm.errors import LLMConnectionError, LLMReplyError, Secret
 from service.llm.exchange import Exchange
 from service.llm.retry import is_passing
 from service.llm.slots import Slots
@@ -37,7 +37,7 @@ _DONE = b"[DONE]"
 class StreamedAnswer:
     """Puts the events of a stream together."""
 
-    def __init__(self, *, model: str, secret: str | None) -> None:
+    def __init__(self, *, model: str, secret: Secret) -> None:
         self._secret = secret
         self._content: list[str] = []
         self._reasoning: list[str] = []

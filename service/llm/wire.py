@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from service.decoding import DECODE_ERRORS
-from service.llm.errors import LLMReplyError, LLMRequestError, clean
+from service.llm.errors import LLMReplyError, LLMRequestError, Secret, clean
 
 Role = Literal["system", "user", "assistant"]
 
@@ -134,7 +134,7 @@ def check_extra_body(extra: Mapping[str, Any]) -> None:
         raise LLMRequestError(f"extra_body may not set {', '.join(taken)}", problem="reserved-field")
 
 
-def decode_reply(body: bytes, *, model: str, secret: str | None = None) -> ChatReply:
+def decode_reply(body: bytes, *, model: str, secret: Secret = None) -> ChatReply:
     """The answer in `body`, or LLMReplyError that says what is wrong with it. `model` is named where the body is not.
 
     The error text holds nothing of the body but the server's own `error.message`, with `secret` taken out.
@@ -193,7 +193,7 @@ def reasoning_of(message: _Message) -> str:
     return text_or_none(message.reasoning_content) or text_or_none(message.reasoning) or ""
 
 
-def error_message(error: object, *, secret: str | None = None) -> str:
+def error_message(error: object, *, secret: Secret = None) -> str:
     """The words in an `error` member: an object with `message`, or a plain string; empty where there are none."""
     found = cast("dict[str, object]", error).get("message") if isinstance(error, dict) else error
     return clean(found, secret=secret) if isinstance(found, str) else ""

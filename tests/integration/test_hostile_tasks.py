@@ -1,5 +1,6 @@
 """Ninety hostile tasks, and a model that obeys each of them: the decision stays the caller's and the operator's."""
 
+import base64
 import json
 import os
 import pty
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.data.injections import ESCAPES, INJECTIONS, WANTED, Injection
-from tests.support.fake_behaviours import answer
+from tests.support.fake_behaviours import answer, status
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour, RecordedRequest
 from tests.support.http_fixtures import CATALOG, OpenApp, RunningApp, with_model
@@ -151,6 +152,31 @@ async def test_a_key_that_comes_back_is_masked(app: RunningApp, fake_endpoint: F
     assert KEY not in response.text
     stored = await app.client.get(f"/v1/decisions/{response.json()['decision_id']}")
     assert KEY not in stored.text
+
+
+async def test_a_password_that_comes_back_is_masked(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """The same for a password in the endpoint's URL, as it is and as httpx sends it: would catch a mask for the key
+    only, though a server that says with which header it was asked tells the password in base64."""
+    local_model = with_model(fake_endpoint, endpoint=fake_endpoint.url.replace("http://", "http://user:pw-0123456789@"))
+    app = await open_app(local_model=local_model, decision={"cache_seconds": 0})
+    basic = base64.b64encode(b"user:pw-0123456789").decode()
+    fake_endpoint.choose(
+        lambda request: answer(
+            {
+                "agent_type": "claude",
+                "model": "haiku",
+                "reason": f"You sent {request.headers['authorization']} for pw-0123456789",
+            }
+        )
+    )
+    told = await app.classify(explain=True)
+    assert told.json()["reason"] == "You sent Basic *** for ***"
+    fake_endpoint.choose(lambda request: status(401, json.dumps(request.headers)))
+    refused = await app.classify(explain=True)
+    assert "Basic ***" in refused.json()["failures"][0]["detail"]
+    for text in (told.text, refused.text, (await app.client.get("/v1/decisions")).text):
+        assert basic not in text
+        assert "pw-0123456789" not in text
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["piped", "terminal"])
