@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from service.log_writer import LineLogger, LogWriter
-from service.text import one_line
+from service.text import inert, one_line
 
 BOUND: ContextVar[Mapping[str, str]] = ContextVar("pointsman_log", default={})  # noqa: B039 - a Mapping, never changed
 """What every line says that is logged in this context, such as the request's id."""
@@ -153,9 +153,9 @@ def _bounded(_logger: Any, _name: str, event: structlog.typing.EventDict) -> str
 
 def _to_json(_logger: Any, _name: str, event: structlog.typing.EventDict) -> bytes:  # noqa: ANN401 - structlog's own signature
     try:
-        return _ENCODER.encode(event)
+        return inert(_ENCODER.encode(event))
     except UnicodeError:  # a lone surrogate, which JSON from outside cannot hold but the operating system can
-        return _ENCODER.encode({key: repr(value) for key, value in event.items()})
+        return inert(_ENCODER.encode({key: repr(value) for key, value in event.items()}))
 
 
 def _plain(_logger: Any, _name: str, event: structlog.typing.EventDict) -> str:  # noqa: ANN401 - structlog's own signature

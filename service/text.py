@@ -14,6 +14,17 @@ _IGNORABLE = frozenset(
 """Of other categories, and yet invisible: fillers and variation selectors (Unicode's Default_Ignorable_Code_Point), in
 which whole messages can be hidden, and the empty Braille pattern."""
 
+_ACTING = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+"""C1 controls (one of them begins an escape sequence), zero-width and bidirectional marks: JSON leaves them as they
+are, and inside a JSON document they can only stand in strings."""
+
+
+def inert(document: bytes) -> bytes:
+    """A JSON document of the same meaning, in which what would act on a terminal is written as `\\uXXXX`."""
+    if document.isascii() and b"\x7f" not in document:
+        return document
+    return _ACTING.sub(lambda match: f"\\u{ord(match[0]):04x}", document.decode()).encode()
+
 
 def one_line(text: str, limit: int) -> str:
     """One line of at most `limit` characters for a person: no escape sequences, control or invisible characters."""

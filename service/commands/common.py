@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -14,7 +13,7 @@ from service.api.problems import Problem, problem_of
 from service.errors import ConfigurationError, PointsmanError
 from service.logs import configure_command_logging
 from service.settings import Settings, load_settings
-from service.text import one_line
+from service.text import inert, one_line
 
 if TYPE_CHECKING:
     from service.core import Core
@@ -26,10 +25,6 @@ PROBLEM = 1
 MISUSE = 2
 
 LINE_LIMIT = 1000
-
-_UNSAFE = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
-"""C1 controls (one of them begins an escape sequence), zero-width and bidirectional marks: JSON leaves them as they
-are, and inside a JSON document they can only stand in strings."""
 
 
 class WrongConfigurationError(click.ClickException):
@@ -84,8 +79,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def print_json(value: object) -> None:
     """Exactly one JSON document, on stdout. Characters that would act on a terminal are written as `\\uXXXX`."""
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    click.echo(_UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode())
+    click.echo(inert(msgspec.json.format(msgspec.json.encode(value), indent=2)))
 
 
 def say(text: str, *, err: bool = False) -> None:

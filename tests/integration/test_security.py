@@ -187,7 +187,6 @@ async def test_a_trickling_client_is_cut_off(sent: tuple[bytes, ...]) -> None:
         pytest.param((HEAD, b"X-Long: " + b"y" * 30_000 + b"\r\n"), id="head"),
         pytest.param((HEAD + b"X-Long: ", b"y" * 30_000), id="one-header"),
         pytest.param((b"GET /" + b"a" * 10_000, b"a" * 30_000), id="path"),
-        pytest.param((b"GET /v1/decisions?" + b"&a" * 5_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b""), id="query"),
         pytest.param(
             (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-Long: " + b"y" * 30_000 + b"\r\n"), id="trailer"
         ),
@@ -199,6 +198,14 @@ async def test_head_and_trailer_are_bounded(sent: tuple[bytes, ...]) -> None:
         took, said = await _closed_after(url, *sent, pause=0.001)
     assert took < 2.0
     assert said == b"" or b"too large" in said or b" 400 " in said
+
+
+@pytest.mark.parametrize("path", [b"/v1/decisions/", b"/healthz?"])
+async def test_a_long_target_is_refused(path: bytes) -> None:
+    """Beyond 8 KiB path and query never reach the application: would catch long paths that the router remembers."""
+    async with _serving() as url:
+        _, said = await _closed_after(url, b"GET " + path + b"a" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"")
+    assert b"target too long" in said
 
 
 async def _deaf(url: str, last: bytes = b"") -> socket.socket:
@@ -333,3 +340,20 @@ async def test_a_client_that_does_not_read_costs_its_own_connection_only(service
 def service_plain(open_service: OpenService) -> ServiceProcess:
     """A service without a classifier."""
     return open_service(POINTSMAN_CLI__PRESET="", POINTSMAN_SERVER__LOG_LEVEL="warning")
+
+
+async def test_a_log_line_acts_on_no_terminal(service_plain_log: ServiceProcess) -> None:
+    """A task id with control characters stays one and the same, and is written so that a terminal does not obey it:
+    would catch C1 controls and marks that turn text around, which JSON leaves as they are."""
+    task_id = "\x9b2J\x7f\u202eid\u2028\x1b[31m"
+    async with PlainClient(service_plain_log.url) as client:
+        answer = await client.ask("POST", "/v1/classify", {"instructions": "Fix it", "task_id": task_id})
+    assert answer.status == 200
+    assert [line["task_id"] for line in service_plain_log.log_lines if line["event"] == "decided"] == [task_id]
+    assert {c for c in service_plain_log.log_text if not c.isprintable()} <= {"\n"}
+
+
+@pytest.fixture
+def service_plain_log(open_service: OpenService) -> ServiceProcess:
+    """A service without a classifier that logs each decision."""
+    return open_service(POINTSMAN_CLI__PRESET="")
