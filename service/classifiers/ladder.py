@@ -130,7 +130,7 @@ class Ladder:
                 return climb
             for observer in self._observers:
                 observer.failed(rung.classifier, error)
-            climb.failures.append(_failure(rung.classifier.source, error))
+            climb.failures.append(_failure(rung.classifier.source, error, brief))
             if rung.classifier.source == "local_model" and error.blame is Blame.CLASSIFIER:
                 climb.endpoint_problem = error.problem
                 brief = _without_local_agent(brief)
@@ -213,8 +213,11 @@ def _without_local_agent(brief: Brief) -> Brief:
     return replace(brief, eligible=others) if others else brief
 
 
-def _failure(source: str, error: ClassifierError) -> Failure:
-    return Failure(source=source, problem=error.problem, detail=one_line(str(error), DETAIL_LIMIT))
+def _failure(source: str, error: ClassifierError, brief: Brief) -> Failure:
+    detail = one_line(str(error), DETAIL_LIMIT)
+    if brief.prompts.leaks(detail):  # a server may send back what it was asked, a model name it as its choice
+        detail = "what was answered quotes the prompt, and is not repeated here"
+    return Failure(source=source, problem=error.problem, detail=detail)
 
 
 def _sum(a: Usage, b: Usage) -> Usage:

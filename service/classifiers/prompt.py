@@ -1,6 +1,7 @@
 """The prompts: files an operator can edit, checked when they are loaded, rendered with the fixed part first."""
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ _FIELDS = {
 }
 RUN_PROMPT = "run.system.txt"
 _REPLY = '{"code": "…", "minutes": 30, "confidence": 0.7'
-_LEAK_LENGTH = 40
+_LEAK_LENGTH = 32
+"""Letters and digits: some forty characters of prose."""
 
 
 PROMPT_FILES = (*_FIELDS, RUN_PROMPT)
@@ -100,7 +102,7 @@ class Prompts:
         return self._repair.substitute(problem=problem, eligible=self._eligible(eligible), reply=self._reply)
 
     def leaks(self, text: str) -> bool:
-        """Whether `text` quotes 40 characters or more of the prompt files themselves (the catalog is public)."""
+        """Whether `text` quotes 32 letters or more of the prompt files themselves (the catalog is public)."""
         return not self._shingles.isdisjoint(_pieces(text))
 
     def codes(self, candidates: Sequence[Candidate]) -> list[str]:
@@ -149,6 +151,6 @@ def _line(candidate: Candidate) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Every run of 40 characters, whatever the case and the spaces."""
-    flat = " ".join(text.casefold().split())
+    """Every run of 32 letters and digits, whatever their case and width and whatever stands between them."""
+    flat = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
     return (flat[i : i + _LEAK_LENGTH] for i in range(len(flat) - _LEAK_LENGTH + 1))

@@ -115,7 +115,8 @@ async def test_a_model_that_obeys_changes_nothing(
         system: str = fake_endpoint.chats[-1].json["messages"][0]["content"]
         role, _, rest = system.partition("Candidates, ")  # the catalog between them is public
         for own in (role, rest.partition("Rules:")[2]):
-            assert not _longest_shared(decision["reason"], own)
+            for told in (decision["reason"], *(failure["detail"] for failure in decision["failures"])):
+                assert not _longest_shared(told, own)
         assert KEY not in shown
         question: str = fake_endpoint.chats[-1].json["messages"][1]["content"]
         assert not {unicodedata.category(c) for c in question.replace("\n", "").replace("\t", "")} & {"Cc", "Cf"}
