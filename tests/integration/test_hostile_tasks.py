@@ -141,7 +141,8 @@ async def test_each_question_holds_one_task_only(app: RunningApp, fake_endpoint:
 
 
 async def test_a_key_that_comes_back_is_masked(app: RunningApp, fake_endpoint: FakeEndpoint) -> None:
-    """A server may answer with the key it was asked with: neither reason nor explanation nor record shows it."""
+    """A server may answer with the key it was asked with, or refuse with it: neither reason nor failures nor
+    explanation nor record shows it. Would catch a reply, or the body of an error, that is taken over as it is."""
     fake_endpoint.choose(
         lambda request: answer(
             {"agent_type": "claude", "model": "haiku", "reason": f"You sent {request.headers['authorization']}"}
@@ -153,6 +154,10 @@ async def test_a_key_that_comes_back_is_masked(app: RunningApp, fake_endpoint: F
     assert KEY not in response.text
     stored = await app.client.get(f"/v1/decisions/{response.json()['decision_id']}")
     assert KEY not in stored.text
+    fake_endpoint.choose(lambda request: status(401, json.dumps(request.headers)))
+    refused = await app.classify(explain=True)
+    assert "Bearer ***" in refused.json()["failures"][0]["detail"]
+    assert KEY not in refused.text
 
 
 async def test_a_password_that_comes_back_is_masked(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:

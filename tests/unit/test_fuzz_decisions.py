@@ -32,7 +32,8 @@ from tests.support.scripted_classifier import ScriptedClassifier
 TASK = msgspec.json.Decoder(Task)
 PAIRS = [c.key for c in small_catalog().candidates]
 AGENTS = sorted({agent for agent, _ in PAIRS})
-QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+COSTS = [c.cost_usd for c in small_catalog().candidates if c.cost_usd]
+QUIET = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -56,7 +57,11 @@ requests: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
                 "inputs": st.lists(st.sampled_from(["text", "image", "audio", "pdf"]), max_size=3),
                 "context_tokens": st.integers(0, 2_000_000),
                 "local_only": st.booleans(),
-                "max_cost_usd": st.floats(0, 2) | st.sampled_from([0.0, 0.05, 0.25, 1e308]),
+                "max_cost_usd": st.floats(0, 2)
+                | st.sampled_from([0.0, 0.05, 0.25, 1e308])
+                | st.builds(
+                    float.__mul__, st.sampled_from(COSTS), st.floats(1.0, 1.5)
+                ),  # where a plan's later steps end
             },
         ),
         "fleet": st.dictionaries(
@@ -83,13 +88,21 @@ requests: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "explain": st.booleans(),
     },
 )
-verdicts = st.fixed_dictionaries(
-    {"agent_type": st.sampled_from(AGENTS) | anything, "model": st.sampled_from([m for _, m in PAIRS]) | anything},
-    optional={"minutes": anything, "confidence": anything, "reason": anything | st.text(max_size=900)},
+numbers = st.floats() | st.sampled_from([math.nan, math.inf, -1.0, 0.0, 1.0, 1e308]) | anything
+trimmings = st.fixed_dictionaries(
+    {}, optional={"minutes": numbers, "confidence": numbers, "reason": anything | st.text(max_size=900)}
 )
-replies = st.text(max_size=200) | st.tuples(st.text(max_size=30), verdicts.map(json.dumps), st.text(max_size=30)).map(
-    "".join
-)
+
+
+def _verdicts(pairs_named: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Verdicts for such pairs, which are known ones in most cases: what names nobody is refused at once."""
+    named = pairs_named.map(lambda pair: {"agent_type": pair[0], "model": pair[1]})
+    return st.builds(lambda choice, more: {**more, **choice}, named, trimmings)
+
+
+prose = st.text("abc \n`{", max_size=30)
+verdicts = _verdicts(st.sampled_from(PAIRS)) | _verdicts(st.sampled_from(PAIRS)) | _verdicts(st.tuples(names, anything))
+replies = st.tuples(prose, verdicts.map(json.dumps), prose).map("".join) | st.text(max_size=200)
 
 
 async def _decide(task: Task, reply: str, catalog: Catalog) -> Decision:
@@ -157,8 +170,17 @@ def _refusal(body: bytes) -> InvalidInputError | None:
     return None
 
 
-@given(body=st.binary(max_size=300) | anything.map(lambda value: json.dumps(value).encode()))
-@settings(max_examples=200, deadline=None)
+bodies = (
+    st.binary(max_size=300)
+    | anything.map(lambda value: json.dumps(value).encode())
+    | st.binary(max_size=20).map(lambda inside: b'{"instructions":"' + inside + b'"}')
+    # msgspec ends its messages like that, and does not mark where a name in them ends
+    | st.text(max_size=20).map(lambda text: json.dumps({f"a` - at `${text}": 1}, ensure_ascii=False).encode())
+)
+
+
+@given(body=bodies)
+@settings(max_examples=400, deadline=None)
 def test_any_body_is_a_task_or_told_what_is_wrong(body: bytes) -> None:
     """Bytes become a task or an InvalidInputError of bounded size: would catch any other exception of a decoder."""
     told = _refusal(body)
@@ -186,11 +208,19 @@ def test_any_value_in_any_field_is_taken_or_named(field: msgspec.structs.FieldIn
         max_size=20,
         unique_by=lambda entry: entry[0],
     ),
-    reply=replies,
+    chosen=st.integers(0, 19),
+    more=trimmings,
 )
 @QUIET
-def test_any_catalog_decides(entries: list[tuple[str, float | None, float | None, bool]], reply: str) -> None:
-    """Candidates with and without figures, of any price: there is a decision, and it keeps its promises."""
+def test_any_catalog_decides(
+    entries: list[tuple[str, float | None, float | None, bool]], chosen: int, more: dict[str, Any]
+) -> None:
+    """Candidates with and without figures, of any price: there is a decision, and it keeps its promises.
+
+    Would catch: a candidate without figures, or for nothing, that no forecast can be made of; a NaN as confidence.
+    """
+    index = chosen % len(entries)
+    reply = json.dumps({**more, "agent_type": f"agent{index % 3}", "model": entries[index][0]})
     catalog = Catalog(
         [
             candidate(f"agent{index % 3}", model, solve_rate=rate, cost_usd=cost, local=local)
