@@ -71,7 +71,7 @@ async def test_no_secret_shows_anywhere(
         GEMINI_API_KEY=GOOGLE,
         SOMETHING_ELSE="not-for-programs",
     )
-    fake_endpoint.choose(lambda request: status(401, json.dumps(request.headers) + request.body.decode()[:200]))
+    fake_endpoint.choose(lambda request: status(401, json.dumps(request.headers)))
     texts: list[str] = []
     with service.client() as client:
         bodies = ({"instructions": "Fix it", "explain": True}, {"instructions": "Fix it", "strict": True}, {"x": 1})
@@ -338,7 +338,7 @@ async def test_a_client_that_does_not_read_costs_its_own_connection_only(service
         for _ in range(20):
             assert (await reader.ask("POST", "/v1/classify", {"instructions": "Fix it"})).status == 200
             await asyncio.sleep(0.1)
-    assert resident_mb(service_plain.process.pid) - before < 60.0
+    assert resident_mb(service_plain.process.pid) - before < 25.0
     for client in clients:
         client.close()
 
