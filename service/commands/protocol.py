@@ -30,6 +30,8 @@ MAX_IDLE = 512
 process may often open no more than 1,024 files, and a client that sends its request at once is in this state for a
 millisecond."""
 
+_BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+
 
 class BoundedProtocol(HttpToolsProtocol):
     """Refuses heads and trailers of more than `MAX_HEAD_BYTES`, targets of more than `MAX_TARGET_BYTES`, requests that
@@ -133,6 +135,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """The body is limited in size by the application."""
         self._in_head = False
         if self._refused:
+            return
+        upgrades = self.parser.should_upgrade()  # pyright: ignore[reportOptionalMemberAccess] - None after the end only
+        if upgrades and any(name in _BODY_HEADERS for name, _ in self.headers):
+            # The parser takes what follows for another protocol, and from the next packet on for another request.
+            self._refused = True
+            self.send_400_response("No upgrade of a request with a body.")
             return
         self._expect_within(self.body_seconds)
         super().on_headers_complete()

@@ -213,6 +213,19 @@ async def test_a_long_target_is_refused(path: bytes) -> None:
     assert b"target too long" in said
 
 
+async def test_a_body_is_never_another_request() -> None:
+    """Where a client asks for HTTP/2 in the same breath, its body is refused and the connection ends: would catch a
+    body that is answered as a request of its own, which a proxy before us hands to somebody else."""
+    inner = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(inner)
+    async with _serving() as url:
+        _, said = await _closed_after(url, head, inner, pause=0.2, most=2.0)
+        assert said.count(b"HTTP/1.1 ") == 1
+        assert b"No upgrade" in said
+        async with PlainClient(url) as client:
+            assert (await client.ask("GET", "/healthz")).status == 200
+
+
 async def _deaf(url: str, last: bytes = b"") -> socket.socket:
     """A client that sends hundreds of requests, `last` after them, and reads no answer."""
     client = socket.socket()
