@@ -30,7 +30,7 @@ def classify_routes(core: Core) -> list[Any]:
     @posting("/v1/classify", max_body_bytes=limit)
     async def classify(posted: Posted) -> Answer:
         arrived = core.clock()
-        task = decode_json(posted.body, _TASK)
+        task = decode_json(posted.take(), _TASK)
         with Caller(posted.receive) as caller:
             try:
                 decision = await core.decide(task, arrived=arrived, left=caller.left)
@@ -41,7 +41,7 @@ def classify_routes(core: Core) -> list[Any]:
     @posting("/v1/classify/batch", max_body_bytes=limit)
     async def classify_batch(posted: Posted) -> Answer:
         arrived = core.clock()
-        batch = decode_json(posted.body, _BATCH)
+        batch = decode_json(posted.take(), _BATCH)
         with Caller(posted.receive) as caller:
 
             async def one(index: int, raw: msgspec.Raw) -> Decision | Problem:

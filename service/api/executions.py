@@ -32,7 +32,7 @@ def execution_routes(core: Core) -> list[Any]:
     @posting("/v1/executions", max_body_bytes=core.settings.server.max_body_bytes)
     async def create(posted: Posted) -> Answer:
         executions = _executions(core)
-        execution = await executions.create(decode_json(posted.body, _REQUEST))
+        execution = await executions.create(decode_json(posted.take(), _REQUEST))
         location = f"/v1/executions/{execution.execution_id}"
         return Answer.of(_short(execution), status=202, headers=[(b"location", location.encode())])
 

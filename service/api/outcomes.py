@@ -27,7 +27,7 @@ def outcome_routes(core: Core) -> list[Any]:
 
     @posting("/v1/outcomes", max_body_bytes=limit)
     async def record(posted: Posted) -> Answer:
-        outcome = decode_json(posted.body, _OUTCOME)
+        outcome = decode_json(posted.take(), _OUTCOME)
         (recording,) = await _record(core, [outcome])
         if recording.state == "conflict":
             raise _conflict(outcome)
@@ -35,7 +35,7 @@ def outcome_routes(core: Core) -> list[Any]:
 
     @posting("/v1/outcomes/batch", max_body_bytes=limit)
     async def record_batch(posted: Posted) -> Answer:
-        batch = decode_json(posted.body, _BATCH)
+        batch = decode_json(posted.take(), _BATCH)
         decoded = [_decode(raw, index) for index, raw in enumerate(batch.outcomes)]
         good = [outcome for outcome in decoded if isinstance(outcome, Outcome)]
         recordings = iter(await _record(core, good))

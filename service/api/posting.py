@@ -23,13 +23,18 @@ _ALLOWED = "OPTIONS, POST"
 _ENCODER = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Posted:
     """A request that is here as a whole. Of what `receive` still gives, only the end of the connection counts."""
 
     body: bytes
     receive: Receive
     request_id: str | None
+
+    def take(self) -> bytes:
+        """The body, given away: it would else be held while a classifier is waited for, megabytes of white space too."""
+        body, self.body = self.body, b""
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,8 @@ def posting(path: str, *, max_body_bytes: int) -> Callable[[Handler], ASGIRouteH
             if facts["method"] != "POST":
                 await _another_method(facts["method"], send)
                 return
-            body = await _body(facts, receive, max_body_bytes)
-            answer = await handler(Posted(body, receive, facts.get("request_id")))
+            posted = Posted(await _body(facts, receive, max_body_bytes), receive, facts.get("request_id"))
+            answer = await handler(posted)
             await send_whole(send, answer.status, answer.body, JSON, answer.headers)
 
         return answer

@@ -24,7 +24,7 @@ def candidate_of(code: str | float, catalog: Sequence[Candidate]) -> Candidate |
         found = _CODE.match(code)
         number = int(found[1]) if found else 0
     else:
-        number = int(code) if code.is_integer() else 0
+        number = int(code) if float(code).is_integer() else 0
     return catalog[number - 1] if 1 <= number <= len(catalog) else None
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import httpx
 ROOT = Path(__file__).parents[2]
 POINTSMAN = (sys.executable, "-m", "service")
 START_SECONDS = 30.0
+SETTLE_SECONDS, SETTLE_TRIES = 0.05, 20
 _ADDRESS = re.compile(r"Pointsman listens on (http://\S+)\n")
 
 
@@ -143,7 +145,14 @@ class ServiceProcess:
 
     @property
     def log_text(self) -> str:
-        """All that it wrote to stderr so far."""
+        """All that it wrote to stderr so far; its log is written a few milliseconds after the event."""
+        before = -1
+        for _ in range(SETTLE_TRIES):
+            size = self._log_file.stat().st_size
+            if size == before:
+                break
+            before = size
+            time.sleep(SETTLE_SECONDS)
         return self._log_file.read_text()
 
     @property
