@@ -76,7 +76,7 @@ class Edge:
             await send(message)
 
         facts["request_id"] = request_id
-        bound = BOUND.set({"request_id": request_id})
+        bound = BOUND.set({**BOUND.get(), "request_id": request_id})
         try:
             if self._token and scope["path"] not in _OPEN and not self._known(headers):
                 await self._refuse(stamped, request_id)

@@ -32,7 +32,7 @@ class Posted:
     request_id: str | None
 
     def take(self) -> bytes:
-        """The body, given away: it would else be held while a classifier is waited for, megabytes of white space too."""
+        """The body, given away: while a classifier is waited for it would else be held, megabytes of spaces too."""
         body, self.body = self.body, b""
         return body
 
