@@ -163,7 +163,8 @@ def _alive(pid: int) -> bool:
 
 
 async def test_a_connection_that_waited_serves_again(service: ServiceProcess, fake_endpoint: FakeEndpoint) -> None:
-    """Listening for the end takes nothing from the next request: would catch a listener left behind on a connection."""
+    """Listening for the end takes nothing from the next request: would catch a listener that waits on for the end of a
+    connection and swallows what the next request says."""
     fake_endpoint.always(slow(good(), 0.05))
     async with PlainClient(service.url) as client:
         for number in range(5):

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.catalog import Catalog
 from service.classifiers.envelopes import CliEnvelopeError, unwrap_any, unwrap_claude, unwrap_codex, unwrap_gemini
@@ -86,16 +88,28 @@ def _seconds(work: Callable[[str], None], text: str) -> float:
     return best
 
 
+def _check(name: str, unit: str) -> None:
+    work = WORK[name]
+    small = max(_seconds(work, unit * (SMALL // len(unit))), FLOOR_SECONDS)
+    large = _seconds(work, unit * (SMALL * 2**DOUBLINGS // len(unit)))
+    assert large < small * 2**DOUBLINGS * FACTOR, f"{unit!r}: {small:.4f} s, then {large:.4f} s"
+    assert large < MOST_SECONDS, f"{unit!r}: {large:.4f} s"
+
+
 @pytest.mark.parametrize("name", WORK)
 def test_time_grows_no_worse_than_linearly(name: str) -> None:
     """Sixteen times the worst text takes at most 48 times as long: would catch an expression that backtracks, a parse
     that starts over at each brace, a join in a loop."""
-    work = WORK[name]
     for unit in UNITS:
-        small = max(_seconds(work, unit * (SMALL // len(unit))), FLOOR_SECONDS)
-        large = _seconds(work, unit * (SMALL * 2**DOUBLINGS // len(unit)))
-        assert large < small * 2**DOUBLINGS * FACTOR, f"{unit!r}: {small:.4f} s, then {large:.4f} s"
-        assert large < MOST_SECONDS, f"{unit!r}: {large:.4f} s"
+        _check(name, unit)
+
+
+@pytest.mark.parametrize("name", WORK)
+@given(unit=st.lists(st.sampled_from(UNITS) | st.text(min_size=1, max_size=3), min_size=1, max_size=4).map("".join))
+@settings(max_examples=12, deadline=None)
+def test_no_mixture_grows_worse_than_linearly(name: str, unit: str) -> None:
+    """Likewise for any mixture of them, and of whatever else: would catch what no single one brings on."""
+    _check(name, unit)
 
 
 @pytest.mark.parametrize("size", [10, 1000, 200_000])
