@@ -22,6 +22,11 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
 _EXPECTED_LIMIT = 300
 """msgspec repeats a wrong value of an enumeration, which may be as long as the body."""
+NAMED_WITHIN_BYTES = 262_144
+"""Of a field in which a wrong value is named by its key. All that is allowed in one fits, and to look through the 8 MiB
+of a body in search of a name would keep the event loop for half a second."""
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -34,7 +39,9 @@ def decode_json(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
         # Tried again as JSON: some types, such as msgspec.Raw, are only read from there.
-        raise _located(error, lambda: _tree(body), lambda tree: decoder.decode(msgspec.json.encode(tree))) from None
+        raise _located(
+            error, lambda field: _tree(body, field), lambda tree: decoder.decode(msgspec.json.encode(tree))
+        ) from None
     except UnicodeError:
         raise InvalidInputError("expected UTF-8 text") from None
     except RecursionError:
@@ -50,23 +57,29 @@ def convert_tree(tree: object, kind: type[T], *, strict: bool = True) -> T:
     try:
         return msgspec.convert(tree, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise _located(error, lambda: tree, lambda part: msgspec.convert(part, kind, strict=strict)) from None
+        raise _located(error, lambda _: tree, lambda part: msgspec.convert(part, kind, strict=strict)) from None
     except RecursionError:
         raise InvalidInputError("expected less deep nesting") from None
 
 
-def _tree(body: bytes) -> object:
-    """The body as plain data, to look up names in; None where only the typed decoder could read it."""
+def _tree(body: bytes, field: str) -> object:
+    """The body with `field` as plain data, to look up names in; the others stay as they were written, because they may
+    be megabytes of something else. None where the body is no object, or `field` too large for any that is allowed."""
     try:
-        return msgspec.json.decode(body)
-    except DECODE_ERRORS:
+        tree: dict[str, object] = dict(_FIELDS.decode(body))
+        written = cast("msgspec.Raw", tree[field])
+        if memoryview(written).nbytes > NAMED_WITHIN_BYTES:
+            return None
+        tree[field] = msgspec.json.decode(written)
+    except (*DECODE_ERRORS, KeyError):
         return None
+    return tree
 
 
 def _located(
-    error: msgspec.ValidationError, whole: Callable[[], object], read: Callable[[object], object]
+    error: msgspec.ValidationError, whole: Callable[[str], object], read: Callable[[object], object]
 ) -> InvalidInputError:
-    """`whole` gives the plain data, and is asked only where a key is to be found: of a large body that is costly."""
+    """`whole` gives the plain data of a field, and is asked only where a key is to be found in it: that is costly."""
     message = str(error)
     found = _AT.search(message)
     expected, path = (message[: found.start()], found["path"]) if found else (message, "$")
@@ -79,7 +92,9 @@ def _located(
         return InvalidInputError(f"in a key, {expected}", path=path)
     prefix, wildcard, rest = path.partition("[...]")
     if wildcard:
-        key = _key_at_fault(prefix, message, whole(), read)
+        first = _STEP.match(prefix, 1)
+        tree = whole(first["field"] or "" if first else "")
+        key = _key_at_fault(prefix, message, tree, read)
         path = path if key is None else f"{prefix}{_written(key)}{rest}"
     return InvalidInputError(expected, path=path)
 
