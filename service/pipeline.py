@@ -27,6 +27,7 @@ from service.ids import uuid7
 from service.local_agent import without_local_agent
 from service.reason import reason_for
 from service.settings import DecisionSettings
+from service.stopwatch import Stopwatch
 from service.task import Task
 from service.text import one_line
 
@@ -99,7 +100,7 @@ class Pipeline:
         ClassifierFailedError and DeadlineExceededError; and CallerLeftError where `left` tells so while a classifier
         is waited for. `left` is called only then.
         """
-        watch = _Watch(self._clock, arrived)
+        watch = Stopwatch(self._clock, arrived)
         knowledge = self.knowledge
         deadline = watch.started + (task.deadline_ms or knowledge.decision.deadline_ms) / 1000
         now = self._now()
@@ -246,7 +247,7 @@ class Pipeline:
         first: Candidate | None,
         cached: bool,
         noted: list[Failure],
-        watch: "_Watch",
+        watch: Stopwatch,
     ) -> tuple[Decision, Forecast, Effort | None]:
         verdict = climb.classified.verdict if climb.classified else None
         minutes = verdict.minutes if verdict else None
@@ -288,28 +289,6 @@ class Pipeline:
             cached=cached,
         )
         return decision, forecast, effort
-
-
-class _Watch:
-    """Times the stages; `started` is when the request arrived."""
-
-    def __init__(self, clock: Callable[[], float], arrived: float | None) -> None:
-        self._clock = clock
-        self._last = clock()
-        self.started = self._last if arrived is None else arrived
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        now = self._clock()
-        self.seconds[stage] = now - self._last
-        self._last = now
-
-    def skip(self) -> None:
-        self._last = self._clock()
-
-    def milliseconds(self) -> dict[str, float]:
-        total = self._clock() - self.started
-        return {name: round(value * 1000, 3) for name, value in {"total": total, **self.seconds}.items()}
 
 
 def _value(task: Task, knowledge: Knowledge) -> float:
