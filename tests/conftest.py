@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from hypothesis import settings
 # for what was changed; new ones are looked for at a desk.
 settings.register_profile("pointsman", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("pointsman")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background like that, and every program started here would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _FIXTURES = (Path(__file__).parent / "support").glob("*_fixtures.py")
 
