@@ -73,7 +73,7 @@ class LocalModelSettings(_Section, frozen=True, kw_only=True):
     default_temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     """Sent only when set."""
     max_tokens: Annotated[int, Meta(ge=16, le=32768)] = 256
-    """For a classification's reply: a verdict is about 60 tokens; a model that rambles is cut here."""
+    """For a classification's reply: a verdict is about 45 tokens; a model that rambles is cut here."""
     response_format: Literal["json_object", "json_schema", "none"] = "json_object"
     """`json_schema` lets servers that know it enforce the shape; `none` is for those that refuse both."""
     max_concurrency: Count = 4
@@ -81,7 +81,7 @@ class LocalModelSettings(_Section, frozen=True, kw_only=True):
     max_task_tokens: Annotated[int, Meta(ge=64, le=1_000_000)] = 1500
     """A longer task is clipped, head and tail: choosing needs the gist, and prompt tokens are time."""
     reason: bool = True
-    """Off: the reply has no reason, about 2.5 times fewer tokens."""
+    """Off: the reply has no reason, half the tokens (23 instead of 43: tests/load/bench_prompt.py)."""
     extra_body: dict[str, Any] = {}
     """What the server needs beyond the standard, such as `chat_template_kwargs = {enable_thinking = false}`."""
 
