@@ -95,10 +95,11 @@ class StateCollector(Collector):
         yield CounterMetricFamily(
             "pointsman_store_dropped_decisions", "Decisions that were never written to the store", store.dropped
         )
-        if self._log is not None:
-            yield CounterMetricFamily(
-                "pointsman_log_lines_dropped", "Log lines that stderr did not take in time", self._log.dropped
-            )
+        yield CounterMetricFamily(
+            "pointsman_log_lines_dropped",
+            "Log lines that stderr did not take",
+            0 if self._log is None else self._log.dropped,
+        )
         learned = self._learner.report()
         yield GaugeMetricFamily(
             "pointsman_learned_outcomes", "Outcomes that the forecast has learned from", learned["outcomes"]
