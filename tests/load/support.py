@@ -151,9 +151,10 @@ class Load:
         self._connections.clear()
 
     def _open(self, count: int) -> list[_Connection]:
-        while len(self._connections) < count:
-            self._connections.append(_Connection(self._host, self._port))
-        return self._connections[:count]
+        """Fresh ones for each stretch: the server closes those that were idle while others were measured."""
+        self.close()
+        self._connections = [_Connection(self._host, self._port) for _ in range(count)]
+        return self._connections
 
     def _send(self, connection: _Connection, bodies: Bodies) -> None:
         body = bodies(self._number)
