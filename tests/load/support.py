@@ -154,6 +154,7 @@ class Load:
         """Fresh ones for each stretch: the server closes those that were idle while others were measured."""
         self.close()
         self._connections = [_Connection(self._host, self._port) for _ in range(count)]
+        time.sleep(0.1)  # the server takes one in each turn of its loop, and turns are long once it has work
         return self._connections
 
     def _send(self, connection: _Connection, bodies: Bodies) -> None:
