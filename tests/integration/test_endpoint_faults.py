@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import ssl
 import time
 from pathlib import Path
@@ -189,6 +190,46 @@ async def test_a_server_that_comes_back_is_asked_again(open_app: OpenApp, fake_e
     fake_endpoint.stop()
     assert (await app.decide(deadline_ms=300))["failures"][0]["problem"] == "connection-refused"
     fake_endpoint.start()
+    assert (await app.decide())["source"] == "local_model"
+
+
+async def test_a_renewed_certificate_is_trusted(
+    open_app: OpenApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a certificate that nobody knows the very next request to the same server with a good one is the model's:
+    would catch a failed handshake that is remembered."""
+    known = trustme.CA()
+    known.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with FakeEndpoint(tls=_tls(trustme.CA())) as stranger:
+        app = await _open(open_app, stranger)
+        assert (await app.decide(deadline_ms=700))["failures"][0]["problem"] == "tls-failed"
+    with FakeEndpoint(tls=_tls(known), port=stranger.port) as renewed:
+        renewed.always(good())
+        assert (await app.decide())["source"] == "local_model"
+
+
+async def test_a_name_that_can_be_resolved_again_is_asked_again(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failure of DNS the very next request is the model's: would catch a name that stays unresolved.
+
+    The look-up is replaced, for want of a name server.
+    """
+    resolve, down = socket.getaddrinfo, [True]
+
+    def look_up(host: bytes | str, *more: Any, **options: Any) -> Any:  # noqa: ANN401 - as socket has it
+        ours = host in {b"model.test", "model.test"}
+        if ours and down:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return resolve("127.0.0.1" if ours else host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    fake_endpoint.always(good())
+    section = {"endpoint": f"http://model.test:{fake_endpoint.port}/v1", "model": "m"}
+    app = await open_app(local_model=section, decision={"cache_seconds": 0})
+    assert (await app.decide(deadline_ms=700))["failures"][0]["problem"] == "dns-failed"
+    down.clear()
     assert (await app.decide())["source"] == "local_model"
 
 
