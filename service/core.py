@@ -95,7 +95,7 @@ class Core:
             transport=transport,
             max_connections=settings.local_model.max_concurrency + settings.executions.max_concurrency + 16,
         )
-        # Told to wait, a classification fails at once: its breaker rests for just so long, for all who ask meanwhile.
+        # Told to wait, the client fails at once: the ladder waits, and its breaker keeps all others away meanwhile.
         self.llm = self._make_llm(settings.local_model.max_concurrency, waits_when_told=False)
         self.store = _make_store(settings, self._environ, now)
         self.tracing = tracing or _make_tracing(settings)

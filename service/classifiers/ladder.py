@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -22,6 +22,9 @@ SHARE = 0.6
 
 GRACE_SECONDS = 0.003
 """What a classifier may need to notice that its time is over; then it is cancelled."""
+
+AGAIN_SECONDS = 0.1
+"""With less than this after a Retry-After there is no use in waiting for it."""
 
 ANSWER_SECONDS = 0.002
 """Of one core, to give up waiting, forecast, plan and answer; a decision takes 1 to 2 ms by itself."""
@@ -96,8 +99,10 @@ class Ladder:
         *,
         observers: Sequence[LadderObserver] = (),
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.rungs = tuple(rungs)
+        self._sleep = sleep
         self._observers = tuple(observers)
         self._clock = clock
         self._log = structlog.get_logger("pointsman.classifiers")
@@ -125,7 +130,7 @@ class Ladder:
         for index, rung in enumerate(rungs):
             left = deadline - self._clock() - RESERVE_SECONDS
             seconds = self._share(left, rungs[index:])
-            error = await self._step(rung, brief, seconds, climb)
+            error = await self._turn(rung, brief, seconds, climb)
             if error is None:
                 return climb
             for observer in self._observers:
@@ -148,6 +153,20 @@ class Ladder:
         first = rungs[0].classifier
         behind = [r for r in rungs[1:] if r.breaker.admits and left * (1 - SHARE) >= r.classifier.least_seconds]
         return min(first.timeout_seconds, left * SHARE if behind else left)
+
+    async def _turn(self, rung: Rung, brief: Brief, seconds: float, climb: Climb) -> ClassifierError | None:
+        """One classifier asked, and once more after its Retry-After by whoever was first told of it, where that leaves
+        time. All others find the breaker open meanwhile, and the next classifier is asked."""
+        began = self._clock()
+        error = await self._step(rung, brief, seconds, climb)
+        wait = error.retry_after if error is not None else None
+        left = seconds - (self._clock() - began) - (wait or 0.0)
+        if error is None or not wait or left <= max(AGAIN_SECONDS, rung.classifier.least_seconds):
+            return error
+        await self._sleep(rung.breaker.rests_for() + GRACE_SECONDS)
+        again = await self._step(rung, brief, seconds - (self._clock() - began), climb)
+        climb.seconds[rung.classifier.source] = self._clock() - began
+        return error if again is not None and again.problem == "resting" else again
 
     async def _step(self, rung: Rung, brief: Brief, seconds: float, climb: Climb) -> ClassifierError | None:
         """One classifier asked; its error is returned, for the next one to be asked."""
@@ -175,7 +194,10 @@ class Ladder:
         climb.prompt, climb.reply = answer.prompt or climb.prompt, answer.reply or climb.reply
         if isinstance(answer, ClassifierError):
             # only the word: the detail may quote a server that quotes a task, and others read the breaker's state
+            told_before = rung.breaker.state == "open"
             rung.breaker.failed(call, answer.blame, retry_after=answer.retry_after, why=answer.problem)
+            if told_before:
+                answer.retry_after = None  # somebody else waits for it already
             return answer
         rung.breaker.succeeded(call)
         climb.classified, climb.source = answer, rung.classifier.source

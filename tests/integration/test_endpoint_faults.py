@@ -142,21 +142,37 @@ async def test_a_rest_ends_when_the_server_said(open_app: OpenApp, fake_endpoint
 
 
 @pytest.mark.parametrize("code", [429, 503])
-async def test_time_to_spare_does_not_outwait_a_retry_after(
+async def test_one_waits_for_a_retry_after_and_the_others_do_not(
     open_app: OpenApp, fake_endpoint: FakeEndpoint, code: int
 ) -> None:
-    """With a deadline far behind it, Retry-After rests the classifier all the same: would catch callers who wait it
-    out one by one while the breaker is closed, each asking a server that wants to be left alone."""
+    """With a deadline far behind it, whoever was told first asks once more after just that time. Meanwhile the breaker
+    is open and nobody else asks: would catch callers who wait it out one by one while the breaker is closed, each
+    asking a server that wants to be left alone."""
     app = await _open(open_app, fake_endpoint)
-    fake_endpoint.always(status(code, headers={"Retry-After": "2"}))
-    decision = await app.decide(require=NO_OPUS, deadline_ms=20_000)
-    assert (decision["source"], [f["problem"] for f in decision["failures"]]) == ("forecast", [f"http-{code}"])
-    state = (await app.client.get("/v1/status")).json()
-    assert (state["answering_with"], state["classifiers"][0]["breaker"]["state"]) == ("forecast", "open")
+    fake_endpoint.then(status(code, headers={"Retry-After": "1"}))
+    fake_endpoint.always(good())
+    first = asyncio.create_task(app.decide(require=NO_OPUS, deadline_ms=20_000))
+    while (state := (await app.client.get("/v1/status")).json())["answering_with"] != "forecast":  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.01)
+    assert state["classifiers"][0]["breaker"]["state"] == "open"
     for number in range(3):
         beside = await app.decide(f"Beside {number}", deadline_ms=20_000)
         assert [f["problem"] for f in beside["failures"]] == ["resting"]
     assert len(fake_endpoint.chats) == 1
+    decision = await first
+    assert (decision["source"], decision["degraded"]) == ("local_model", False)
+    assert decision["timings_ms"]["local_model"] > 1000
+    told, again = fake_endpoint.chats
+    assert 1.0 <= again.time - told.time < 2.0
+
+
+async def test_a_retry_after_is_waited_for_once(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """A second one ends the turn: would catch a caller who waits until its deadline, again and again."""
+    app = await _open(open_app, fake_endpoint)
+    fake_endpoint.always(status(429, headers={"Retry-After": "1"}))
+    decision = await app.decide(require=NO_OPUS, deadline_ms=20_000)
+    assert (decision["source"], [f["problem"] for f in decision["failures"]]) == ("forecast", ["http-429"])
+    assert len(fake_endpoint.chats) == 2
 
 
 def _tls(authority: trustme.CA) -> ssl.SSLContext:
