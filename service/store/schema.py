@@ -13,6 +13,11 @@ AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
 
+def sortable(moment: datetime) -> str:
+    """RFC 3339 text of one width, which sorts by time and reads well: how SQLite keeps a time."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 class UtcTime(TypeDecorator[datetime]):
     """`timestamptz` in PostgreSQL; in SQLite RFC 3339 text of one width, which sorts by time and reads well."""
 
@@ -27,7 +32,7 @@ class UtcTime(TypeDecorator[datetime]):
         """Takes times with a zone."""
         if value is None or dialect.name == "postgresql":
             return value
-        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return sortable(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002 - as above
         """Gives times in UTC."""
