@@ -17,13 +17,13 @@ from service.api.health import health_routes
 from service.api.openapi import openapi_routes
 from service.api.outcomes import outcome_routes
 from service.api.reading import reading_routes
+from service.contract.errors import PointsmanError
+from service.contract.settings import Settings
 from service.core import Core
-from service.errors import PointsmanError
-from service.log_writer import LogWriter
-from service.settings import Settings
+from service.logs.writer import LogWriter
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.observe.tracing import Tracing
 
 
 def create_app(

@@ -12,34 +12,34 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
-from service.calibration import Calibration
-from service.catalog import DEFAULT_CATALOG, Catalog, load_catalog
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Classifier
 from service.classifiers.cli_classifier import CliClassifier
 from service.classifiers.ladder import Ladder, Rung
 from service.classifiers.local_model import LocalModelClassifier
 from service.classifiers.prompt import PROMPT_FILES, Prompts, prompt_folder
-from service.decision import Decision
-from service.errors import ConfigurationError
+from service.contract.catalog import DEFAULT_CATALOG, Catalog, load_catalog
+from service.contract.decision import Decision
+from service.contract.errors import ConfigurationError
+from service.contract.settings import Settings
+from service.contract.task import Task
+from service.decide.pipeline import Knowledge, Left, Pipeline
+from service.executions.executions import Executions
+from service.executions.local_runner import LocalRunner
+from service.executions.log_folder import LogFolder
 from service.forecast.forecaster import Forecaster
-from service.gauges import StateCollector, Worker
-from service.learning import Learner
+from service.knowledge.calibration import Calibration
+from service.knowledge.learner import Learner
+from service.knowledge.reload import Reloader
 from service.llm.client import LLMClient
 from service.llm.transport import make_http_client
-from service.log_writer import LogWriter
-from service.pipeline import Knowledge, Left, Pipeline
-from service.reload import Reloader
-from service.runner.executions import Executions
-from service.runner.local import LocalRunner
-from service.runner.logs import LogFolder
-from service.settings import Settings
+from service.logs.writer import LogWriter
+from service.observe.gauges import StateCollector, Worker
+from service.observe.telemetry import DecisionTelemetry, Metrics
 from service.store import Store
-from service.task import Task
-from service.telemetry import DecisionTelemetry, Metrics
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.observe.tracing import Tracing
 
 TRACING = "tracing.endpoint"
 
@@ -288,7 +288,7 @@ def _make_tracing(settings: Settings) -> "Tracing | None":
     if not settings.tracing.endpoint:
         return None
     try:
-        from service.tracing import Tracing  # an optional extra, and a third of a second's worth of imports
+        from service.observe.tracing import Tracing  # an optional extra, and a third of a second's worth of imports
     except ModuleNotFoundError:
         raise ConfigurationError("traces need their extra: pip install pointsman[tracing]", path=TRACING) from None
     return Tracing(settings)

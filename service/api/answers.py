@@ -11,9 +11,9 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
 from service.api.problems import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
-from service.errors import InvalidInputError, PointsmanError
-from service.logs import frames
-from service.telemetry import Metrics
+from service.contract.errors import InvalidInputError, PointsmanError
+from service.logs.lines import frames
+from service.observe.telemetry import Metrics
 
 _ENCODER = msgspec.json.Encoder()
 _JSON = "application/json"

@@ -10,12 +10,12 @@ from litestar.types import Receive
 from service.api.answers import log_defect
 from service.api.posting import Answer, Headers, Posted, posting
 from service.api.problems import Problem, problem_of
+from service.contract.decision import Decision
+from service.contract.decoding import decode_json
+from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.task import FleetState, Objective, Task, TaskBatch
 from service.core import Core
-from service.decision import Decision
-from service.decoding import decode_json
-from service.errors import InvalidInputError, PointsmanError
-from service.flights import CallerLeftError
-from service.task import FleetState, Objective, Task, TaskBatch
+from service.decide.sharing import CallerLeftError
 
 _LOG = structlog.get_logger("pointsman.http")
 _TASK = msgspec.json.Decoder(Task)

@@ -14,9 +14,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.posting import send_whole
 from service.api.problems import MEDIA_TYPE, problem_of_status
-from service.ids import uuid7
-from service.logs import BOUND
-from service.telemetry import LABELS_KEPT, Metrics
+from service.base.ids import uuid7
+from service.logs.lines import BOUND
+from service.observe.telemetry import LABELS_KEPT, Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})

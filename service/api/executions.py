@@ -11,12 +11,12 @@ from litestar.response import Stream
 
 from service.api.answers import AnyRequest, json_response, query_of, reading
 from service.api.posting import Answer, Posted, posting
+from service.base.ids import is_uuid
+from service.contract.decoding import decode_json
+from service.contract.errors import InvalidInputError, LocalAgentOffError, NotFoundError
 from service.core import Core
-from service.decoding import decode_json
-from service.errors import InvalidInputError, LocalAgentOffError, NotFoundError
-from service.ids import is_uuid
-from service.runner.executions import ExecutionRequest, Executions
-from service.runner.logs import CHUNK
+from service.executions.executions import ExecutionRequest, Executions
+from service.executions.log_folder import CHUNK
 from service.store import Execution
 
 _REQUEST = msgspec.json.Decoder(ExecutionRequest)

@@ -9,10 +9,10 @@ from litestar import Response
 from service import __version__
 from service.api.answers import reading
 from service.api.problems import MEDIA_TYPE, TYPES, Problem
-from service.decision import Decision
-from service.outcome import Outcome
-from service.runner.executions import ExecutionRequest
-from service.task import Task
+from service.contract.decision import Decision
+from service.contract.outcome import Outcome
+from service.contract.task import Task
+from service.executions.executions import ExecutionRequest
 
 _MODEL_NEEDS_AGENT = {
     "if": {"properties": {"model": {"type": "string"}}, "required": ["model"]},

@@ -15,7 +15,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
-from service.errors import InvalidInputError
+from service.contract.errors import InvalidInputError
 
 Headers = Sequence[tuple[bytes, bytes]]
 JSON = b"application/json"

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from service import errors
-from service.decision import Excluded, Failure
+from service.contract import errors
+from service.contract.decision import Excluded, Failure
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:pointsman:"

@@ -6,12 +6,12 @@ from litestar import Response
 from litestar.params import FromPath
 
 from service.api.answers import AnyRequest, json_response, query_of, reading
+from service.base.ids import is_uuid
+from service.base.text import one_line
+from service.contract.decoding import convert_tree
+from service.contract.errors import InvalidInputError, NotFoundError
 from service.core import Core
-from service.decoding import convert_tree
-from service.errors import InvalidInputError, NotFoundError
-from service.ids import is_uuid
 from service.store import StoredDecision
-from service.text import one_line
 
 _MAX_PAGE = 500
 _PARAMETERS = frozenset({"limit", "before", "task_id", "agent_type"})

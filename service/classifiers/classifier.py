@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from service.catalog import Candidate, Catalog
 from service.classifiers.prompt import Prompts
 from service.classifiers.verdict import Verdict
-from service.decision import Source, Usage
-from service.errors import PointsmanError
-from service.task import Task
+from service.contract.catalog import Candidate, Catalog
+from service.contract.decision import Source, Usage
+from service.contract.errors import PointsmanError
+from service.contract.task import Task
 
 
 class Blame(Enum):

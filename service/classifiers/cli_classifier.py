@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 
 from service.classifiers.classifier import KEPT_REPLY, Blame, Brief, Classified, ClassifierError
-from service.classifiers.cli import CliProgram
 from service.classifiers.envelopes import CliEnvelopeError, CliReply
+from service.classifiers.program import CliProgram
 from service.classifiers.verdict import VerdictError, read_verdict
-from service.decision import Source, Usage
-from service.errors import ConfigurationError
+from service.contract.decision import Source, Usage
+from service.contract.errors import ConfigurationError
+from service.contract.settings import CliSettings
 from service.process import ProcessError, ProcessTimeoutError
-from service.settings import CliSettings
 
 DEFAULT_PRESET = "gemini"
 """Taken where nothing is configured and the program is on PATH."""

@@ -7,7 +7,7 @@ is a chance to misspell. The codes follow from the catalog's order alone, so tha
 import re
 from collections.abc import Sequence
 
-from service.catalog import Candidate
+from service.contract.catalog import Candidate
 
 _CODE = re.compile(r"\s*c?(\d{1,6})\b", re.IGNORECASE)
 _MENTIONED = re.compile(r"\bc(\d{1,6})\b")

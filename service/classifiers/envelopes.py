@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar, cast
 import msgspec
 from msgspec import Meta
 
-from service.decoding import DECODE_ERRORS
-from service.errors import PointsmanError
+from service.contract.decoding import DECODE_ERRORS
+from service.contract.errors import PointsmanError
 
 T = TypeVar("T")
 

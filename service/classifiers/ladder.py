@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from service.catalog import LOCAL_AGENT
+from service.base.text import one_line
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Blame, Brief, Classified, Classifier, ClassifierError
-from service.decision import Failure, Source, Usage
-from service.errors import ClassifierFailedError, DeadlineExceededError
-from service.text import one_line
+from service.contract.catalog import LOCAL_AGENT
+from service.contract.decision import Failure, Source, Usage
+from service.contract.errors import ClassifierFailedError, DeadlineExceededError
 
 RESERVE_SECONDS = 0.012
 """Kept back for the forecast, the plan and the answer, which take 1 to 3 ms; the rest is for a busy event loop."""

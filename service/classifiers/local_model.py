@@ -7,11 +7,11 @@ from typing import Any
 
 from service.classifiers.classifier import KEPT_REPLY, Blame, Brief, Classified, ClassifierError
 from service.classifiers.verdict import VerdictError, read_verdict
-from service.decision import Source, Usage
+from service.contract.decision import Source, Usage
+from service.contract.settings import LocalModelSettings
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError, LLMStatusError, LLMTimeoutError
 from service.llm.wire import ChatMessage, ChatReply
-from service.settings import LocalModelSettings
 
 _REPAIR_SHARE = 0.5
 """A repair is tried while at least half of what the first answer took is left: it is the same work, prefix cached."""

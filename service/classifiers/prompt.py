@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from service.catalog import Candidate, Catalog
+from service.base.text import clip_middle, visible
 from service.classifiers.codes import code_of
-from service.errors import ConfigurationError
-from service.task import Task
-from service.text import clip_middle, visible
+from service.contract.catalog import Candidate, Catalog
+from service.contract.errors import ConfigurationError
+from service.contract.task import Task
 
 SHIPPED = (Path(__file__).parents[1] / "prompts", Path(__file__).parents[2] / "prompts")
 """Where the prompts lie: inside an installed package, or beside it in a source tree."""

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import msgspec
 
-from service.catalog import Candidate
+from service.base.text import one_line
 from service.classifiers.codes import candidate_of, in_names
-from service.errors import PointsmanError
-from service.text import one_line
+from service.contract.catalog import Candidate
+from service.contract.errors import PointsmanError
 
 REPLY_LIMIT = 64 * 1024
 """Characters of a reply that are read; a verdict has some 300."""

@@ -7,8 +7,8 @@ import click
 from service.api.reading import catalog_document
 from service.commands.common import config_option, json_option, print_json, run, running_core, settings_of
 from service.commands.show import show_catalog
+from service.contract.settings import Settings
 from service.forecast.forecaster import AbilityReport
-from service.settings import Settings
 
 
 @click.command("catalog", short_help="Show the candidates with their forecast numbers.")

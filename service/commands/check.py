@@ -20,13 +20,13 @@ from service.commands.common import (
     say,
     settings_of,
 )
+from service.contract.errors import PointsmanError
+from service.contract.settings import Settings
+from service.contract.task import Task
 from service.core import Core
-from service.errors import PointsmanError
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError
 from service.llm.wire import ChatMessage
-from service.settings import Settings
-from service.task import Task
 
 _PATIENCE_SECONDS = 120.0
 """A cold model may take a minute to load; a check is there to wait for it."""

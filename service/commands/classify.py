@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from service.api.problems import Problem
+from service.base.text import one_line
 from service.commands.common import (
     F,
     config_option,
@@ -22,12 +23,11 @@ from service.commands.common import (
     settings_of,
 )
 from service.commands.instructions import read_file, read_instructions
-from service.decision import Decision
-from service.decoding import decode_json
-from service.errors import InvalidInputError, PointsmanError
-from service.settings import Settings
-from service.task import InputKind, Objective, Task
-from service.text import one_line
+from service.contract.decision import Decision
+from service.contract.decoding import decode_json
+from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.settings import Settings
+from service.contract.task import InputKind, Objective, Task
 
 _TASK = msgspec.json.Decoder(Task)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from service.api.problems import Problem, problem_of
-from service.errors import ConfigurationError, PointsmanError
-from service.logs import configure_command_logging
-from service.settings import Settings, load_settings
-from service.text import inert, one_line
+from service.base.text import inert, one_line
+from service.contract.errors import ConfigurationError, PointsmanError
+from service.contract.settings import Settings, load_settings
+from service.logs.lines import configure_command_logging
 
 if TYPE_CHECKING:
     from service.core import Core

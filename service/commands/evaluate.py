@@ -7,16 +7,16 @@ import click
 import msgspec
 from rich.table import Table
 
-from service.catalog import Catalog
 from service.commands.common import config_option, end_with, json_option, print_json, run, settings_of
 from service.commands.show import console
+from service.contract.catalog import Catalog
+from service.contract.errors import PointsmanError
+from service.contract.settings import Settings, StoreSettings
 from service.core import Core
-from service.errors import PointsmanError
 from service.evaluation.baselines import Baseline, always, ladder, oracle, random_mix
 from service.evaluation.curve import Point, draw, svg
 from service.evaluation.recorded import RecordedTask, catalog_for_tasks, catalog_of_tasks, history_of, read_tasks
 from service.evaluation.replay import PolicyResult, Verifier, play_all, summarise
-from service.settings import Settings, StoreSettings
 
 _BATCH = 1000
 _SHARE = click.FloatRange(0, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from service.errors import InvalidInputError
+from service.contract.errors import InvalidInputError
 
 
 def read_instructions(text: str | None, file: str | None) -> str | None:

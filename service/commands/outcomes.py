@@ -18,10 +18,10 @@ from service.commands.common import (
     running_core,
     settings_of,
 )
-from service.decoding import decode_json
-from service.errors import InvalidInputError, PointsmanError
-from service.outcome import Outcome
-from service.settings import Settings
+from service.contract.decoding import decode_json
+from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.outcome import Outcome
+from service.contract.settings import Settings
 
 _OUTCOME = msgspec.json.Decoder(Outcome)
 _ENCODER = msgspec.json.Encoder()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import click
 
+from service.base.ids import uuid7
+from service.base.text import visible
 from service.commands.common import (
     PROBLEM,
     config_option,
@@ -19,11 +21,9 @@ from service.commands.common import (
     settings_of,
 )
 from service.commands.instructions import read_instructions
-from service.errors import LocalAgentOffError, PointsmanError
-from service.ids import uuid7
-from service.runner.local import Job, RunResult
-from service.settings import Settings
-from service.text import visible
+from service.contract.errors import LocalAgentOffError, PointsmanError
+from service.contract.settings import Settings
+from service.executions.local_runner import Job, RunResult
 
 WAIT_SECONDS = 1.0
 """After so long without text the terminal says that it is waited for."""

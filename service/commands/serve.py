@@ -16,10 +16,10 @@ import uvicorn
 
 from service.app import create_app
 from service.commands.common import WrongConfigurationError, config_option, settings_of
+from service.contract.errors import PointsmanError
+from service.contract.settings import Settings, config_file, load_settings
 from service.core import Core
-from service.errors import PointsmanError
-from service.logs import configure_logging
-from service.settings import Settings, config_file, load_settings
+from service.logs.lines import configure_logging
 
 if sys.platform != "win32":
     from service.commands.protocol import BoundedProtocol

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.decision import Decision
+from service.base.text import one_line
+from service.contract.decision import Decision
+from service.contract.task import Task
 from service.forecast.forecaster import AbilityReport
-from service.task import Task
-from service.text import one_line
 
 _WIDTH_WITHOUT_TERMINAL = 110
 

@@ -6,11 +6,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from service.catalog import Candidate, Catalog
-from service.decoding import decode_json
-from service.errors import InvalidInputError
-from service.outcome import Outcome
-from service.task import Labels, Name
+from service.contract.catalog import Candidate, Catalog
+from service.contract.decoding import decode_json
+from service.contract.errors import InvalidInputError
+from service.contract.outcome import Outcome
+from service.contract.task import Labels, Name
 
 ANY_AGENT = "any"
 """The agent type of a catalog that is made of the tasks' own models."""

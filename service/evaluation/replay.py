@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from service.errors import NoCandidateAvailableError, NoEligibleCandidateError
+from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
+from service.contract.task import Attempt, Pair, Require, Task
+from service.decide.pipeline import Pipeline
 from service.evaluation.recorded import RecordedTask
-from service.pipeline import Pipeline
-from service.task import Attempt, Pair, Require, Task
 
 BOOTSTRAP_ROUNDS = 2000
 

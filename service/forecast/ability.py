@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from service.catalog import Catalog
+from service.contract.catalog import Catalog
 from service.forecast import costs
 from service.forecast.difficulty import ability
 from service.forecast.evidence import collect

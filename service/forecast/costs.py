@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.catalog import Candidate
+from service.contract.catalog import Candidate
 from service.forecast.difficulty import Array
 from service.forecast.history import Codes
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from service.catalog import Candidate, Catalog
+from service.contract.catalog import Candidate, Catalog
+from service.contract.task import Attempt
 from service.forecast.ability import NEUTRAL, Learned, LearnedAbility, learn
 from service.forecast.costs import UNKNOWN_COST_USD
 from service.forecast.difficulty import (
@@ -24,7 +25,6 @@ from service.forecast.difficulty import (
 from service.forecast.evidence import log_minutes
 from service.forecast.history import label_digest
 from service.forecast.plan import MAX_STEPS, best_path
-from service.task import Attempt
 
 MinutesSource = Literal["classifier", "text"]
 

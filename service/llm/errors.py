@@ -12,7 +12,7 @@ PointsmanError
 import re
 import unicodedata
 
-from service.errors import PointsmanError
+from service.contract.errors import PointsmanError
 
 BODY_CHARS = 500
 """How much of an error body is kept: enough for the message that servers send, too little to fill a log."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from service.decoding import DECODE_ERRORS
+from service.contract.decoding import DECODE_ERRORS
 from service.llm.errors import LLMReplyError, LLMRequestError, Secret, clean
 
 Role = Literal["system", "user", "assistant"]

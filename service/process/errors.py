@@ -12,7 +12,7 @@ PointsmanError
     └── ProcessExitError            `exit-status` or `killed-by-signal`: it ended, but not well
 """
 
-from service.errors import PointsmanError
+from service.contract.errors import PointsmanError
 
 
 class ProcessError(PointsmanError):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from service.errors import ConfigurationError
+from service.contract.errors import ConfigurationError
 from service.store.records import Backend
 
 EXPECTED = "expected `sqlite:///PATH`, `sqlite://` (memory) or `postgresql://USER:PASSWORD@HOST:PORT/NAME`"

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 from sqlalchemy import URL, StaticPool, event, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.errors import ConfigurationError, StoreUnavailableError
+from service.contract.errors import ConfigurationError, StoreUnavailableError
 from service.store.address import SETTING, Address
 from service.store.failures import UNEXPECTED, lacks_tables, reason
 from service.store.records import Backend

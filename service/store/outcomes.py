@@ -17,8 +17,8 @@ import msgspec
 from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import StoreUnavailableError
-from service.outcome import Outcome, RecordedOutcome
+from service.contract.errors import StoreUnavailableError
+from service.contract.outcome import Outcome, RecordedOutcome
 from service.store.database import Database
 from service.store.dialect import insert_new
 from service.store.records import OutcomeChanges, Recording

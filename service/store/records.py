@@ -5,8 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from service.decision import Decision
-from service.outcome import RecordedOutcome
+from service.contract.decision import Decision
+from service.contract.outcome import RecordedOutcome
 
 Backend = Literal["sqlite", "postgresql", "memory"]
 ExecutionState = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]

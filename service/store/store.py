@@ -6,10 +6,10 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from service.decision import LoggedDecision
-from service.errors import StoreUnavailableError
-from service.ids import uuid7
-from service.outcome import Outcome, RecordedOutcome
+from service.base.ids import uuid7
+from service.contract.decision import LoggedDecision
+from service.contract.errors import StoreUnavailableError
+from service.contract.outcome import Outcome, RecordedOutcome
 from service.store import executions
 from service.store.address import parse_address
 from service.store.database import Database

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from service.decision import LoggedDecision
-from service.errors import StoreUnavailableError
+from service.contract.decision import LoggedDecision
+from service.contract.errors import StoreUnavailableError
 from service.store.database import Database
 from service.store.decisions import DecisionRow, insert_decisions
 from service.store.schema import storable, storable_or_none

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from service.catalog import Candidate
-from service.flights import CallerLeftError, Flights
+from service.contract.catalog import Candidate
+from service.decide.sharing import CallerLeftError, Flights
 from tests.support.builders import pipeline, task
 from tests.support.fake_behaviours import hang, slow
 from tests.support.fake_endpoint import FakeEndpoint

@@ -81,7 +81,7 @@ def imported(environ: Mapping[str, str], *arguments: str) -> list[str]:
 def test_a_decision_needs_no_web_framework(bare_environ: Mapping[str, str]) -> None:
     """`pointsman classify` does not wait for the parts that only the server needs."""
     modules = imported({**bare_environ, "POINTSMAN_STORE__URL": "sqlite://"}, "classify", TASK, "--json")
-    assert "service.pipeline" in modules
+    assert "service.decide.pipeline" in modules
     assert not [name for name in modules if name.partition(".")[0] in {"litestar", "uvicorn"}]
     assert "service.commands.show" not in modules
 

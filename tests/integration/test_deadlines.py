@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.classifiers.ladder import ANSWER_SECONDS, RESERVE_SECONDS, SLACK_SECONDS, give_up_by
-from service.settings import DecisionSettings
+from service.contract.settings import DecisionSettings
 from tests.load.deadline import Measured, measure
 from tests.support.builders import HandClock, pipeline, task
 from tests.support.fake_behaviours import hang

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trustme
 
-from service.catalog import LOCAL_AGENT
+from service.contract.catalog import LOCAL_AGENT
 from tests.support.fake_behaviours import drop_when_reused, hang, slow, status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.runner.log_file import LogError, LogFile
+from service.executions.log_file import LogError, LogFile
 from tests.support.fake_behaviours import deltas, events, hang, over_and_over, sse, streamed
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenService

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.runner.executions import Executions
-from service.runner.stream_json import StreamJson
+from service.executions.executions import Executions
+from service.executions.stream_json import StreamJson
 from tests.support.execution_fixtures import OpenExecutions, a_task, left, reached
 from tests.support.fake_behaviours import deltas, events, over_and_over, sse, streamed
 from tests.support.fake_endpoint import FakeEndpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.runner.summary import summarise
+from service.executions.summary import summarise
 from tests.support.agent_clis import AgentCli
 from tests.support.execution_fixtures import reached
 from tests.support.http_fixtures import OpenApp, RunningApp

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from service.classifiers.cli import CliProgram
 from service.classifiers.envelopes import CliReply
+from service.classifiers.program import CliProgram
 from service.process import ProcessExitError
 from tests.support.agent_clis import AgentCli
 from tests.support.cli_fixtures import Traces

@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from service.ids import uuid7
+from service.base.ids import uuid7
 from tests.support.http_fixtures import CATALOG, CLASSIFY
 from tests.support.postgres import PostgresServer
 from tests.support.service_process import ServiceProcess

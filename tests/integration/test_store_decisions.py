@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.ids import uuid7
+from service.base.ids import uuid7
 from service.store import Store
 from service.store.decisions import listing, prune_decisions
 from service.store.records import StoredDecision

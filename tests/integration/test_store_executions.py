@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from service.ids import uuid7
+from service.base.ids import uuid7
 from service.store import Execution
 from tests.support.store_fixtures import OpenStore
 

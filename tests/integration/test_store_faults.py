@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StoreUnavailableError
+from service.contract.errors import StoreUnavailableError
 from service.store import Store
 from tests.support.store_fixtures import OpenStore, a_decision, an_outcome, until
 
@@ -145,7 +145,7 @@ async def test_tables_that_vanish_are_made_again(store_url: str, open_store: Ope
 
 FULL_DISK = """
 import asyncio, resource, sys
-from service.errors import StoreUnavailableError
+from service.contract.errors import StoreUnavailableError
 from service.store import Store
 from tests.support.store_fixtures import a_decision, an_outcome
 

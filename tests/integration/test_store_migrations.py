@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import StoreUnavailableError
+from service.contract.errors import StoreUnavailableError
 from service.store import Store
 from service.store.address import parse_address
 from service.store.database import Database

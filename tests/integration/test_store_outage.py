@@ -8,7 +8,7 @@ from collections.abc import Generator
 import asyncpg
 import pytest
 
-from service.errors import StoreUnavailableError
+from service.contract.errors import StoreUnavailableError
 from service.store import Store
 from tests.support.postgres import PASSWORD, QUOTED_PASSWORD, PostgresServer
 from tests.support.store_fixtures import OpenStore, a_decision, an_outcome, until

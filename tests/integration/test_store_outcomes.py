@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.ids import uuid7
-from service.outcome import Outcome
+from service.base.ids import uuid7
+from service.contract.outcome import Outcome
 from service.store import Store
 from tests.support.store_fixtures import OpenStore, an_outcome
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from service.catalog import DEFAULT_CATALOG, load_catalog
 from service.classifiers.classifier import Brief
 from service.classifiers.cli_classifier import CliClassifier
 from service.classifiers.prompt import Prompts
-from service.settings import CliSettings
-from service.task import Task
+from service.contract.catalog import DEFAULT_CATALOG, load_catalog
+from service.contract.settings import CliSettings
+from service.contract.task import Task
 from tests.load.support import Report, alternating, arguments, parsed, task_body
 
 KINDS = ("bare", "classifier")

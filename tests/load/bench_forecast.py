@@ -12,13 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
-from service.catalog import Candidate, Catalog
+from service.contract.catalog import Candidate, Catalog
+from service.contract.task import Attempt
 from service.forecast import plan
 from service.forecast.ability import learn
 from service.forecast.difficulty import POPULATION, chances, cost_factor
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
-from service.task import Attempt
 from tests.load.support import Report, arguments, parsed
 
 

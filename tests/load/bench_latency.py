@@ -19,10 +19,10 @@ from pathlib import Path
 
 import msgspec
 
-from service.catalog import DEFAULT_CATALOG
-from service.logs import configure_logging
-from service.pipeline import Observer, Pipeline
-from service.task import Task
+from service.contract.catalog import DEFAULT_CATALOG
+from service.contract.task import Task
+from service.decide.pipeline import Observer, Pipeline
+from service.logs.lines import configure_logging
 from tests.load.servers import Server, service_app
 from tests.load.support import Load, Report, Sample, Spread, alternating, arguments, parsed, pin, task_body
 

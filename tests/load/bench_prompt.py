@@ -19,10 +19,10 @@ from typing import Any
 
 import httpx
 
-from service.catalog import DEFAULT_CATALOG, load_catalog
 from service.classifiers.prompt import Prompts
 from service.classifiers.verdict import VerdictError, read_verdict
-from service.task import Task
+from service.contract.catalog import DEFAULT_CATALOG, load_catalog
+from service.contract.task import Task
 from tests.load.support import Report, arguments, parsed
 from tests.support.llama_server import LlamaServer, missing
 

@@ -24,9 +24,9 @@ import msgspec
 
 from service.classifiers.classifier import Brief
 from service.classifiers.local_model import _schema
+from service.contract.settings import LocalModelSettings, Settings
+from service.contract.task import Task
 from service.core import read_knowledge
-from service.settings import LocalModelSettings, Settings
-from service.task import Task
 from tests.load.support import Report, arguments, parsed, task_body
 from tests.support.llama_server import LlamaServer, missing
 from tests.support.service_process import ServiceProcess

@@ -23,9 +23,9 @@ OURS = """
 import asyncio, json, sys, time
 begun = time.perf_counter()
 from service.core import Core
-from service.decoding import convert_tree
-from service.settings import Settings
-from service.task import Task
+from service.contract.decoding import convert_tree
+from service.contract.settings import Settings
+from service.contract.task import Task
 imported = time.perf_counter() - begun
 texts, repeat = json.load(sys.stdin)
 

@@ -14,13 +14,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from service.catalog import Catalog
+from service.contract.catalog import Catalog
+from service.contract.settings import CliSettings, DecisionSettings, Settings, StoreSettings
 from service.core import Core
 from service.evaluation.baselines import Baseline, always, ladder, oracle
 from service.evaluation.recorded import RecordedTask, history_of, read_tasks
 from service.evaluation.replay import Played, Verifier, play_all, summarise
-from service.logs import configure_logging
-from service.settings import CliSettings, DecisionSettings, Settings, StoreSettings
+from service.logs.lines import configure_logging
 from tests.support.recorded_tasks import Recorded, data_directory, folds
 
 FOLDS = 5

@@ -21,10 +21,10 @@ import structlog
 from litestar import Litestar
 from sqlalchemy import event
 
-from service.catalog import DEFAULT_CATALOG
+from service.contract.catalog import DEFAULT_CATALOG
+from service.contract.task import Task
 from service.core import Core
-from service.logs import configure_logging
-from service.task import Task
+from service.logs.lines import configure_logging
 from tests.load.servers import service_app
 from tests.load.support import Report, arguments, parsed, task_body
 

@@ -23,18 +23,18 @@ import uvicorn
 from litestar import Litestar, post
 
 from service.app import create_app
-from service.catalog import DEFAULT_CATALOG
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Brief, Classified
 from service.classifiers.ladder import Ladder, Rung
 from service.classifiers.verdict import Verdict
 from service.commands.protocol import BoundedProtocol
 from service.commands.serve import settle_garbage
-from service.decision import Decision, Excluded, Source, Step, Usage, Versions
-from service.decoding import convert_tree
-from service.logs import configure_logging
-from service.settings import Settings
-from service.task import Task
+from service.contract.catalog import DEFAULT_CATALOG
+from service.contract.decision import Decision, Excluded, Source, Step, Usage, Versions
+from service.contract.decoding import convert_tree
+from service.contract.settings import Settings
+from service.contract.task import Task
+from service.logs.lines import configure_logging
 from tests.load.support import cpu_seconds, pin, resident_mb
 
 ROOT = Path(__file__).parents[2]

@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 
-from service.catalog import Candidate, Catalog
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Brief, Classifier
 from service.classifiers.ladder import Ladder, Rung
 from service.classifiers.prompt import Prompts
-from service.decision import Decision, LoggedDecision
+from service.contract.catalog import Candidate, Catalog
+from service.contract.decision import Decision, LoggedDecision
+from service.contract.settings import DecisionSettings
+from service.contract.task import Task
+from service.decide.pipeline import Knowledge, Observer, Pipeline
 from service.forecast.forecaster import Forecaster
-from service.pipeline import Knowledge, Observer, Pipeline
-from service.settings import DecisionSettings
-from service.task import Task
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-from service.catalog import DEFAULT_CATALOG
 from service.classifiers.prompt import PROMPT_FILES, SHIPPED
+from service.contract.catalog import DEFAULT_CATALOG
 
 CONFIG = """
 [store]

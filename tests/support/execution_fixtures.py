@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from service.contract.settings import ExecutionSettings
+from service.executions.executions import ExecutionRequest, Executions
+from service.executions.local_runner import LocalRunner
+from service.executions.log_folder import LogFolder
 from service.llm.client import LLMClient
-from service.runner.executions import ExecutionRequest, Executions
-from service.runner.local import LocalRunner
-from service.runner.logs import LogFolder
-from service.settings import ExecutionSettings
 from service.store import Execution, Store
 from tests.support.fake_endpoint import FakeEndpoint
 

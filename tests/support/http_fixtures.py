@@ -13,10 +13,10 @@ from litestar import Litestar
 from opentelemetry.sdk.trace import SpanProcessor
 
 from service.app import create_app
+from service.contract.decoding import convert_tree
+from service.contract.settings import Settings
 from service.core import Core
-from service.decoding import convert_tree
-from service.settings import Settings
-from service.tracing import Tracing
+from service.observe.tracing import Tracing
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.service_process import ServiceProcess
 

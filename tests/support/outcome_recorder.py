@@ -7,8 +7,8 @@ import asyncio
 import itertools
 import sys
 
-from service.ids import uuid7
-from service.outcome import Outcome
+from service.base.ids import uuid7
+from service.contract.outcome import Outcome
 from service.store import Store
 
 CALLERS = 4

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.catalog import Candidate, Catalog
+from service.contract.catalog import Candidate, Catalog
 from service.forecast.history import OutcomeRow
 
 Array = npt.NDArray[np.float64]

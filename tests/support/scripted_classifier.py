@@ -4,10 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from service.catalog import Candidate
 from service.classifiers.classifier import Blame, Brief, Classified, ClassifierError
 from service.classifiers.verdict import Verdict
-from service.decision import Source, Usage
+from service.contract.catalog import Candidate
+from service.contract.decision import Source, Usage
 
 Act = Callable[[Brief, float], Awaitable[Classified]]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.decision import Decision, LoggedDecision, Step, Usage, Versions
-from service.ids import uuid7
-from service.outcome import Outcome
+from service.base.ids import uuid7
+from service.contract.decision import Decision, LoggedDecision, Step, Usage, Versions
+from service.contract.outcome import Outcome
 from service.store import Store
 from tests.support.postgres import UNAVAILABLE, PostgresServer, find_binaries
 

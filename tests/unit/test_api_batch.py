@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.decision import Decision
-from service.task import Task
+from service.contract.decision import Decision
+from service.contract.task import Task
 from tests.support.fake_behaviours import status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model

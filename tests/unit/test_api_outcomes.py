@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.ids import uuid7
+from service.base.ids import uuid7
 from tests.support.http_fixtures import RunningApp
 
 OUTCOMES = "/v1/outcomes"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.calibration import Calibration, Compared
-from service.ids import uuid7
+from service.base.ids import uuid7
+from service.knowledge.calibration import Calibration, Compared
 from service.store import Store
 from tests.support.fake_behaviours import answer, status
 from tests.support.fake_endpoint import FakeEndpoint

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.catalog import DEFAULT_CATALOG, LOCAL_SOLVE_RATE, Catalog, load_catalog, parse_catalog
-from service.errors import ConfigurationError
+from service.contract.catalog import DEFAULT_CATALOG, LOCAL_SOLVE_RATE, Catalog, load_catalog, parse_catalog
+from service.contract.errors import ConfigurationError
 from tests.support.builders import candidate
 
 ONE = '[[agent]]\ntype = "a"\n[[agent.model]]\nid = "m"\n'

@@ -10,8 +10,8 @@ import pytest
 
 from service.classifiers.classifier import Blame, Classified, ClassifierError
 from service.classifiers.cli_classifier import CliClassifier
-from service.errors import ConfigurationError
-from service.settings import CliSettings
+from service.contract.errors import ConfigurationError
+from service.contract.settings import CliSettings
 from tests.support.builders import brief, candidate, task
 
 GOOD = json.dumps({"agent_type": "alpha", "model": "small", "minutes": 20, "confidence": 0.9, "reason": "Small."})

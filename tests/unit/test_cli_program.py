@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.classifiers.cli import CliProgram
 from service.classifiers.envelopes import CliEnvelopeError, CliReply
+from service.classifiers.program import CliProgram
 from service.process import ProcessError, ProcessExitError
 
 Make = Callable[..., CliProgram]

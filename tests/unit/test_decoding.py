@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.decoding import convert_tree, decode_json
-from service.errors import InvalidInputError
-from service.task import Task, TaskBatch
+from service.contract.decoding import convert_tree, decode_json
+from service.contract.errors import InvalidInputError
+from service.contract.task import Task, TaskBatch
 
 DECODER = msgspec.json.Decoder(Task)
 

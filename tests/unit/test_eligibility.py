@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.catalog import Candidate, Catalog
-from service.eligibility import RETRY_AFTER_SECONDS, Eligibility, refusal, screen
-from service.errors import NoCandidateAvailableError, NoEligibleCandidateError
-from service.task import Task
+from service.contract.catalog import Candidate, Catalog
+from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
+from service.contract.task import Task
+from service.decide.eligibility import RETRY_AFTER_SECONDS, Eligibility, refusal, screen
 from tests.support.builders import NOW, candidate, failed, small_catalog, task
 
 CATALOG = small_catalog()

@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.catalog import Candidate, Catalog
+from service.contract.catalog import Candidate, Catalog
+from service.contract.errors import InvalidInputError
+from service.contract.settings import CliSettings, DecisionSettings, Settings, StoreSettings
 from service.core import Core
-from service.errors import InvalidInputError
 from service.evaluation.baselines import always, ladder, oracle, random_mix
 from service.evaluation.curve import Point, draw, svg
 from service.evaluation.recorded import (
@@ -20,7 +21,6 @@ from service.evaluation.recorded import (
     read_tasks,
 )
 from service.evaluation.replay import Played, Verifier, play, summarise
-from service.settings import CliSettings, DecisionSettings, Settings, StoreSettings
 
 CHEAP, STRONG = "small", "large"
 CATALOG = Catalog(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import NotFoundError, OverloadedError, StoreUnavailableError
-from service.ids import uuid7
-from service.runner.executions import Executions
-from service.runner.local import LocalRunner, RunResult
-from service.runner.stream_json import StreamJson, result_of
+from service.base.ids import uuid7
+from service.contract.errors import NotFoundError, OverloadedError, StoreUnavailableError
+from service.executions.executions import Executions
+from service.executions.local_runner import LocalRunner, RunResult
+from service.executions.stream_json import StreamJson, result_of
 from service.store import Execution, Store
 from tests.support.builders import HandClock
 from tests.support.execution_fixtures import OpenExecutions, a_task, left, reached

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from service.flights import Flights, Recent
+from service.decide.sharing import Flights, Recent
 from tests.support.builders import HandClock
 
 

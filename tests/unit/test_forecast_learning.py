@@ -9,7 +9,7 @@ from math import log
 import numpy as np
 import pytest
 
-from service.catalog import Candidate, Catalog
+from service.contract.catalog import Candidate, Catalog
 from service.forecast.ability import LABEL_SD, TASKS_SD, Learned, learn
 from service.forecast.costs import CAP, UNKNOWN_COST_USD
 from service.forecast.difficulty import SIGMA, Array, ability, solve_rate

@@ -6,14 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from service.catalog import DEFAULT_CATALOG, Candidate, Catalog, load_catalog
+from service.contract.catalog import DEFAULT_CATALOG, Candidate, Catalog, load_catalog
+from service.contract.task import Attempt, AttemptResult
 from service.forecast.ability import CLASSIFIER_WEIGHT, learn
 from service.forecast.difficulty import SIGMA
 from service.forecast.effort import estimate_minutes
 from service.forecast.evidence import MINUTES_NEUTRAL
 from service.forecast.forecaster import TEXT_WEIGHT, Forecast, Forecaster, MinutesSource
 from service.forecast.history import OutcomeRow
-from service.task import Attempt, AttemptResult
 
 DEFAULT = load_catalog(DEFAULT_CATALOG)
 THREE = Catalog(

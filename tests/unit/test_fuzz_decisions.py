@@ -13,19 +13,19 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.catalog import Catalog, parse_catalog
 from service.classifiers.classifier import Blame, Brief, Classified, ClassifierError
 from service.classifiers.verdict import VerdictError, read_verdict
-from service.decision import Decision, Usage
-from service.decoding import decode_json
-from service.errors import (
+from service.contract.catalog import Catalog, parse_catalog
+from service.contract.decision import Decision, Usage
+from service.contract.decoding import decode_json
+from service.contract.errors import (
     ConfigurationError,
     InvalidInputError,
     NoCandidateAvailableError,
     NoEligibleCandidateError,
 )
-from service.settings import load_settings
-from service.task import Task
+from service.contract.settings import load_settings
+from service.contract.task import Task
 from tests.support.builders import candidate, knowledge, pipeline, small_catalog
 from tests.support.scripted_classifier import ScriptedClassifier
 

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.catalog import Catalog
+from service.base.text import clip_middle, one_line, visible
 from service.classifiers.envelopes import CliEnvelopeError, unwrap_any, unwrap_claude, unwrap_codex, unwrap_gemini
 from service.classifiers.prompt import Prompts
 from service.classifiers.verdict import VerdictError, read_verdict
-from service.decoding import decode_json
-from service.errors import InvalidInputError
+from service.contract.catalog import Catalog
+from service.contract.decoding import decode_json
+from service.contract.errors import InvalidInputError
+from service.contract.task import Task
 from service.forecast.effort import estimate_minutes
 from service.llm.errors import LLMReplyError, clean
 from service.llm.wire import decode_chunk, decode_reply
-from service.task import Task
-from service.text import clip_middle, one_line, visible
 from tests.support.builders import small_catalog
 
 CATALOG: Catalog = small_catalog()

@@ -7,9 +7,9 @@ from collections.abc import Generator
 
 import pytest
 
-from service.catalog import DEFAULT_CATALOG, load_catalog
 from service.classifiers.prompt import CHARACTERS_PER_TOKEN, Prompts
-from service.task import Task
+from service.contract.catalog import DEFAULT_CATALOG, load_catalog
+from service.contract.task import Task
 from tests.load.counts import Bench, Counts
 
 INSTRUCTIONS = {"stub request": 12_700, "stub decision": 9_700, "forecast request": 9_700, "forecast decision": 7_300}

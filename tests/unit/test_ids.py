@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.ids import is_uuid, uuid7
+from service.base.ids import is_uuid, uuid7
 
 
 @given(st.integers(0, 2**47 * 1_000_000), st.binary(min_size=8, max_size=8))

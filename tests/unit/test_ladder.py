@@ -9,8 +9,8 @@ import pytest
 from service.classifiers.breaker import FAILURES, Breaker
 from service.classifiers.classifier import Blame, Brief, Classified
 from service.classifiers.ladder import RESERVE_SECONDS, SHARE, Climb, Ladder, Rung
-from service.decision import Usage
-from service.errors import ClassifierFailedError, DeadlineExceededError
+from service.contract.decision import Usage
+from service.contract.errors import ClassifierFailedError, DeadlineExceededError
 from tests.support.builders import HandClock, brief, task
 from tests.support.scripted_classifier import Act, ScriptedClassifier, chooses, fails
 

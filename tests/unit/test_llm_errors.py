@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import PointsmanError
+from service.contract.errors import PointsmanError
 from service.llm.errors import (
     BODY_CHARS,
     LLMConnectionError,

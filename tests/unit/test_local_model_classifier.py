@@ -8,12 +8,12 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from service.catalog import Candidate
 from service.classifiers.classifier import KEPT_REPLY, Blame, Classified, ClassifierError
 from service.classifiers.local_model import LocalModelClassifier
-from service.decision import Usage
+from service.contract.catalog import Candidate
+from service.contract.decision import Usage
+from service.contract.settings import LocalModelSettings
 from service.llm.client import LLMClient, make_http_client
-from service.settings import LocalModelSettings
 from tests.support.builders import HandClock, brief, small_catalog, task
 from tests.support.fake_behaviours import completion
 

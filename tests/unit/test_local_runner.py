@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from service.executions.local_runner import Job, LocalRunner, RunResult
+from service.executions.log_file import LogFile
+from service.executions.stream_json import read_lines
+from service.executions.summary import read_summary
 from service.llm.client import LLMClient
-from service.runner.local import Job, LocalRunner, RunResult
-from service.runner.log_file import LogFile
-from service.runner.stream_json import read_lines
-from service.runner.summary import read_summary
 from tests.support.fake_behaviours import (
     answer,
     deltas,
@@ -203,8 +203,8 @@ def test_a_log_that_cannot_grow_fails_the_run_alone(fake_endpoint: FakeEndpoint,
 import asyncio, resource, sys
 from pathlib import Path
 from service.llm.client import LLMClient, make_http_client
-from service.runner.local import Job, LocalRunner
-from service.runner.log_file import LogFile
+from service.executions.local_runner import Job, LocalRunner
+from service.executions.log_file import LogFile
 async def main():
     async with make_http_client(max_connections=4) as http:
         client = LLMClient(http, sys.argv[1], model="m", timeout_seconds=20.0)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from service.ids import uuid7
-from service.runner.log_file import LogError, LogFile, is_written
-from service.runner.logs import LogFolder
-from service.runner.stream_json import result_of
-from service.settings import ExecutionSettings
+from service.base.ids import uuid7
+from service.contract.settings import ExecutionSettings
+from service.executions.log_file import LogError, LogFile, is_written
+from service.executions.log_folder import LogFolder
+from service.executions.stream_json import result_of
 from tests.support.service_process import ROOT
 from tests.support.stream_reader import read_transcript
 
@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_whole_lines() -> None:
     program = """
 import resource, sys, tempfile
 from pathlib import Path
-from service.runner.log_file import LogError, LogFile
+from service.executions.log_file import LogError, LogFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 path = Path(tempfile.mkdtemp()) / "stdout.log"
 log = LogFile(path)

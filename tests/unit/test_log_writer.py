@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from service.log_writer import LogWriter
+from service.logs.writer import LogWriter
 
 
 class Memory:

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.api.problems import TYPES, URN
+from service.contract.settings import LocalModelSettings, Settings, StoreSettings
 from service.core import Core
-from service.settings import LocalModelSettings, Settings, StoreSettings
 from tests.support.kustomize import build, config_map, one
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",), "info": ("_info",)}

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.catalog import Catalog
-from service.decision import Usage
-from service.errors import (
+from service.base.ids import is_uuid
+from service.contract.catalog import Catalog
+from service.contract.decision import Usage
+from service.contract.errors import (
     NoCandidateAvailableError,
     NoEligibleCandidateError,
 )
+from service.contract.settings import DecisionSettings
+from service.decide.pipeline import Pipeline
 from service.forecast.effort import estimate_minutes
-from service.ids import is_uuid
-from service.pipeline import Pipeline
-from service.settings import DecisionSettings
 from tests.support.builders import Watching, candidate, chosen, failed, knowledge, pipeline, task
 from tests.support.scripted_classifier import SPENT, ScriptedClassifier, chooses, fails
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from service.catalog import Catalog
 from service.classifiers.breaker import FAILURES
 from service.classifiers.classifier import Blame, Brief, Classified
 from service.classifiers.prompt import Prompts
-from service.decision import Decision, Usage
-from service.errors import (
+from service.contract.catalog import Catalog
+from service.contract.decision import Decision, Usage
+from service.contract.errors import (
     ClassifierFailedError,
     DeadlineExceededError,
     OverloadedError,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.catalog import Catalog
 from service.classifiers.prompt import SHIPPED, Prompts, Question
-from service.errors import ConfigurationError
-from service.task import Task
+from service.contract.catalog import Catalog
+from service.contract.errors import ConfigurationError
+from service.contract.task import Task
 from tests.support.builders import candidate, small_catalog, task
 
 CATALOG = small_catalog()

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from service.app import create_app
+from service.contract.settings import load_settings
 from service.core import Core
-from service.settings import load_settings
 from tests.support.config_map import Mounted
 
 SMALL = '[[agent]]\ntype = "solo"\n[[agent.model]]\nid = "one"\nsolve_rate = 0.5\ncost_usd = 0.1\n'

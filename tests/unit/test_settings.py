@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import ConfigurationError
-from service.settings import DecisionSettings, Settings, load_settings
+from service.contract.errors import ConfigurationError
+from service.contract.settings import DecisionSettings, Settings, load_settings
 
 SECRET = "hunter2-do-not-show"  # the value that must not appear anywhere
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from service.errors import ConfigurationError
+from service.contract.errors import ConfigurationError
 from service.store import Store
 from service.store.address import parse_address
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from service.errors import StoreUnavailableError
+from service.contract.errors import StoreUnavailableError
 from service.store import Store
 from tests.support.store_fixtures import a_decision
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.runner.stream_json import StreamJson
-from service.runner.summary import change_report, read_summary, summarise
+from service.executions.stream_json import StreamJson
+from service.executions.summary import change_report, read_summary, summarise
 
 USAGE = {"input_tokens": 1, "output_tokens": 1}
 REPORT = {"summary": "s", "files": [{"path": "a.py", "change": "c"}]}

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.outcome import Outcome
-from service.task import Task, TaskBatch
+from service.contract.outcome import Outcome
+from service.contract.task import Task, TaskBatch
 from tests.support.builders import task
 
 

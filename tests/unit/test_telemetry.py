@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.logs import frames
-from service.telemetry import problem_label
+from service.logs.lines import frames
+from service.observe.telemetry import problem_label
 from tests.support.fake_behaviours import raw, status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
@@ -140,7 +140,7 @@ def test_frames_of_a_deep_recursion_are_cut() -> None:
 
 PROGRAM = """
 import logging, sys, structlog
-from service.logs import BOUND, configure_logging
+from service.logs.lines import BOUND, configure_logging
 configure_logging("info")
 log = structlog.get_logger("x")
 if BOUND.set({"request_id": "r1"}):

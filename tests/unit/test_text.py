@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.text import clip_middle, one_line, visible
+from service.base.text import clip_middle, one_line, visible
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from service.errors import ConfigurationError
-from service.tracing import traces_url
+from service.contract.errors import ConfigurationError
+from service.observe.tracing import traces_url
 from tests.support.fake_behaviours import prose, slow, status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour

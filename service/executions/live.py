@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
-from service.errors import StoreUnavailableError
-from service.runner.local import RunResult
+from service.contract.errors import StoreUnavailableError
+from service.executions.local_runner import RunResult
 from service.store import Execution, ExecutionState, Store
 
 

@@ -27,12 +27,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from service import __version__
 from service.classifiers.classifier import Classified, Classifier, ClassifierError
 from service.classifiers.ladder import Answered, LadderObserver
-from service.decision import Decision
-from service.errors import ConfigurationError
-from service.logs import BOUND
-from service.pipeline import Left
-from service.settings import Settings
-from service.task import Task
+from service.contract.decision import Decision
+from service.contract.errors import ConfigurationError
+from service.contract.settings import Settings
+from service.contract.task import Task
+from service.decide.pipeline import Left
+from service.logs.lines import BOUND
 
 EXPORT_SECONDS = 4.0
 """For one batch to the collector, tries included."""

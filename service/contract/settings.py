@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta
 
-from service.decoding import DECODE_ERRORS, convert_tree
-from service.errors import ConfigurationError, InvalidInputError
-from service.task import Objective
+from service.contract.decoding import DECODE_ERRORS, convert_tree
+from service.contract.errors import ConfigurationError, InvalidInputError
+from service.contract.task import Objective
 
 ENVIRONMENT_PREFIX = "POINTSMAN_"
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"

@@ -12,24 +12,24 @@ from typing import Any
 import msgspec
 
 from service import __version__
-from service.budget import affordable, expected_cost, forecast_within
-from service.catalog import Candidate, Catalog
+from service.base.ids import uuid7
+from service.base.stopwatch import Stopwatch
+from service.base.text import one_line
 from service.classifiers.classifier import Brief
 from service.classifiers.ladder import RESERVE_SECONDS, Climb, Ladder, give_up_by
 from service.classifiers.prompt import Prompts
-from service.decision import Decision, Excluded, Failure, LoggedDecision, Source, Step, Usage, Versions
-from service.eligibility import Eligibility, refusal, screen
-from service.errors import DeadlineExceededError, NoEligibleCandidateError, OverloadedError
-from service.flights import Flights, Recent
+from service.contract.catalog import Candidate, Catalog
+from service.contract.decision import Decision, Excluded, Failure, LoggedDecision, Source, Step, Usage, Versions
+from service.contract.errors import DeadlineExceededError, NoEligibleCandidateError, OverloadedError
+from service.contract.settings import DecisionSettings
+from service.contract.task import Task
+from service.decide.budget import affordable, expected_cost, forecast_within
+from service.decide.eligibility import Eligibility, refusal, screen
+from service.decide.local_agent import without_local_agent
+from service.decide.reason import reason_for
+from service.decide.sharing import Flights, Recent
 from service.forecast.effort import Effort, estimate_minutes
 from service.forecast.forecaster import Forecast, Forecaster
-from service.ids import uuid7
-from service.local_agent import without_local_agent
-from service.reason import reason_for
-from service.settings import DecisionSettings
-from service.stopwatch import Stopwatch
-from service.task import Task
-from service.text import one_line
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 

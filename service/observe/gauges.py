@@ -6,11 +6,11 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.learning import Learner
-from service.log_writer import LogWriter
-from service.pipeline import Pipeline
-from service.reload import Reloader
-from service.runner.executions import Executions
+from service.decide.pipeline import Pipeline
+from service.executions.executions import Executions
+from service.knowledge.learner import Learner
+from service.knowledge.reload import Reloader
+from service.logs.writer import LogWriter
 from service.store import Store
 
 _BREAKER_NUMBERS = {"closed": 0, "half-open": 1, "open": 2}

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from service.catalog import Candidate, Catalog
+from service.contract.catalog import Candidate, Catalog
+from service.contract.task import Task
 from service.forecast.effort import Effort
 from service.forecast.forecaster import Forecast, Forecaster, Plan
-from service.task import Task
 
 
 def within(limit_usd: float, cost_usd: float) -> bool:

@@ -10,9 +10,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from service.decoding import convert_tree
-from service.errors import ConfigurationError, InvalidInputError
-from service.task import InputKind, Name
+from service.contract.decoding import convert_tree
+from service.contract.errors import ConfigurationError, InvalidInputError
+from service.contract.task import InputKind, Name
 
 LOCAL_AGENT = "local"
 """The agent type that this service runs itself; it is on offer only while an endpoint is set."""
@@ -21,7 +21,7 @@ LOCAL_SOLVE_RATE = 0.1
 """What is assumed of a local model of which nothing is known: small open models (Qwen2.5-Coder 32B, Llama 4 Scout)
 solved 0.09 of SWE-bench Verified (bash-only leaderboard, 2025-12)."""
 
-DEFAULT_CATALOG = Path(__file__).with_name("catalog.toml")
+DEFAULT_CATALOG = Path(__file__).parents[1] / "catalog.toml"
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):

@@ -17,7 +17,7 @@ PointsmanError                      whatever this service refuses or cannot do, 
 from collections.abc import Sequence
 from datetime import datetime
 
-from service.decision import Excluded, Failure
+from service.contract.decision import Excluded, Failure
 
 
 class PointsmanError(Exception):

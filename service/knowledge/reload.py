@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from service.errors import ConfigurationError
-from service.pipeline import Knowledge
-from service.settings import Settings
+from service.contract.errors import ConfigurationError
+from service.contract.settings import Settings
+from service.decide.pipeline import Knowledge
 
 POLL_SECONDS = 2.0
 """How often the files are looked at: a ConfigMap takes up to a minute to reach a pod, two seconds more are nothing."""

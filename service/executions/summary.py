@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import msgspec
 
-from service.decoding import DECODE_ERRORS
-from service.runner.stream_json import last_lines, read_lines
+from service.contract.decoding import DECODE_ERRORS
+from service.executions.stream_json import last_lines, read_lines
 
 _FENCE = re.compile(r"^```(?:json)?[ \t]*\r?\n(?P<body>.*?)^```[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _DECODER = msgspec.json.Decoder(dict[str, Any])

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from service.base.text import one_line
+from service.executions.log_file import LogError, LogFile
+from service.executions.stream_json import StreamJson
+from service.executions.thinking import ThinkSplitter
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError
 from service.llm.wire import ChatMessage, ChatReply
-from service.runner.log_file import LogError, LogFile
-from service.runner.stream_json import StreamJson
-from service.runner.thinking import ThinkSplitter
-from service.text import one_line
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
 """From OpenAI's words to Anthropic's."""

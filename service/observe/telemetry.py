@@ -10,14 +10,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import generate_latest
 
 from service import __version__
-from service.calibration import Compared
 from service.classifiers.classifier import Classified, Classifier, ClassifierError
 from service.classifiers.ladder import Answered, LadderObserver
-from service.decision import Decision, LoggedDecision
-from service.logs import configure_logging
-from service.pipeline import Observer
+from service.contract.decision import Decision, LoggedDecision
+from service.contract.task import Task
+from service.decide.pipeline import Observer
+from service.knowledge.calibration import Compared
+from service.logs.lines import configure_logging
 from service.store import Execution
-from service.task import Task
 
 __all__ = ["DecisionTelemetry", "Metrics", "configure_logging", "problem_label"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import structlog
 
-from service.errors import StoreUnavailableError
+from service.contract.errors import StoreUnavailableError
+from service.contract.outcome import RecordedOutcome
+from service.decide.pipeline import Knowledge, Pipeline
 from service.forecast.ability import Learned, learn
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
-from service.outcome import RecordedOutcome
-from service.pipeline import Knowledge, Pipeline
 from service.store import Store
 
 REST = 2.0

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from shutil import which as find_program
 
+from service.base.text import one_line
 from service.classifiers.envelopes import CliEnvelopeError, CliReply
 from service.classifiers.presets import (
     COMMON_ENVIRONMENT,
@@ -19,7 +20,6 @@ from service.classifiers.presets import (
     visible_environment,
 )
 from service.process import ProcessExitError, ProcessResult, ProcessRunner, Workspace
-from service.text import one_line
 
 DETAIL_CHARS = 500
 """How much of what a program says stands in an error."""

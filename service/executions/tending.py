@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from service.errors import StoreUnavailableError
-from service.logs import frames
-from service.runner.live import Live, LiveOnes
-from service.runner.logs import LogFolder
-from service.settings import ExecutionSettings
+from service.contract.errors import StoreUnavailableError
+from service.contract.settings import ExecutionSettings
+from service.executions.live import Live, LiveOnes
+from service.executions.log_folder import LogFolder
+from service.logs.lines import frames
 from service.store import Execution, ExecutionState, Store
 
 TICK_SECONDS = 3.0

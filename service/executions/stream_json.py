@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from service.decoding import DECODE_ERRORS
-from service.ids import uuid7
+from service.base.ids import uuid7
+from service.contract.decoding import DECODE_ERRORS
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(dict[str, Any])

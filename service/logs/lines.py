@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from service.log_writer import LineLogger, LogWriter
-from service.text import inert, one_line
+from service.base.text import inert, one_line
+from service.logs.writer import LineLogger, LogWriter
 
 BOUND: ContextVar[Mapping[str, str]] = ContextVar("pointsman_log", default={})  # noqa: B039 - a Mapping, never changed
 """What every line says that is logged in this context, such as the request's id."""

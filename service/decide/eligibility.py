@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from service.budget import within
-from service.catalog import Candidate, Catalog
-from service.decision import Excluded, Failure
-from service.errors import NoCandidateAvailableError, NoEligibleCandidateError
-from service.task import FleetState, Task
+from service.contract.catalog import Candidate, Catalog
+from service.contract.decision import Excluded, Failure
+from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
+from service.contract.task import FleetState, Task
+from service.decide.budget import within
 
 RETRY_AFTER_SECONDS = 30
 """What a caller is told where no `available_at` says when something will be free: slots turn over within a minute."""

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from service.errors import InvalidInputError
-from service.text import one_line
+from service.base.text import one_line
+from service.contract.errors import InvalidInputError
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from service.catalog import LOCAL_AGENT, Candidate
-from service.eligibility import Eligibility, Obstacle
+from service.contract.catalog import LOCAL_AGENT, Candidate
+from service.decide.eligibility import Eligibility, Obstacle
 
 
 def without_local_agent(eligibility: Eligibility, problem: str, *, requested: Candidate | None = None) -> Eligibility:

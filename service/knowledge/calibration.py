@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from service.decision import Step
-from service.errors import StoreUnavailableError
-from service.ids import is_uuid
-from service.logs import frames
-from service.outcome import Outcome
+from service.base.ids import is_uuid
+from service.contract.decision import Step
+from service.contract.errors import StoreUnavailableError
+from service.contract.outcome import Outcome
+from service.logs.lines import frames
 from service.store import Store
 
 SETTLE_SECONDS = 2.0

@@ -11,17 +11,17 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from service.errors import NotFoundError, OverloadedError, StoreUnavailableError
-from service.ids import uuid7
-from service.runner.live import Live, LiveOnes
-from service.runner.local import Job, LocalRunner, RunResult
-from service.runner.log_file import LogError
-from service.runner.logs import CHUNK, LogFolder
-from service.runner.summary import Summary, read_summary
-from service.runner.tending import TICK_SECONDS, Tender, log_defect
-from service.settings import ExecutionSettings
+from service.base.ids import uuid7
+from service.contract.errors import NotFoundError, OverloadedError, StoreUnavailableError
+from service.contract.settings import ExecutionSettings
+from service.contract.task import Labels, Name
+from service.executions.live import Live, LiveOnes
+from service.executions.local_runner import Job, LocalRunner, RunResult
+from service.executions.log_file import LogError
+from service.executions.log_folder import CHUNK, LogFolder
+from service.executions.summary import Summary, read_summary
+from service.executions.tending import TICK_SECONDS, Tender, log_defect
 from service.store import Execution, Store
-from service.task import Labels, Name
 
 RETRY_AFTER_SECONDS = 30
 _CANCEL_SECONDS = 5.0

@@ -10,10 +10,10 @@ import uuid
 from pathlib import Path
 from typing import IO, Any
 
-from service.ids import is_uuid
-from service.runner.log_file import LogError, LogFile, is_written
-from service.runner.stream_json import StreamJson, result_of
-from service.settings import ExecutionSettings
+from service.base.ids import is_uuid
+from service.contract.settings import ExecutionSettings
+from service.executions.log_file import LogError, LogFile, is_written
+from service.executions.stream_json import StreamJson, result_of
 
 CHUNK = 64 * 1024
 

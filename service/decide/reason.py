@@ -2,12 +2,12 @@
 
 from functools import lru_cache
 
+from service.base.text import one_line
 from service.classifiers.ladder import Climb
 from service.classifiers.prompt import Prompts
 from service.classifiers.verdict import REASON_LIMIT
-from service.decision import Source
+from service.contract.decision import Source
 from service.forecast.forecaster import Plan
-from service.text import one_line
 
 
 def reason_for(source: Source, climb: Climb, prompts: Prompts, plan: Plan, competing: int) -> str:

@@ -1,0 +1,1 @@
+"""A handful of small tools that know nothing of the service."""

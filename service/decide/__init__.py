@@ -1,0 +1,1 @@
+"""One request: from a task to a decision."""

@@ -1,0 +1,1 @@
+"""What decisions are made from, and who changes it."""

@@ -1,0 +1,1 @@
+"""Log lines, the thread that writes them, and what commands print."""

@@ -1,0 +1,1 @@
+"""Metrics, gauges and traces: they count and show, and never store."""
