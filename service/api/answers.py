@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from service.api.problems import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
 from service.contract.errors import InvalidInputError, PointsmanError
-from service.logs.lines import frames
+from service.logs.lines import log_defect
 from service.observe.telemetry import Metrics
 
 _ENCODER = msgspec.json.Encoder()
@@ -58,11 +58,6 @@ def query_of(request: AnyRequest) -> list[tuple[str, str]]:
         )
     except ValueError:
         raise InvalidInputError(f"expected at most {MAX_PARAMETERS} parameters", path="query") from None
-
-
-def log_defect(log: Any, error: BaseException, **facts: object) -> None:  # noqa: ANN401 - structlog types no logger
-    """Says what broke and where, without the exception's message, which may quote a task or a secret."""
-    log.error("defect", error=type(error).__qualname__, frames=frames(error), **facts)
 
 
 class ErrorAnswers:

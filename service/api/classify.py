@@ -7,7 +7,6 @@ import msgspec
 import structlog
 from litestar.types import Receive
 
-from service.api.answers import log_defect
 from service.api.posting import Answer, Headers, Posted, posting
 from service.api.problems import Problem, problem_of
 from service.contract.decision import Decision
@@ -16,6 +15,7 @@ from service.contract.errors import InvalidInputError, PointsmanError
 from service.contract.task import FleetState, Objective, Task, TaskBatch
 from service.core import Core
 from service.decide.sharing import CallerLeftError
+from service.logs.lines import log_defect
 
 _LOG = structlog.get_logger("pointsman.http")
 _TASK = msgspec.json.Decoder(Task)

@@ -20,7 +20,8 @@ from service.executions.local_runner import Job, LocalRunner, RunResult
 from service.executions.log_file import LogError
 from service.executions.log_folder import CHUNK, LogFolder
 from service.executions.summary import Summary, read_summary
-from service.executions.tending import TICK_SECONDS, Tender, log_defect
+from service.executions.tending import TICK_SECONDS, Tender
+from service.logs.lines import log_defect
 from service.store import Execution, Store
 
 RETRY_AFTER_SECONDS = 30

@@ -12,7 +12,7 @@ from service.contract.errors import StoreUnavailableError
 from service.contract.settings import ExecutionSettings
 from service.executions.live import Live, LiveOnes
 from service.executions.log_folder import LogFolder
-from service.logs.lines import frames
+from service.logs.lines import log_defect
 from service.store import Execution, ExecutionState, Store
 
 TICK_SECONDS = 3.0
@@ -145,11 +145,6 @@ class Tender:
             self._log.warning(
                 "execution was left open", execution_id=execution.execution_id, state=state, exit_reason=reason
             )
-
-
-def log_defect(log: Any, error: BaseException) -> None:  # noqa: ANN401 - structlog types no logger
-    """Says what broke and where, without the exception's message, which may quote a task."""
-    log.error("defect", error=type(error).__qualname__, frames=frames(error))
 
 
 def _state_of(end: dict[str, Any]) -> tuple[ExecutionState, str]:

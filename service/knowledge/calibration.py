@@ -12,7 +12,7 @@ from service.base.ids import is_uuid
 from service.contract.decision import Step
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Outcome
-from service.logs.lines import frames
+from service.logs.lines import log_defect
 from service.store import Store
 
 SETTLE_SECONDS = 2.0
@@ -109,7 +109,7 @@ class Calibration:
             except StoreUnavailableError:
                 self._arrived.set()
             except Exception as error:  # noqa: BLE001 - a defect here must not end all comparing, and is logged
-                self._log.error("defect", error=type(error).__qualname__, frames=frames(error))
+                log_defect(self._log, error)
 
 
 def _plan_of(decision: msgspec.Raw) -> list[Step]:

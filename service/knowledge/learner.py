@@ -14,6 +14,7 @@ from service.decide.pipeline import Knowledge, Pipeline
 from service.forecast.ability import Learned, learn
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
+from service.logs.lines import log_defect
 from service.store import Store
 
 REST = 2.0
@@ -134,5 +135,5 @@ class Learner:
             except StoreUnavailableError as error:
                 self._log.warning("outcomes cannot be read", problem=str(error))
             except Exception as error:  # noqa: BLE001 - a defect here must not end all learning, and is logged whole
-                self._log.error("defect", exc_info=error)
+                log_defect(self._log, error)
             await asyncio.sleep(REST * (time.monotonic() - started))

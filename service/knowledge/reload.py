@@ -14,6 +14,7 @@ import structlog
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
 from service.decide.pipeline import Knowledge
+from service.logs.lines import log_defect
 
 POLL_SECONDS = 2.0
 """How often the files are looked at: a ConfigMap takes up to a minute to reach a pod, two seconds more are nothing."""
@@ -150,4 +151,4 @@ class Reloader:
             try:
                 await self.look()
             except Exception as error:  # noqa: BLE001 - a defect here must not end the watching, and is logged
-                self._log.error("defect", error=type(error).__qualname__)
+                log_defect(self._log, error)

@@ -96,6 +96,11 @@ def frames(error: BaseException) -> list[str]:
     return found
 
 
+def log_defect(log: Any, error: BaseException, **facts: object) -> None:  # noqa: ANN401 - structlog types no logger
+    """Says what broke and where, without the exception's message, which may quote a task or a secret."""
+    log.error("defect", error=type(error).__qualname__, frames=frames(error), **facts)
+
+
 def _unbuffered(stream: Any) -> Any:  # noqa: ANN401 - a text stream, or what stands in for one
     """The same file without Python's buffer, in which lines that cannot be written would stay and be tried again."""
     try:
