@@ -15,7 +15,7 @@ import msgspec
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Classifier
 from service.classifiers.cli_classifier import CliClassifier
-from service.classifiers.ladder import Ladder, Rung
+from service.classifiers.ladder import Ladder, Stage
 from service.classifiers.local_model import LocalModelClassifier
 from service.classifiers.prompt import PROMPT_FILES, Prompts, prompt_folder
 from service.contract.catalog import DEFAULT_CATALOG, Catalog, load_catalog
@@ -106,7 +106,7 @@ class Core:
         self.pipeline = Pipeline(
             read_knowledge(settings),
             Ladder(
-                [Rung(classifier, Breaker(clock)) for classifier in classifiers],
+                [Stage(classifier, Breaker(clock)) for classifier in classifiers],
                 observers=[telemetry, *([self.tracing] if self.tracing else [])],
                 clock=clock,
             ),
@@ -203,16 +203,16 @@ class Core:
             "answering_with": self.pipeline.answering_with(),
             "classifiers": [
                 {
-                    "source": rung.classifier.source,
-                    "name": rung.classifier.name,
-                    "healthy": rung.breaker.state == "closed",
+                    "source": stage.classifier.source,
+                    "name": stage.classifier.name,
+                    "healthy": stage.breaker.state == "closed",
                     "breaker": {
-                        "state": rung.breaker.state,
-                        "rests_for_seconds": round(rung.breaker.rests_for(), 3),
-                        "why": rung.breaker.why or None,
+                        "state": stage.breaker.state,
+                        "rests_for_seconds": round(stage.breaker.rests_for(), 3),
+                        "why": stage.breaker.why or None,
                     },
                 }
-                for rung in self.pipeline.ladder.rungs
+                for stage in self.pipeline.ladder.stages
             ],
             "queue_depth": self.pipeline.waiting,
             "max_in_flight": self.settings.server.max_in_flight,

@@ -77,11 +77,11 @@ async def _check(settings: Settings) -> list[Finding]:
     working: list[str] = []
     try:
         await core.start()
-        for rung in core.pipeline.ladder.rungs:
-            asked = await _ask(core, rung.classifier)
+        for stage in core.pipeline.ladder.stages:
+            asked = await _ask(core, stage.classifier)
             findings += asked
             if asked[0].state != "broken":
-                working.append(f"{rung.classifier.source} ({rung.classifier.name})")
+                working.append(f"{stage.classifier.source} ({stage.classifier.name})")
         findings += _absent(settings, core)
         findings.append(_store(core))
     finally:
@@ -104,7 +104,7 @@ def _configuration(settings: Settings, core: Core) -> Finding:
 
 def _absent(settings: Settings, core: Core) -> list[Finding]:
     """What is not configured, and what that means."""
-    sources = {rung.classifier.source for rung in core.pipeline.ladder.rungs}
+    sources = {stage.classifier.source for stage in core.pipeline.ladder.stages}
     found: list[Finding] = []
     if "local_model" not in sources:
         says = "no endpoint is set (local_model.endpoint), so there is no agent `local`, and the CLI classifies"

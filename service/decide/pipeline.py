@@ -16,7 +16,7 @@ from service.base.ids import uuid7
 from service.base.stopwatch import Stopwatch
 from service.base.text import one_line
 from service.classifiers.classifier import Brief
-from service.classifiers.ladder import RESERVE_SECONDS, Climb, Ladder, give_up_by
+from service.classifiers.ladder import RESERVE_SECONDS, Classification, Ladder, give_up_by
 from service.classifiers.prompt import Prompts
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decision import Decision, Excluded, Failure, LoggedDecision, Source, Step, Usage, Versions
@@ -27,7 +27,7 @@ from service.decide.budget import affordable, expected_cost, forecast_within
 from service.decide.eligibility import Eligibility, refusal, screen
 from service.decide.local_agent import without_local_agent
 from service.decide.reason import reason_for
-from service.decide.sharing import Flights, Recent
+from service.decide.sharing import Recent, SharedCalls
 from service.forecast.effort import Effort, estimate_minutes
 from service.forecast.forecaster import Forecast, Forecaster
 
@@ -88,8 +88,8 @@ class Pipeline:
         self._now = now
         self._random_bytes = random_bytes
         self._new_id = new_id
-        self._recent: Recent[Climb] = Recent(knowledge.decision.cache_seconds, clock)
-        self._flights: Flights[Climb] = Flights(clock)
+        self._recent: Recent[Classification] = Recent(knowledge.decision.cache_seconds, clock)
+        self._calls: SharedCalls[Classification] = SharedCalls(clock)
         self.waiting = 0
         """Decisions that wait for a classifier now."""
 
@@ -112,14 +112,14 @@ class Pipeline:
             raise refusal(eligibility, now=now, requested=requested, failures=noted)
         eligibility = without_local_agent(eligibility, self.ladder.endpoint_problem(), requested=requested)
         watch.lap("eligibility")
-        climb, source, cached = Climb(), _short_cut(requested, eligibility), False
-        if source is None and self.ladder.rungs:
-            climb, cached = await self._classify(task, eligibility, knowledge, deadline, left)
-            eligibility = without_local_agent(eligibility, climb.endpoint_problem)
-            watch.seconds.update(climb.seconds)
+        found, source, cached = Classification(), _short_cut(requested, eligibility), False
+        if source is None and self.ladder.stages:
+            found, cached = await self._classify(task, eligibility, knowledge, deadline, left)
+            eligibility = without_local_agent(eligibility, found.endpoint_problem)
+            watch.seconds.update(found.seconds)
             watch.skip()
         decision, forecast, effort = self._conclude(
-            task, eligibility, knowledge, climb, source=source, first=requested, cached=cached, noted=noted, watch=watch
+            task, eligibility, knowledge, found, source=source, first=requested, cached=cached, noted=noted, watch=watch
         )
         self._observer.decided(
             task,
@@ -130,29 +130,29 @@ class Pipeline:
                 name=task.name,
                 labels=task.labels,
                 decision=decision,
-                explanation=_explanation(climb, effort, forecast.explained),
+                explanation=_explanation(found, effort, forecast.explained),
             ),
         )
         if task.explain:
-            shown = _explanation(climb, msgspec.to_builtins(effort), forecast.explain())
+            shown = _explanation(found, msgspec.to_builtins(effort), forecast.explain())
             return msgspec.structs.replace(decision, explanation={**shown, "system_prompt": knowledge.prompts.system})
         return decision
 
     async def aclose(self) -> None:
         """Cancels the classifications under way and closes the classifiers."""
-        await self._flights.aclose()
+        await self._calls.aclose()
         await self.ladder.aclose()
 
     async def hurry(self) -> None:
         """Ends the classifications under way: who waits for one is answered by the forecast now."""
-        await self._flights.aclose()
+        await self._calls.aclose()
 
     def answering_with(self) -> Source:
         """The best source that can answer now; always the forecast where the settings leave the choice to it."""
         if self.knowledge.decision.first_choice == "classifier":
-            for rung in self.ladder.rungs:
-                if rung.breaker.admits and rung.classifier.available():
-                    return rung.classifier.source
+            for stage in self.ladder.stages:
+                if stage.breaker.admits and stage.classifier.available():
+                    return stage.classifier.source
         return "forecast"
 
     def forget(self) -> None:
@@ -161,7 +161,7 @@ class Pipeline:
 
     async def _classify(
         self, task: Task, eligibility: Eligibility, knowledge: Knowledge, deadline: float, left: Left | None
-    ) -> tuple[Climb, bool]:
+    ) -> tuple[Classification, bool]:
         """A verdict, or the failures that say why there is none; and whether it was made for another request."""
         key = (_digest(task), knowledge.versions)
         recent = self._recent.get(key)
@@ -175,73 +175,73 @@ class Pipeline:
             value_usd=_value(task, knowledge),
         )
         if not self.ladder.answering(deadline=deadline, strict=task.strict):
-            return await self.ladder.climb(brief, deadline=deadline), False  # nothing is waited for
+            return await self.ladder.classify(brief, deadline=deadline), False  # nothing is waited for
         if self.waiting >= self._max_in_flight:
             raise OverloadedError(f"{self.waiting} decisions wait for a classifier already")
-        flight = (key, task.deadline_ms, task.strict, tuple(c.key for c in eligibility.eligible))
+        same_call = (key, task.deadline_ms, task.strict, tuple(c.key for c in eligibility.eligible))
         deadline = give_up_by(deadline, now=self._clock(), waiting=self.waiting)
         self._observer.waiting(self._count(+1))
         try:
-            climb, joined = await self._share(flight, brief, deadline, left() if left else None)
+            found, joined = await self._share(same_call, brief, deadline, left() if left else None)
         finally:
             self._observer.waiting(self._count(-1))
-        if climb is None:
+        if found is None:
             return self._out_of_time(task), False
-        if climb.classified is not None and not climb.failures:
-            self._recent.put(key, climb)
-        return (_passed_on(climb), climb.classified is not None) if joined else (climb, False)
+        if found.classified is not None and not found.failures:
+            self._recent.put(key, found)
+        return (_passed_on(found), found.classified is not None) if joined else (found, False)
 
     async def _share(
         self,
-        flight: Hashable,
+        key: Hashable,
         brief: Brief,
         deadline: float,
         left: "asyncio.Future[None] | None",
         *,
         again: bool = True,
-    ) -> tuple[Climb | None, bool]:
-        """What comes of `flight`, begun here or joined, and whether it was joined.
+    ) -> tuple[Classification | None, bool]:
+        """What comes of the call for `key`, begun here or joined, and whether it was joined.
 
         Whoever joins it in the second half of its time and sees it run out of time asks once `again`: that time was
         another caller's, and most of its own is left.
         """
-        began, joined = self._flights.began(flight), self._clock()
-        climb: Climb | None = None
+        began, joined = self._calls.began(key), self._clock()
+        found: Classification | None = None
         refused: DeadlineExceededError | None = None
         try:
-            climb = await self._flights.share(
-                flight,
-                lambda: self.ladder.climb(brief, deadline=deadline),
+            found = await self._calls.share(
+                key,
+                lambda: self.ladder.classify(brief, deadline=deadline),
                 timeout_seconds=deadline - joined - RESERVE_SECONDS / 2,
                 left=left,
             )
         except DeadlineExceededError as error:
             refused = error
-        landed = refused is not None or (climb is not None and climb.out_of_time)
-        if again and landed and began is not None and joined - began > self._clock() - joined:
-            return await self._share(flight, brief, deadline, left, again=False)
+        ran_out = refused is not None or (found is not None and found.out_of_time)
+        if again and ran_out and began is not None and joined - began > self._clock() - joined:
+            return await self._share(key, brief, deadline, left, again=False)
         if refused is not None:
             raise refused
-        return climb, began is not None
+        return found, began is not None
 
     def _count(self, change: int) -> int:
         self.waiting += change
         return self.waiting
 
-    def _out_of_time(self, task: Task) -> Climb:
+    def _out_of_time(self, task: Task) -> Classification:
         """The last guard, where a classifier did not keep to its time."""
-        source = self.ladder.rungs[0].classifier.source
+        source = self.ladder.stages[0].classifier.source
         failure = Failure(source=source, problem="timeout", detail="no verdict before the deadline")
         if task.strict:
             raise DeadlineExceededError(f"{source} did not answer in time", failures=[failure])
-        return Climb(failures=[failure])
+        return Classification(failures=[failure])
 
     def _conclude(
         self,
         task: Task,
         eligibility: Eligibility,
         knowledge: Knowledge,
-        climb: Climb,
+        found: Classification,
         *,
         source: Source | None,
         first: Candidate | None,
@@ -249,12 +249,12 @@ class Pipeline:
         noted: list[Failure],
         watch: Stopwatch,
     ) -> tuple[Decision, Forecast, Effort | None]:
-        verdict = climb.classified.verdict if climb.classified else None
+        verdict = found.classified.verdict if found.classified else None
         minutes = verdict.minutes if verdict else None
         effort = estimate_minutes(task.name, task.instructions) if minutes is None else None
         forecast = forecast_within(task, eligibility.eligible, knowledge.forecaster, minutes=minutes, effort=effort)
         if verdict and knowledge.decision.first_choice == "classifier":
-            first, source = verdict.candidate, climb.source
+            first, source = verdict.candidate, found.source
         plan = affordable(forecast.plan(_value(task, knowledge), first=first), task.require.max_cost_usd)
         chosen = plan.steps[0]
         watch.lap("forecast")
@@ -263,11 +263,11 @@ class Pipeline:
             decision_id=self._new_id(),
             agent_type=chosen.candidate.agent_type,
             model=chosen.candidate.model,
-            reason=reason_for(source, climb, knowledge.prompts, plan, len(eligibility.eligible)),
+            reason=reason_for(source, found, knowledge.prompts, plan, len(eligibility.eligible)),
             source=source,
-            degraded=bool(climb.failures),
-            failures=[*noted, *climb.failures],
-            confidence=verdict.confidence if verdict and source == climb.source else None,
+            degraded=bool(found.failures),
+            failures=[*noted, *found.failures],
+            confidence=verdict.confidence if verdict and source == found.source else None,
             p_solve=chosen.p_solve,
             cost_usd=round(chosen.cost_usd, _DIGITS),
             plan=[
@@ -283,7 +283,7 @@ class Pipeline:
             plan_cost_usd=round(plan.cost_usd, _DIGITS),
             worthwhile=plan.worthwhile,
             excluded=eligibility.excluded,
-            usage=climb.usage,
+            usage=found.usage,
             timings_ms=watch.milliseconds(),
             versions=knowledge.versions,
             cached=cached,
@@ -305,9 +305,9 @@ def _without_unknown_agent(task: Task, catalog: Catalog) -> tuple[list[Failure],
     return noted, msgspec.structs.replace(task, agent_type=None, model=None)
 
 
-def _passed_on(climb: Climb) -> Climb:
+def _passed_on(found: Classification) -> Classification:
     """The same for another request, which spent neither tokens nor time of a classifier on it."""
-    return replace(climb, usage=Usage(), seconds={})
+    return replace(found, usage=Usage(), seconds={})
 
 
 def _requested(task: Task, eligibility: Eligibility, catalog: Catalog, noted: list[Failure]) -> Candidate | None:
@@ -338,10 +338,10 @@ def _digest(task: Task) -> bytes:
     return hashlib.blake2b(_ENCODER.encode(same), digest_size=16).digest()
 
 
-def _still_fits(climb: Climb, eligibility: Eligibility) -> bool:
-    return climb.classified is not None and climb.classified.verdict.candidate in eligibility.eligible
+def _still_fits(found: Classification, eligibility: Eligibility) -> bool:
+    return found.classified is not None and found.classified.verdict.candidate in eligibility.eligible
 
 
-def _explanation(climb: Climb, effort: object, forecast: object) -> dict[str, Any]:
+def _explanation(found: Classification, effort: object, forecast: object) -> dict[str, Any]:
     """Why: the rendered prompt, the raw reply, the minutes from the text, the abilities and the difficulty used."""
-    return {"prompt": climb.prompt, "reply": climb.reply, "effort": effort, "forecast": forecast}
+    return {"prompt": found.prompt, "reply": found.reply, "effort": effort, "forecast": forecast}

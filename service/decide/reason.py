@@ -3,18 +3,18 @@
 from functools import lru_cache
 
 from service.base.text import one_line
-from service.classifiers.ladder import Climb
+from service.classifiers.ladder import Classification
 from service.classifiers.prompt import Prompts
 from service.classifiers.verdict import REASON_LIMIT
 from service.contract.decision import Source
 from service.forecast.forecaster import Plan
 
 
-def reason_for(source: Source, climb: Climb, prompts: Prompts, plan: Plan, competing: int) -> str:
+def reason_for(source: Source, found: Classification, prompts: Prompts, plan: Plan, competing: int) -> str:
     """At most 500 characters without control characters. A classifier's own is used unless it quotes the prompt."""
     chosen = plan.steps[0]
-    verdict = climb.classified.verdict if climb.classified else None
-    if verdict and source == climb.source:
+    verdict = found.classified.verdict if found.classified else None
+    if verdict and source == found.source:
         if verdict.reason and not prompts.leaks(verdict.reason):
             return verdict.reason
         return one_line(f"The classifier chose {chosen.candidate} and gave no reason.", REASON_LIMIT)

@@ -62,8 +62,8 @@ class StateCollector(Collector):
 
     def _classifiers(self) -> Iterator[Metric]:
         state = GaugeMetricFamily("pointsman_breaker_state", "0 closed, 1 half-open, 2 open", labels=["classifier"])
-        for rung in self._pipeline.ladder.rungs:
-            state.add_metric([rung.classifier.source], _BREAKER_NUMBERS[rung.breaker.state])
+        for stage in self._pipeline.ladder.stages:
+            state.add_metric([stage.classifier.source], _BREAKER_NUMBERS[stage.breaker.state])
         yield state
         under_way = GaugeMetricFamily(
             "pointsman_classifier_calls_in_flight", "Calls of a classifier under way now", labels=["classifier"]

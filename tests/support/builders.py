@@ -10,7 +10,7 @@ import msgspec
 
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Brief, Classifier
-from service.classifiers.ladder import Ladder, Rung
+from service.classifiers.ladder import Ladder, Stage
 from service.classifiers.prompt import Prompts
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decision import Decision, LoggedDecision
@@ -105,7 +105,7 @@ def pipeline(
     given = known or knowledge()
     return Pipeline(
         given if settings is None else replace(given, decision=settings),
-        Ladder([Rung(classifier, Breaker(ticks)) for classifier in classifiers], clock=ticks),
+        Ladder([Stage(classifier, Breaker(ticks)) for classifier in classifiers], clock=ticks),
         max_in_flight=max_in_flight,
         observer=observer,
         clock=ticks,

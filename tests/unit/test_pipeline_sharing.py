@@ -190,9 +190,9 @@ async def test_decisions_of_the_forecast_alone_never_queue() -> None:
     await settle()
     decision = await steps.decide(task(deadline_ms=100))
     assert (decision.source, [f.problem for f in decision.failures]) == ("forecast", ["no-time"])
-    call = steps.ladder.rungs[0].breaker.enter()
+    call = steps.ladder.stages[0].breaker.enter()
     assert call is not None
-    steps.ladder.rungs[0].breaker.failed(call, Blame.CLASSIFIER, retry_after=60.0)
+    steps.ladder.stages[0].breaker.failed(call, Blame.CLASSIFIER, retry_after=60.0)
     assert (await steps.decide(task())).failures[0].problem == "resting"
     assert steps.answering_with() == "forecast"
     gate.open.set()
@@ -256,7 +256,7 @@ async def test_strict_refuses_where_the_classifier_failed() -> None:
     assert [f.problem for f in caught.value.failures] == ["http-500"]
 
 
-async def test_strict_and_tolerant_do_not_share_a_flight() -> None:
+async def test_strict_and_tolerant_do_not_share_a_call() -> None:
     """A tolerant caller is not refused because a strict one asked for the same at that moment."""
     steps = pipeline(ScriptedClassifier(fails(), fails()), known=KNOWN)
     strict, tolerant = await asyncio.gather(

@@ -72,8 +72,8 @@ async def test_a_hostile_server_makes_no_series(open_app: OpenApp, fake_endpoint
         body = json.dumps({"error": {"message": f"word{number}", "type": f"word{number}", "code": f"word{number}"}})
         fake_endpoint.then(raw(body.encode(), status=430 + number))
         await app.decide(f"Task {number}", deadline_ms=3000)
-        for rung in app.core.pipeline.ladder.rungs:  # so that each one is asked
-            rung.breaker._open_until = None
+        for stage in app.core.pipeline.ladder.stages:  # so that each one is asked
+            stage.breaker._open_until = None
     labels = {name for name in await samples(app) if name.startswith("pointsman_classifier_failures_total")}
     assert labels == {'pointsman_classifier_failures_total{classifier="local_model",problem="http-other"}'}
 
