@@ -1,5 +1,6 @@
-"""`create_app`: the one place where the HTTP service is put together."""
+"""`create_app`: the one place where the HTTP service is put together, and `serve`, which runs it."""
 
+import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from service.api.health import health_routes
 from service.api.openapi import openapi_routes
 from service.api.outcomes import outcome_routes
 from service.api.reading import reading_routes
+from service.api.server import Server
 from service.contract.errors import PointsmanError
 from service.contract.settings import Settings
 from service.core import Core
@@ -88,3 +90,8 @@ def create_app(
     if core.tracing is not None:
         app.asgi_handler = core.tracing.wrap(app.asgi_handler)
     return app
+
+
+def serve(app: Litestar, listener: socket.socket) -> None:
+    """Answers on `listener` until SIGTERM or Ctrl-C, then ends what is under way in good order."""
+    Server(app, app.state.core).run(sockets=[listener])

@@ -13,8 +13,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.posting import send_whole
-from service.api.problems import MEDIA_TYPE, problem_of_status
 from service.base.ids import uuid7
+from service.contract.problem import MEDIA_TYPE, problem_of_status
 from service.logs.lines import BOUND
 from service.observe.telemetry import LABELS_KEPT, Metrics
 

@@ -8,9 +8,9 @@ from litestar import Response
 
 from service import __version__
 from service.api.answers import reading
-from service.api.problems import MEDIA_TYPE, TYPES, Problem
 from service.contract.decision import Decision
 from service.contract.outcome import Outcome
+from service.contract.problem import MEDIA_TYPE, TYPES, Problem
 from service.contract.task import Task
 from service.executions.executions import ExecutionRequest
 

@@ -8,11 +8,11 @@ from litestar.params import FromPath
 
 from service.api.answers import json_response
 from service.api.posting import Answer, Posted, posting
-from service.api.problems import problem_of
 from service.base.ids import is_uuid
 from service.contract.decoding import decode_json
 from service.contract.errors import ConflictError, InvalidInputError, NotFoundError
 from service.contract.outcome import Outcome, OutcomeBatch
+from service.contract.problem import problem_of
 from service.core import Core
 from service.store import Recording
 

@@ -59,13 +59,11 @@ class BoundedProtocol(HttpToolsProtocol):
     _answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's transports share a base only, and uvicorn narrows it too
-        """The first request is awaited."""
         super().connection_made(transport)
         self._await_client()
         self._expect_within(self.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is awaited any more."""
         self._idle.pop(self, None)
         self._stop_timer()
         self._stop_read_timer()
@@ -82,7 +80,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._await_client()
 
     def resume_writing(self) -> None:
-        """It was read after all."""
         super().resume_writing()
         if self.transport.is_closing():
             return
@@ -91,12 +88,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._idle.pop(self, None)  # its request is here, and it is we who are waited for
 
     def send_400_response(self, msg: str) -> None:
-        """Closes the connection, which ends only when this is read."""
         super().send_400_response(msg)
-        self._expect_reading()
+        self._expect_reading()  # the connection closes only when the client has read this
 
     def timeout_keep_alive_handler(self) -> None:
-        """The same for one that is closed because nothing more came."""
         super().timeout_keep_alive_handler()
         self._expect_reading()
 
@@ -111,12 +106,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("Request head too large.")
 
     def on_message_begin(self) -> None:
-        """A later request begins, or the first one."""
         super().on_message_begin()
         self._expect_within(self.head_seconds)
 
     def on_url(self, url: bytes) -> None:
-        """A part of the target."""
         super().on_url(url)
         if len(self.url) > MAX_TARGET_BYTES and not self._refused:
             self._refused = True
@@ -132,7 +125,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("Request trailer too large.")
 
     def on_headers_complete(self) -> None:
-        """The body is limited in size by the application."""
         self._in_head = False
         if self._refused:
             return
@@ -146,7 +138,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body, which is kept until the rest is there."""
         if self._refused:
             return
         super().on_body(body)
