@@ -10,8 +10,9 @@ from litestar import HttpMethod, Request, Response, route
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from service.api.problems import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
+from service.api.problems import MEDIA_TYPE, TYPES, URN, headers_of, problem_of, problem_of_status
 from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.problem import Problem
 from service.logs.lines import log_defect
 from service.observe.telemetry import Metrics
 

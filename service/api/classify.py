@@ -8,10 +8,11 @@ import structlog
 from litestar.types import Receive
 
 from service.api.posting import Answer, Headers, Posted, posting
-from service.api.problems import Problem, problem_of
+from service.api.problems import problem_of
 from service.contract.decision import Decision
 from service.contract.decoding import decode_json
 from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.problem import Problem
 from service.contract.task import FleetState, Objective, Task, TaskBatch
 from service.core import Core
 from service.decide.sharing import CallerLeftError

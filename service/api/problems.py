@@ -7,23 +7,11 @@ from typing import Any
 import msgspec
 
 from service.contract import errors
-from service.contract.decision import Excluded, Failure
+from service.contract.decision import Failure
+from service.contract.problem import Problem
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:pointsman:"
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A problem document. `excluded`, `failures` and `wait_until` stand only in those that speak of them."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    request_id: str | None = None
-    excluded: tuple[Excluded, ...] | msgspec.UnsetType = msgspec.UNSET
-    failures: tuple[Failure, ...] | msgspec.UnsetType = msgspec.UNSET
-    wait_until: datetime | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _TABLE: Mapping[type[Exception], tuple[str, int, str]] = {

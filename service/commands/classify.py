@@ -9,7 +9,6 @@ import click
 import httpx
 import msgspec
 
-from service.api.problems import Problem
 from service.base.text import one_line
 from service.commands.common import (
     F,
@@ -26,6 +25,7 @@ from service.commands.instructions import read_file, read_instructions
 from service.contract.decision import Decision
 from service.contract.decoding import decode_json
 from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.problem import Problem
 from service.contract.settings import Settings
 from service.contract.task import InputKind, Objective, Task
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 import msgspec
 
-from service.api.problems import Problem, problem_of
+from service.api.problems import problem_of
 from service.base.text import inert, one_line
 from service.contract.errors import ConfigurationError, PointsmanError
+from service.contract.problem import Problem
 from service.contract.settings import Settings, load_settings
 from service.logs.lines import configure_command_logging
 
