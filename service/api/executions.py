@@ -14,10 +14,10 @@ from service.api.posting import Answer, Posted, posting
 from service.base.ids import is_uuid
 from service.contract.decoding import decode_json
 from service.contract.errors import InvalidInputError, LocalAgentOffError, NotFoundError
+from service.contract.execution import Execution, ExecutionRequest
 from service.core import Core
-from service.executions.executions import ExecutionRequest, Executions
+from service.executions.executions import Executions
 from service.executions.log_folder import CHUNK
-from service.store import Execution
 
 _REQUEST = msgspec.json.Decoder(ExecutionRequest)
 _LINES = "application/x-ndjson"

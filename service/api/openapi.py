@@ -9,10 +9,10 @@ from litestar import Response
 from service import __version__
 from service.api.answers import reading
 from service.contract.decision import Decision
+from service.contract.execution import ExecutionRequest
 from service.contract.outcome import Outcome
 from service.contract.problem import MEDIA_TYPE, TYPES, Problem
 from service.contract.task import Task
-from service.executions.executions import ExecutionRequest
 
 _MODEL_NEEDS_AGENT = {
     "if": {"properties": {"model": {"type": "string"}}, "required": ["model"]},

@@ -5,16 +5,14 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
 
 import msgspec
 import structlog
-from msgspec import Meta
 
 from service.base.ids import uuid7
 from service.contract.errors import NotFoundError, OverloadedError, StoreUnavailableError
+from service.contract.execution import Execution, ExecutionRequest
 from service.contract.settings import ExecutionSettings
-from service.contract.task import Labels, Name
 from service.executions.live import Live, LiveOnes
 from service.executions.local_runner import Job, LocalRunner, RunResult
 from service.executions.log_file import LogError
@@ -22,24 +20,12 @@ from service.executions.log_folder import CHUNK, LogFolder
 from service.executions.summary import Summary, read_summary
 from service.executions.tending import TICK_SECONDS, Tender
 from service.logs.lines import log_defect
-from service.store import Execution, Store
+from service.store import Store
 
 RETRY_AFTER_SECONDS = 30
 _CANCEL_SECONDS = 5.0
 _POLL_SECONDS = 0.025
 """How often the log of another process is looked at for those who follow it here."""
-
-
-class ExecutionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`POST /v1/executions`."""
-
-    instructions: Annotated[str, Meta(min_length=1, max_length=200_000)]
-    name: Annotated[str, Meta(max_length=300)] = ""
-    task_id: Annotated[str, Meta(max_length=200)] | None = None
-    labels: Labels = {}
-    model: Name | None = None
-    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
 
 
 class Executions:

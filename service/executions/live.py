@@ -5,8 +5,9 @@ import contextlib
 from dataclasses import dataclass, field
 
 from service.contract.errors import StoreUnavailableError
+from service.contract.execution import Execution, ExecutionState
 from service.executions.local_runner import RunResult
-from service.store import Execution, ExecutionState, Store
+from service.store import Store
 
 
 @dataclass(slots=True)

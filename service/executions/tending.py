@@ -9,11 +9,12 @@ import msgspec
 import structlog
 
 from service.contract.errors import StoreUnavailableError
+from service.contract.execution import Execution, ExecutionState
 from service.contract.settings import ExecutionSettings
 from service.executions.live import Live, LiveOnes
 from service.executions.log_folder import LogFolder
 from service.logs.lines import log_defect
-from service.store import Execution, ExecutionState, Store
+from service.store import Store
 
 TICK_SECONDS = 3.0
 """How often a replica says that it is alive, and looks whether another one cancelled what runs here."""

@@ -13,11 +13,11 @@ from service import __version__
 from service.classifiers.classifier import Classified, Classifier, ClassifierError
 from service.classifiers.ladder import Answered, LadderObserver
 from service.contract.decision import Decision, LoggedDecision
+from service.contract.execution import Execution
 from service.contract.task import Task
 from service.decide.pipeline import Observer
 from service.knowledge.calibration import Compared
 from service.logs.lines import configure_logging
-from service.store import Execution
 
 __all__ = ["DecisionTelemetry", "Metrics", "configure_logging", "problem_label"]
 

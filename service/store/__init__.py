@@ -4,8 +4,6 @@ Importing this package imports SQLAlchemy (a quarter of a second): what must sta
 """
 
 from service.store.records import (
-    Execution,
-    ExecutionState,
     OutcomeChanges,
     Recording,
     StoredDecision,
@@ -14,8 +12,6 @@ from service.store.records import (
 from service.store.store import Store
 
 __all__ = [
-    "Execution",
-    "ExecutionState",
     "OutcomeChanges",
     "Recording",
     "Store",

@@ -7,8 +7,9 @@ import msgspec
 from sqlalchemy import ColumnElement, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.contract.execution import Execution
 from service.store.database import Database
-from service.store.records import OPEN_STATES, Execution
+from service.store.records import OPEN_STATES
 from service.store.schema import AnyRow, executions, storable, storable_or_none
 
 _FIXED = ("execution_id", "task_id", "name", "created_at", "owner")

@@ -6,10 +6,10 @@ from typing import Literal
 import msgspec
 
 from service.contract.decision import Decision
+from service.contract.execution import ExecutionState
 from service.contract.outcome import RecordedOutcome
 
 Backend = Literal["sqlite", "postgresql", "memory"]
-ExecutionState = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
 
 OPEN_STATES: tuple[ExecutionState, ...] = ("queued", "running")
 """The states that an execution can still leave."""
@@ -67,27 +67,6 @@ class OutcomeChanges(msgspec.Struct, frozen=True, kw_only=True):
 
     cursor: int
     outcomes: list[RecordedOutcome]
-
-
-class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """A task run on the local model. Costs in US dollars. `owner` is the replica that runs it, and `seen_at` when that
-    replica last said that it is alive.
-    """
-
-    execution_id: str
-    task_id: str | None
-    name: str
-    model: str
-    state: ExecutionState
-    created_at: datetime
-    owner: str
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost_usd: float = 0.0
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    exit_reason: str | None = None
-    seen_at: datetime | None = None
 
 
 _DECISION = msgspec.json.Decoder(Decision)

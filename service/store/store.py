@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from service.base.ids import uuid7
 from service.contract.decision import LoggedDecision
 from service.contract.errors import StoreUnavailableError
+from service.contract.execution import Execution
 from service.contract.outcome import Outcome, RecordedOutcome
 from service.store import executions
 from service.store.address import parse_address
@@ -16,7 +17,7 @@ from service.store.database import Database
 from service.store.decisions import decisions_of, list_decisions, listing, prune_decisions, read_decision
 from service.store.migrations import migrate
 from service.store.outcomes import OutcomeBook
-from service.store.records import Execution, OutcomeChanges, Recording, StoredDecision, StoreStatus
+from service.store.records import OutcomeChanges, Recording, StoredDecision, StoreStatus
 from service.store.writer import DecisionWriter
 
 PRUNE_SECONDS = 300.0

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from service.base.ids import uuid7
-from service.store import Execution
+from service.contract.execution import Execution
 from tests.support.store_fixtures import OpenStore
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=UTC)

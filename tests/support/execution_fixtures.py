@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
+from service.contract.execution import Execution, ExecutionRequest
 from service.contract.settings import ExecutionSettings
-from service.executions.executions import ExecutionRequest, Executions
+from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
 from service.llm.client import LLMClient
-from service.store import Execution, Store
+from service.store import Store
 from tests.support.fake_endpoint import FakeEndpoint
 
 OpenExecutions = Callable[..., Awaitable[Executions]]

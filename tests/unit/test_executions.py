@@ -9,10 +9,11 @@ import pytest
 
 from service.base.ids import uuid7
 from service.contract.errors import NotFoundError, OverloadedError, StoreUnavailableError
+from service.contract.execution import Execution
 from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner, RunResult
 from service.executions.stream_json import StreamJson, result_of
-from service.store import Execution, Store
+from service.store import Store
 from tests.support.builders import HandClock
 from tests.support.execution_fixtures import OpenExecutions, a_task, left, reached
 from tests.support.fake_behaviours import deltas, events, over_and_over, sse, status, streamed
