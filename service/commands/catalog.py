@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from service.api.reading import catalog_document
 from service.commands.common import config_option, json_option, print_json, run, running_core, settings_of
 from service.commands.show import show_catalog
 from service.contract.settings import Settings
 from service.forecast.forecaster import AbilityReport
+from service.observe.report import catalog_document
 
 
 @click.command("catalog", short_help="Show the candidates with their forecast numbers.")
@@ -25,4 +25,5 @@ def command(config: str | None, *, as_json: bool) -> None:
 
 async def _read(settings: Settings) -> tuple[dict[str, Any], list[AbilityReport]]:
     async with running_core(settings) as core:
-        return catalog_document(core), core.pipeline.knowledge.forecaster.abilities()
+        knowledge = core.in_use.knowledge
+        return catalog_document(knowledge), knowledge.forecaster.abilities()

@@ -77,7 +77,7 @@ async def _check(settings: Settings) -> list[Finding]:
     working: list[str] = []
     try:
         await core.start()
-        for stage in core.pipeline.ladder.stages:
+        for stage in core.pipeline.classifiers.ladder.stages:
             asked = await _ask(core, stage.classifier)
             findings += asked
             if asked[0].state != "broken":
@@ -104,7 +104,7 @@ def _configuration(settings: Settings, core: Core) -> Finding:
 
 def _absent(settings: Settings, core: Core) -> list[Finding]:
     """What is not configured, and what that means."""
-    sources = {stage.classifier.source for stage in core.pipeline.ladder.stages}
+    sources = {stage.classifier.source for stage in core.pipeline.classifiers.ladder.stages}
     found: list[Finding] = []
     if "local_model" not in sources:
         says = "no endpoint is set (local_model.endpoint), so there is no agent `local`, and the CLI classifies"

@@ -93,7 +93,7 @@ async def _record(settings: Settings, outcomes: list[Outcome]) -> dict[str, Any]
     counts = {"new": 0, "same": 0, "conflict": 0}
     async with running_core(settings) as core:
         for batch in _batches(outcomes):
-            for recording in await core.store.record_outcomes(batch):
+            for recording in await core.outcomes.record(batch):
                 counts[recording.state] += 1
     return counts
 

@@ -8,6 +8,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+Left = Callable[[], "asyncio.Future[None]"]
+"""Gives the future that is done once the caller went away; asked for only when there is something to wait for."""
+
 MAX_RECENT = 1024
 """Answers kept; each is a verdict, its prompt and the head of its reply: 10 KB as a rule, 100 KB at the worst."""
 
@@ -43,10 +46,6 @@ class Recent(Generic[T]):
         ):
             self._kept.popitem(last=False)
 
-    def clear(self) -> None:
-        """Forgets all."""
-        self._kept.clear()
-
 
 class CallerLeftError(Exception):
     """Whoever asked is gone: nobody waits for an answer any more, and none was made."""
@@ -69,10 +68,6 @@ class SharedCalls(Generic[T]):
     def __len__(self) -> int:
         """How many are under way."""
         return len(self._calls)
-
-    def __contains__(self, key: Hashable) -> bool:
-        """Whether `share` would join one that is under way."""
-        return key in self._calls
 
     def began(self, key: Hashable) -> float | None:
         """When (on the clock) the one began that `share` would join; None where it would begin one."""

@@ -120,7 +120,7 @@ def service_app(kind: str, *, store: str, catalog: str) -> Litestar:
     tree: dict[str, Any] = {"store": {"url": store}, "cli": {"preset": ""}, "catalog": {"path": catalog}}
     app = create_app(convert_tree(tree, Settings), environ={})
     if kind == "stub":
-        app.state.core.pipeline.ladder = Ladder([Stage(StubClassifier(), Breaker(time.monotonic))])
+        app.state.core.pipeline.classifiers.ladder = Ladder([Stage(StubClassifier(), Breaker(time.monotonic))])
     return app
 
 
