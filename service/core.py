@@ -36,7 +36,7 @@ from service.llm.transport import make_http_client
 from service.logs.writer import LogWriter
 from service.observe.gauges import StateCollector, Worker
 from service.observe.telemetry import DecisionTelemetry, Metrics
-from service.store import Store
+from service.store import Store, StoreLimits
 
 if TYPE_CHECKING:
     from service.observe.tracing import Tracing
@@ -101,7 +101,7 @@ class Core:
         self.tracing = tracing or _make_tracing(settings)
         if self.tracing is not None:
             self.http.event_hooks = {"request": [self.tracing.inject]}
-        telemetry = DecisionTelemetry(self.metrics, self.store.log_decision)
+        telemetry = DecisionTelemetry(self.metrics, self.store.decisions.add)
         classifiers = self._classifiers()
         self.pipeline = Pipeline(
             read_knowledge(settings),
@@ -319,7 +319,6 @@ def _make_store(settings: Settings, environ: Mapping[str, str], now: Callable[[]
         url = f"sqlite:///{folder / 'pointsman.db'}"
     return Store(
         url or "sqlite://",
+        StoreLimits(keep_days=settings.store.keep_days, keep_decisions=settings.store.keep_decisions),
         clock=now,
-        keep_days=settings.store.keep_days,
-        keep_decisions=settings.store.keep_decisions,
     )

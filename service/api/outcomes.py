@@ -53,7 +53,7 @@ def outcome_routes(core: Core) -> list[Any]:
 
     @delete("/v1/outcomes/{outcome_id:str}", status_code=200)
     async def withdraw(outcome_id: FromPath[str]) -> Response[bytes]:
-        if not is_uuid(outcome_id) or not await core.store.withdraw_outcome(outcome_id):
+        if not is_uuid(outcome_id) or not await core.store.outcomes.withdraw(outcome_id):
             raise NotFoundError(f"there is no outcome {outcome_id[:80]!r}")
         core.learner.nudge()
         return json_response({"outcome_id": outcome_id, "withdrawn": True})
@@ -62,7 +62,7 @@ def outcome_routes(core: Core) -> list[Any]:
 
 
 async def _record(core: Core, outcomes: list[Outcome]) -> list[Recording]:
-    recordings = await core.store.record_outcomes(outcomes) if outcomes else []
+    recordings = await core.store.outcomes.record(outcomes) if outcomes else []
     for outcome, recording in zip(outcomes, recordings, strict=True):
         if recording.state == "new":
             core.metrics.outcomes.labels("true" if outcome.solved else "false").inc()

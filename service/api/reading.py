@@ -42,17 +42,17 @@ def reading_routes(core: Core) -> list[Any]:
         before = query.get("before")
         if before is not None and not is_uuid(before):
             raise InvalidInputError("expected a decision_id", path="query before")
-        found = await core.store.decisions(
+        found = await core.store.decisions.newest(
             limit=limit, before=before, task_id=query.get("task_id"), agent_type=query.get("agent_type")
         )
         return json_response({"decisions": [_entry(stored) for stored in found]})
 
     @reading("/v1/decisions/{decision_id:str}")
     async def decision(decision_id: FromPath[str]) -> Response[bytes]:
-        stored = await core.store.decision(decision_id) if is_uuid(decision_id) else None
+        stored = await core.store.decisions.get(decision_id) if is_uuid(decision_id) else None
         if stored is None:
             raise NotFoundError(f"there is no decision {decision_id[:80]!r}")
-        outcomes = await core.store.outcomes_of(decision_id)
+        outcomes = await core.store.outcomes.of_decision(decision_id)
         return json_response({**_entry(stored), "explanation": stored.explanation, "outcomes": outcomes})
 
     return [catalog, status, decisions, decision]

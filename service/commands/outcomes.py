@@ -93,13 +93,13 @@ async def _record(settings: Settings, outcomes: list[Outcome]) -> dict[str, Any]
     counts = {"new": 0, "same": 0, "conflict": 0}
     async with running_core(settings) as core:
         for batch in _batches(outcomes):
-            for recording in await core.store.record_outcomes(batch):
+            for recording in await core.store.outcomes.record(batch):
                 counts[recording.state] += 1
     return counts
 
 
 async def _export(settings: Settings) -> None:
     async with running_core(settings) as core:
-        async for recorded in core.store.export_outcomes():
+        async for recorded in core.store.outcomes.export():
             line = {k: v for k, v in msgspec.to_builtins(recorded.outcome).items() if v not in (None, {})}
             sys.stdout.write(_ENCODER.encode(line).decode() + "\n")

@@ -103,7 +103,7 @@ class Executions:
         window = timedelta(seconds=self._settings.idempotency_seconds) or None
         if self.running + self.queued >= self._settings.max_concurrency + self._settings.max_queued or self._closing:
             if window is not None and request.task_id is not None:
-                earlier = await self._store.execution_of_task(request.task_id, since=now - window)
+                earlier = await self._store.executions.of_task(request.task_id, since=now - window)
                 if earlier is not None:
                     return earlier
             why = "the service is shutting down" if self._closing else "the queue of executions is full"
@@ -120,7 +120,7 @@ class Executions:
         )
         live = self._live[execution.execution_id] = Live(execution)  # takes its place in the queue at once
         try:
-            kept = await self._store.create_execution(execution, window=window)
+            kept = await self._store.executions.create(execution, window=window)
         except BaseException:
             # It may be in the store all the same, or get there: then the next tick closes it.
             del self._live[execution.execution_id]
@@ -154,7 +154,7 @@ class Executions:
         live = self._live.get(execution_id)
         if live is not None:
             return live.execution
-        found = await self._store.execution(execution_id)
+        found = await self._store.executions.get(execution_id)
         if found is None:
             raise NotFoundError(f"there is no execution {execution_id[:80]!r}")
         return found
@@ -174,7 +174,7 @@ class Executions:
         live = self._live.get(execution_id)
         if live is None or live.keeper is None:
             ended = msgspec.structs.replace(execution, state="cancelled", ended_at=self._now(), exit_reason="cancelled")
-            await self._store.update_execution(ended)
+            await self._store.executions.update(ended)
             return await self.get(execution_id)
         live.end("cancelled", "cancelled")
         await asyncio.wait({live.keeper}, timeout=_CANCEL_SECONDS)

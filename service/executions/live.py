@@ -51,7 +51,7 @@ class LiveOnes(dict[str, Live]):
         """Into the store now or, where that is away, at a later tick. What has ended is then no longer live."""
         execution = live.execution
         with contextlib.suppress(StoreUnavailableError):
-            await store.update_execution(execution)
+            await store.executions.update(execution)
             live.stored = execution
             if execution.ended_at is not None:
                 self.pop(execution.execution_id, None)

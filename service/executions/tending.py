@@ -97,8 +97,8 @@ class Tender:
 
     async def _tend_own(self) -> None:
         known = dict(self._live)
-        await self._store.mark_seen(self._logs.owner)
-        open_ones = {e.execution_id: e for e in await self._store.open_executions(owner=self._logs.owner)}
+        await self._store.executions.mark_seen(self._logs.owner)
+        open_ones = {e.execution_id: e for e in await self._store.executions.unfinished(owner=self._logs.owner)}
         for execution_id, live in known.items():
             if live.unsaved:
                 await self._live.save(live, self._store)
@@ -110,7 +110,7 @@ class Tender:
 
     async def _adopt_end(self, live: Live) -> None:
         """Another replica has ended it in the store."""
-        kept = await self._store.execution(live.execution.execution_id)
+        kept = await self._store.executions.get(live.execution.execution_id)
         if kept is not None and kept.ended_at is not None:
             live.end(kept.state, kept.exit_reason or kept.state)
 
@@ -120,7 +120,9 @@ class Tender:
             self._well_since = self._clock()
         if self._clock() < self._well_since + GRACE_SECONDS:
             return
-        for execution in await self._store.open_executions(unseen_since=self._now() - timedelta(seconds=LOST_SECONDS)):
+        for execution in await self._store.executions.unfinished(
+            unseen_since=self._now() - timedelta(seconds=LOST_SECONDS)
+        ):
             if execution.owner != self._logs.owner:
                 await self._close(execution)
 
@@ -141,7 +143,7 @@ class Tender:
             tokens_in=int(usage.get("input_tokens", 0)),
             tokens_out=int(usage.get("output_tokens", 0)),
         )
-        if await self._store.update_execution(ended):
+        if await self._store.executions.update(ended):
             self._ended(ended)
             self._log.warning(
                 "execution was left open", execution_id=execution.execution_id, state=state, exit_reason=reason

@@ -96,7 +96,7 @@ class Calibration:
                         break
 
     async def _plans(self, decision_ids: set[str]) -> dict[str, list[Step]]:
-        found = await self._store.decisions_of(sorted(decision_ids))
+        found = await self._store.decisions.get_many(sorted(decision_ids))
         return {stored.decision_id: _plan_of(stored.decision) for stored in found}
 
     async def _follow(self) -> None:

@@ -97,7 +97,7 @@ class Learner:
     async def _read(self) -> bool:
         changed = False
         while True:
-            changes = await self._store.outcomes_since(self._cursor, PAGE)
+            changes = await self._store.outcomes.since(self._cursor, PAGE)
             for recorded in changes.outcomes:
                 self._take(recorded)
             changed = changed or bool(changes.outcomes)

@@ -86,7 +86,7 @@ async def test_a_history_without_end_is_bounded(tmp_path: Path) -> None:
     try:
         logged = [a_decision(decision_id=uuid7()) for _ in range(450)]
         for decision in logged:
-            store.log_decision(decision)
+            store.decisions.add(decision)
         for _ in range(25):
             for decision in logged:
                 calibration.recorded(an_outcome(decision_id=decision.decision.decision_id))
