@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
+from service.base.clock import Clocks
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Classifier
 from service.classifiers.cli_classifier import CliClassifier
@@ -248,12 +249,11 @@ class Core:
             return None
         folder = self.settings.executions.log_dir or str(_state(self._environ) / "executions")
         return Executions(
-            self.store,
+            self.store.executions,
             runner,
             LogFolder(Path(folder)),
             self.settings.executions,
-            default_model=self.settings.local_model.model,
-            now=now,
+            clocks=Clocks(now=now),
             ended=self.metrics.execution_ended,
         )
 

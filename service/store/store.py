@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 import structlog
 
 from service.base.background import Background
+from service.base.clock import utc_now
 from service.contract.errors import StoreUnavailableError
 from service.logs.lines import log_defect
 from service.store.address import Backend, parse_address
@@ -22,11 +23,6 @@ from service.store.outcomes import OutcomeTable
 PRUNE_SECONDS = 300.0
 
 _log = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    """The wall clock, with its zone."""
-    return datetime.now(UTC)
 
 
 class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):

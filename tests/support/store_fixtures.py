@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from service.base.clock import utc_now
 from service.base.ids import uuid7
 from service.contract.decision import Decision, LoggedDecision, Step, Usage, Versions
 from service.contract.outcome import Outcome
 from service.store import Store, StoreLimits
-from service.store.store import utc_now
 from tests.support.postgres import UNAVAILABLE, PostgresServer, find_binaries
 
 OpenStore = Callable[..., Awaitable[Store]]

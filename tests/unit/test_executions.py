@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.base.clock import Clocks
 from service.base.ids import uuid7
 from service.contract.errors import NotFoundError, OverloadedError, StoreUnavailableError
 from service.contract.execution import Execution
@@ -131,7 +132,7 @@ async def test_the_window_ends(open_executions: OpenExecutions, fake_endpoint: F
     """After it the same task_id is a new execution; a window of nothing switches that off."""
     fake_endpoint.always(streamed("Hello"))
     times = [datetime.now(UTC)]
-    executions = await open_executions(store, idempotency_seconds=60, options={"now": lambda: times[-1]})
+    executions = await open_executions(store, idempotency_seconds=60, options={"clocks": Clocks(now=lambda: times[-1])})
     first = await executions.create(a_task("t"))
     times.append(times[0] + timedelta(seconds=59))
     assert (await executions.create(a_task("t"))).execution_id == first.execution_id
@@ -409,14 +410,14 @@ async def test_lost_replicas_are_closed_by_others(open_executions: OpenExecution
     """Of one not seen for a minute what it left open is interrupted, but only once the store has been there for a
     while: after an outage nobody has been seen, and all are alive."""
     clock = HandClock()
-    executions = await open_executions(store, options={"clock": clock})
+    executions = await open_executions(store, options={"clocks": Clocks(monotonic=clock)})
     lost, alive = left_open(executions, "lost", seen_ago=61), left_open(executions, "alive", seen_ago=30)
     for one in (lost, alive):
         await store.executions.create(one)
-    await executions._tender.tend()
+    await executions._upkeep.once()
     assert (await executions.get(lost.execution_id)).state == "running"
     clock.move(16)
-    await executions._tender.tend()
+    await executions._upkeep.once()
     assert (await executions.get(lost.execution_id)).state == "interrupted"
     assert (await executions.get(alive.execution_id)).state == "running"
     assert not executions.logs.path(lost.execution_id).exists()
@@ -470,10 +471,10 @@ async def test_the_store_may_be_away_when_it_ends(
     with pytest.raises(StoreUnavailableError):
         await executions.create(a_task())
     assert (await executions.get(created.execution_id)).state == "succeeded"
-    assert list(executions._live) == [created.execution_id]
+    assert list(executions._runs) == [created.execution_id]
     file.rmdir()
     aside.rename(file)
-    await until(lambda: not executions._live)
+    await until(lambda: not executions._runs)
     kept = await executions.get(created.execution_id)
     assert (kept.state, kept.exit_reason, kept.tokens_in) == ("succeeded", "completed", 10)
 
