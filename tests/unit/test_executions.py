@@ -306,7 +306,7 @@ async def test_a_defect_fails_that_one_alone(
 
     executions = await open_executions(store, max_concurrency=1)
     runner, executions._runner = executions._runner, object.__new__(Broken)
-    broken = await executions.create(a_task())
+    broken = await executions.create(a_task(model="m"))
     ended = await reached(executions, broken.execution_id, *ENDED)
     assert (ended.state, ended.exit_reason) == ("failed", "internal")
     assert read_transcript((await followed(executions, broken.execution_id)).splitlines()).result["is_error"] is True
