@@ -39,7 +39,7 @@ from service.observe.decisions import DecisionCounts, DecisionLines
 from service.observe.gauges import StateCollector, Worker
 from service.observe.metrics import Metrics
 from service.observe.report import Parts, status_document
-from service.store import Store
+from service.store import Store, StoreLimits
 
 if TYPE_CHECKING:
     from service.observe.tracing import Tracing
@@ -81,9 +81,9 @@ class Core:
         cli = CliClassifier.configured(settings.cli, environ)
         self.in_use = InUse(read_knowledge(settings))
         self.pipeline = self._pipeline(cli)
-        self.learner = Learner(self.store, self.in_use)
-        self.calibration = Calibration(self.store, self.metrics.compared)
-        self.outcomes = Outcomes(self.store, self.learner, self.calibration, self.metrics.recorded)
+        self.learner = Learner(self.store.outcomes, self.in_use)
+        self.calibration = Calibration(self.store.decisions, self.metrics.compared)
+        self.outcomes = Outcomes(self.store.outcomes, self.learner, self.calibration, self.metrics.recorded)
         self.reloader = Reloader(settings, self.learner.adopt, config_file=config_file, reread=reread)
         # A client of its own, with its own slots: a decision never waits behind an execution.
         self._running_llm = _llm(settings, self.http, settings.executions.max_concurrency)
@@ -180,7 +180,7 @@ class Core:
                 max_in_flight=settings.server.max_in_flight,
                 cache_seconds=settings.decision.cache_seconds,
             ),
-            observers=[self.store.log_decision, counts.decided, DecisionLines().decided],
+            observers=[self.store.decisions.add, counts.decided, DecisionLines().decided],
         )
 
     def _executions(self, environ: Mapping[str, str]) -> Executions | None:
@@ -190,11 +190,10 @@ class Core:
         named = settings.executions.log_dir
         folder = Path(named) if named else scratch_folder(environ) / "executions"
         return Executions(
-            self.store,
+            self.store.executions,
             runner,
             LogFolder(folder),
             settings.executions,
-            default_model=settings.local_model.model,
             ended=self.metrics.execution_ended,
         )
 
@@ -237,4 +236,5 @@ def _store(settings: Settings, environ: Mapping[str, str]) -> Store:
         with contextlib.suppress(OSError):  # the store then says what is wrong, and decisions go on
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         url = f"sqlite:///{folder / 'pointsman.db'}"
-    return Store(url or "sqlite://", keep_days=settings.store.keep_days, keep_decisions=settings.store.keep_decisions)
+    kept = StoreLimits(keep_days=settings.store.keep_days, keep_decisions=settings.store.keep_decisions)
+    return Store(url or "sqlite://", kept)

@@ -76,7 +76,7 @@ class ExecutionRoutes:
         executions = self._executions
         execution = await executions.get(_checked(execution_id))
         begun = executions.logs.path(execution_id).exists()
-        to_come = _follows(request) and (execution.state == "queued" or executions.is_live(execution_id))
+        to_come = _follows(request) and (execution.state == "queued" or executions.runs_here(execution_id))
         if not begun and not to_come:
             what = "has not begun" if execution.state == "queued" else "was rotated out, or lies with another replica"
             raise NotFoundError(f"the log of {execution_id} {what}")

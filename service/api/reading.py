@@ -44,7 +44,7 @@ class ReadingRoutes:
         before = query.get("before")
         if before is not None and not is_uuid(before):
             raise InvalidInputError("expected a decision_id", path="query before")
-        found = await self._store.decisions(
+        found = await self._store.decisions.newest(
             limit=_limit(query.get("limit", "50")),
             before=before,
             task_id=query.get("task_id"),
@@ -53,10 +53,10 @@ class ReadingRoutes:
         return json_response({"decisions": [_entry(stored) for stored in found]})
 
     async def decision(self, decision_id: FromPath[str]) -> Response[bytes]:
-        stored = await self._store.decision(decision_id) if is_uuid(decision_id) else None
+        stored = await self._store.decisions.get(decision_id) if is_uuid(decision_id) else None
         if stored is None:
             raise NotFoundError(f"there is no decision {decision_id[:80]!r}")
-        outcomes = await self._store.outcomes_of(decision_id)
+        outcomes = await self._store.outcomes.of_decision(decision_id)
         return json_response({**_entry(stored), "explanation": stored.explanation, "outcomes": outcomes})
 
 

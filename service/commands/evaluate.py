@@ -134,7 +134,7 @@ async def _prepare(
     await core.store.start()
     outcomes = history_of(history, catalog)
     for start in range(0, len(outcomes), _BATCH):
-        await core.store.record_outcomes(outcomes[start : start + _BATCH])
+        await core.store.outcomes.record(outcomes[start : start + _BATCH])
     await core.learner.catch_up()
     return catalog
 

@@ -100,6 +100,6 @@ async def _record(settings: Settings, outcomes: list[Outcome]) -> dict[str, Any]
 
 async def _export(settings: Settings) -> None:
     async with running_core(settings) as core:
-        async for recorded in core.store.export_outcomes():
+        async for recorded in core.store.outcomes.export():
             line = {k: v for k, v in msgspec.to_builtins(recorded.outcome).items() if v not in (None, {})}
             sys.stdout.write(_ENCODER.encode(line).decode() + "\n")

@@ -15,7 +15,7 @@ from service.contract.decision import Step
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Outcome
 from service.logs.lines import log_defect
-from service.store import Store
+from service.store.decisions import DecisionTable
 
 SETTLE_SECONDS = 2.0
 """An outcome is looked at so long after it came: by then its decision is in the store, whichever replica made it."""
@@ -41,9 +41,9 @@ class Calibration:
     `p_solve` is conditional on every earlier one having failed, and so is the attempt that is reported.
     """
 
-    def __init__(self, store: Store, compared: Callable[[Step, bool], None]) -> None:
+    def __init__(self, decisions: DecisionTable, compared: Callable[[Step, bool], None]) -> None:
         """`compared` is told of each attempt: the step of the plan, and whether it solved the task."""
-        self._store = store
+        self._decisions = decisions
         self._compared = compared
         self._waiting: deque[Outcome] = deque(maxlen=MAX_WAITING)
         log = structlog.get_logger("pointsman.calibration")
@@ -75,7 +75,7 @@ class Calibration:
                     self._compared(step, outcome.solved)
 
     async def _plans(self, decision_ids: set[str]) -> dict[str, list[Step]]:
-        found = await self._store.decisions_of(sorted(decision_ids))
+        found = await self._decisions.get_many(sorted(decision_ids))
         return {stored.decision_id: _plan_of(stored.decision) for stored in found}
 
     async def _follow(self) -> None:

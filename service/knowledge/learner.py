@@ -17,7 +17,7 @@ from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
 from service.knowledge.knowledge import InUse, Knowledge
 from service.logs.lines import log_defect
-from service.store import Store
+from service.store.outcomes import OutcomeTable
 
 REST = 2.0
 """After learning for t seconds it rests for REST × t: never more than a third of one core, whatever is recorded."""
@@ -38,10 +38,10 @@ class LearningReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Learner:
-    """Follows the store's changes and replaces the forecaster in use; a database that is away is asked again."""
+    """Follows the record of outcomes and replaces the forecaster in use; a database that is away is asked again."""
 
-    def __init__(self, store: Store, in_use: InUse) -> None:
-        self._store = store
+    def __init__(self, outcomes: OutcomeTable, in_use: InUse) -> None:
+        self._outcomes = outcomes
         self._in_use = in_use
         self._history = History()
         self._positions: dict[str, int] = {}
@@ -98,7 +98,7 @@ class Learner:
     async def _read(self) -> bool:
         changed = False
         while True:
-            changes = await self._store.outcomes_since(self._cursor, PAGE)
+            changes = await self._outcomes.since(self._cursor, PAGE)
             for recorded in changes.outcomes:
                 self._take(recorded)
             changed = changed or bool(changes.outcomes)

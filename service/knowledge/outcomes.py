@@ -6,26 +6,26 @@ from service.base.ids import is_uuid
 from service.contract.outcome import Outcome
 from service.knowledge.calibration import Calibration
 from service.knowledge.learner import Learner
-from service.store import Recording, Store
+from service.store.outcomes import OutcomeTable, Recording
 
 
 class Outcomes:
     """Records outcomes and tells of each new one: it is counted, compared with the forecast, and learned from."""
 
     def __init__(
-        self, store: Store, learner: Learner, calibration: Calibration, counted: Callable[[Outcome], None]
+        self, table: OutcomeTable, learner: Learner, calibration: Calibration, counted: Callable[[Outcome], None]
     ) -> None:
-        self._store = store
+        self._table = table
         self._learner = learner
         self._calibration = calibration
         self._counted = counted
 
     async def record(self, outcomes: Sequence[Outcome]) -> list[Recording]:
-        """`Store.record_outcomes`: durable when this returns; one answer for each, in order.
+        """Durable when this returns; one answer for each, in order.
 
         Raises StoreUnavailableError, and then none was recorded.
         """
-        recordings = await self._store.record_outcomes(outcomes) if outcomes else []
+        recordings = await self._table.record(outcomes) if outcomes else []
         for outcome, recording in zip(outcomes, recordings, strict=True):
             if recording.state == "new":
                 self._counted(outcome)
@@ -35,7 +35,7 @@ class Outcomes:
 
     async def withdraw(self, outcome_id: str) -> bool:
         """Nothing is learned from it any more; False where there never was one. Raises StoreUnavailableError."""
-        if not is_uuid(outcome_id) or not await self._store.withdraw_outcome(outcome_id):
+        if not is_uuid(outcome_id) or not await self._table.withdraw(outcome_id):
             return False
         self._learner.nudge()
         return True

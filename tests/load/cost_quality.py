@@ -53,7 +53,7 @@ async def play_fold(
         random.Random(seed).shuffle(history)
         history = history if outcomes is None else history[:outcomes]
         for start in range(0, len(history), 1000):
-            await core.store.record_outcomes(history[start : start + 1000])
+            await core.store.outcomes.record(history[start : start + 1000])
         await core.learner.catch_up()
         return await play_all(core.pipeline, test, value_usd=value_usd, max_attempts=None, verifier=verifier)
     finally:

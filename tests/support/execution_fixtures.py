@@ -41,13 +41,12 @@ async def open_executions(
         ) -> Executions:
             client = LLMClient(http, fake_endpoint.url, model="fake-model", timeout_seconds=30.0, max_concurrency=8)
             stack.push_async_callback(client.aclose)
-            more: dict[str, Any] = {"tick_seconds": 0.05, **(options or {})}
+            more: dict[str, Any] = {"upkeep_seconds": 0.05, **(options or {})}
             executions = Executions(
-                store,
+                store.executions,
                 LocalRunner(client, "You work.", timeout_seconds=30.0, idle_seconds=30.0),
                 LogFolder(tmp_path / folder),
                 ExecutionSettings(**settings),
-                default_model="fake-model",
                 **more,
             )
             stack.push_async_callback(executions.aclose)

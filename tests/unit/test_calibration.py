@@ -81,12 +81,12 @@ async def test_a_history_without_end_is_bounded(tmp_path: Path) -> None:
     """However many outcomes come at once, the newest 10,000 are kept to be compared, page by page."""
     store = Store(f"sqlite:///{tmp_path / 'x.db'}")
     chances: list[float] = []
-    calibration = Calibration(store, lambda step, _: chances.append(step.p_solve))
+    calibration = Calibration(store.decisions, lambda step, _: chances.append(step.p_solve))
     await store.start()
     try:
         logged = [a_decision(decision_id=uuid7()) for _ in range(450)]
         for decision in logged:
-            store.log_decision(decision)
+            store.decisions.add(decision)
         for _ in range(25):
             for decision in logged:
                 calibration.recorded(an_outcome(decision_id=decision.decision.decision_id))
