@@ -10,9 +10,9 @@ import msgspec
 from service.base.text import one_line
 from service.executions.log_file import LogError, LogFile
 from service.executions.stream_json import StreamJson
-from service.executions.thinking import ThinkSplitter
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError
+from service.llm.thinking import ThinkSplitter
 from service.llm.wire import ChatMessage, ChatReply
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
