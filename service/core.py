@@ -33,6 +33,8 @@ from service.knowledge.learner import Learner
 from service.knowledge.outcomes import Outcomes
 from service.knowledge.reload import Reloader
 from service.llm.client import LLMClient
+from service.llm.endpoint import Endpoint
+from service.llm.limits import Limits
 from service.llm.transport import make_http_client
 from service.logs.writer import LogWriter
 from service.observe.decisions import DecisionCounts, DecisionLines
@@ -206,13 +208,12 @@ def _llm(
         return None
     return LLMClient(
         http,
-        local.endpoint,
+        Endpoint(local.endpoint, api_key=local.api_key),
+        limits=Limits(
+            timeout_seconds=local.timeout_seconds, max_concurrency=max_concurrency, waits_when_told=waits_when_told
+        ),
         model=local.model,
-        api_key=local.api_key or None,
-        timeout_seconds=local.timeout_seconds,
         default_temperature=local.default_temperature,
-        max_concurrency=max_concurrency,
-        waits_when_told=waits_when_told,
         extra_body=local.extra_body,
     )
 
