@@ -11,6 +11,7 @@ from service.base.text import one_line
 from service.contract.decoding import convert_tree
 from service.contract.errors import InvalidInputError, NotFoundError
 from service.core import Core
+from service.observe.candidates import catalog_document
 from service.store import StoredDecision
 
 _MAX_PAGE = 500
@@ -22,7 +23,7 @@ def reading_routes(core: Core) -> list[Any]:
 
     @reading("/v1/catalog")
     async def catalog() -> Response[bytes]:
-        return json_response(catalog_document(core))
+        return json_response(catalog_document(core.pipeline.knowledge))
 
     @reading("/v1/status")
     async def status() -> Response[bytes]:
@@ -56,35 +57,6 @@ def reading_routes(core: Core) -> list[Any]:
         return json_response({**_entry(stored), "explanation": stored.explanation, "outcomes": outcomes})
 
     return [catalog, status, decisions, decision]
-
-
-def catalog_document(core: Core) -> dict[str, Any]:
-    """Every agent and model with its forecast numbers now."""
-    knowledge = core.pipeline.knowledge
-    learned = {(report.agent_type, report.model): report for report in knowledge.forecaster.abilities()}
-    agents: list[dict[str, Any]] = []
-    for agent_type in knowledge.catalog.agent_types:
-        members = [c for c in knowledge.catalog.candidates if c.agent_type == agent_type]
-        first = members[0]
-        agents.append(
-            {
-                "agent_type": agent_type,
-                "description": first.agent_description,
-                "local": first.local,
-                "quota_pool": first.quota_pool,
-                "models": [
-                    {
-                        "model": c.model,
-                        "description": c.description,
-                        "context_tokens": c.context_tokens,
-                        "inputs": c.inputs,
-                        "forecast": learned[c.key],
-                    }
-                    for c in members
-                ],
-            }
-        )
-    return {"agents": agents, "versions": knowledge.versions}
 
 
 def _entry(stored: StoredDecision) -> dict[str, Any]:
