@@ -8,7 +8,7 @@ from typing import Literal
 import click
 import msgspec
 
-from service.classifiers.classifier import Blame, Brief, Classifier, ClassifierError
+from service.classifiers.classifier import Blame, Brief, Classified, Classifier, ClassifierError
 from service.classifiers.cli_classifier import DEFAULT_PRESET
 from service.classifiers.prompt import CHARACTERS_PER_TOKEN
 from service.commands.common import PROBLEM, Command, config_option, json_option, running_core, settings_of
@@ -94,8 +94,8 @@ def _absent(core: Core) -> list[Finding]:
         says = "no endpoint is set (local_model.endpoint), so there is no agent `local`, and the CLI classifies"
         found.append(Finding("local model", "absent", says))
     if "cli" not in sources:
-        switched_off = core.settings.cli.preset == ""
-        why = "switched off (cli.preset is empty)" if switched_off else f"`{DEFAULT_PRESET}` is not on PATH"
+        off = core.settings.cli.preset == ""
+        why = "switched off (cli.preset is empty)" if off else f"`{DEFAULT_PRESET}` is not on PATH"
         found.append(Finding("CLI", "absent", f"{why}, so no program is asked"))
     return found
 
@@ -118,20 +118,25 @@ async def _ask(core: Core, classifier: Classifier) -> list[Finding]:
         findings = [Finding(subject, "broken", f"{error.problem}: {error}")]
         answered, reached = error.blame is Blame.REPLY, error.problem.startswith("http-")
     else:
-        seconds, usage = time.monotonic() - started, classified.usage
-        tokens = f", {usage.tokens_in} tokens in and {usage.tokens_out} out" if usage.tokens_in else ""
-        findings = [Finding(subject, "works", f"chose {classified.verdict.candidate} in {seconds:.2f} s{tokens}")]
         answered = reached = True
-        if seconds > classifier.timeout_seconds:
-            limit = f"longer than the {classifier.timeout_seconds:g} s it is given"
-            says = f"took {seconds:.1f} s, {limit}; raise its timeout_seconds or use a faster model"
-            findings.append(Finding(subject, "warning", says))
+        findings = _answered(subject, classified, time.monotonic() - started, classifier.timeout_seconds)
     if classifier.source == "local_model" and core.llm is not None:
         if answered:
             findings += await _cut(core.llm, brief, core.settings, subject)
         if answered or reached:
             findings += await _models(core.llm, classifier)
     return findings
+
+
+def _answered(subject: str, classified: Classified, seconds: float, timeout_seconds: float) -> list[Finding]:
+    usage = classified.usage
+    tokens = f", {usage.tokens_in} tokens in and {usage.tokens_out} out" if usage.tokens_in else ""
+    works = Finding(subject, "works", f"chose {classified.verdict.candidate} in {seconds:.2f} s{tokens}")
+    if seconds <= timeout_seconds:
+        return [works]
+    limit = f"longer than the {timeout_seconds:g} s it is given"
+    says = f"took {seconds:.1f} s, {limit}; raise its timeout_seconds or use a faster model"
+    return [works, Finding(subject, "warning", says)]
 
 
 def _brief(core: Core, classifier: Classifier) -> Brief:
