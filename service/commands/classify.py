@@ -85,7 +85,9 @@ async def _decide(settings: Settings, task: Task) -> Decision:
 def _request(given: dict[str, Any]) -> bytes:
     """The JSON request that file and options make together."""
     file = given["request_file"]
-    fields: dict[str, Any] = {} if file is None else dict(decode_json(read_input(file), _FIELDS))
+    fields: dict[str, Any] = {}
+    if file is not None:
+        fields = decode_json(read_input(file), _FIELDS)
     instructions = read_instructions(given["text"], given["file"])
     if instructions is not None:
         fields["instructions"] = instructions
@@ -142,7 +144,9 @@ def _ask(server: str, body: bytes, settings: Settings, task: Task) -> Decision |
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         return _bad_gateway(f"{server}: {str(error) or type(error).__name__}")
     try:
-        return msgspec.json.decode(response.content, type=Decision if response.is_success else Problem)
+        if response.is_success:
+            return msgspec.json.decode(response.content, type=Decision)
+        return msgspec.json.decode(response.content, type=Problem)
     except DECODE_ERRORS:
         return _bad_gateway(f"{server} answered {response.status_code}, but not as Pointsman does")
 

@@ -36,7 +36,7 @@ def command(host: str | None, port: int | None, config: str | None) -> None:
     shown = f"[{address}]" if ":" in address else address
     sys.stdout.write(f"Pointsman listens on http://{shown}:{bound}\n")
     sys.stdout.flush()
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends gracefully, then raises it again: exit 0
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: None)  # uvicorn raises it again at its end
     serve(app, listener)
 
 

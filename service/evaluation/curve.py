@@ -39,7 +39,7 @@ class _Scale:
         return (point.solve_rate - self.low) / (self.high - self.low)
 
     def cost_at(self, share: float) -> float:
-        return self.cheap * (self.dear / self.cheap) ** share
+        return math.exp(math.log(self.cheap) + share * math.log(self.dear / self.cheap))
 
     def rate_at(self, share: float) -> float:
         return self.low + (self.high - self.low) * share
