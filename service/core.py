@@ -40,7 +40,7 @@ from service.logs.writer import LogWriter
 from service.observe.decisions import DecisionCounts, DecisionLines
 from service.observe.gauges import StateCollector, Worker
 from service.observe.metrics import Metrics
-from service.observe.report import Parts, status_document
+from service.observe.status import Parts, status_document
 from service.store import Store, StoreLimits
 
 if TYPE_CHECKING:

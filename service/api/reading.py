@@ -12,7 +12,7 @@ from service.base.text import one_line
 from service.contract.decoding import convert_tree
 from service.contract.errors import InvalidInputError, NotFoundError
 from service.knowledge.knowledge import InUse
-from service.observe.report import catalog_document
+from service.observe.candidates import catalog_document
 from service.store import Store, StoredDecision
 
 _MAX_PAGE = 500

@@ -52,7 +52,6 @@ class Server(uvicorn.Server):
         self._hurry_after_seconds = shutdown_seconds - min(HURRY_SECONDS, shutdown_seconds / 2)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Requests come from now on."""
         await super().startup(sockets)
         settle_garbage()
 

@@ -5,21 +5,19 @@ import signal
 import socket
 import sys
 from contextlib import ExitStack
-from types import FrameType
 
 import click
 import msgspec
 
 from service.app import create_app, serve
-from service.commands.common import WrongConfigurationError, config_option, settings_of
-from service.contract.errors import PointsmanError
+from service.commands.common import Command, WrongConfigurationError, config_option, settings_of
 from service.contract.settings import Settings, config_file, load_settings
 from service.logs.lines import configure_logging
 
 BACKLOG = 2048
 
 
-@click.command("serve", short_help="Run the HTTP service.")
+@click.command("serve", cls=Command)
 @click.option("--host", help="Where to listen; else [server] host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 takes a free one; else [server] port.")
 @config_option
@@ -27,21 +25,18 @@ def command(host: str | None, port: int | None, config: str | None) -> None:
     """Run the HTTP service until SIGTERM or Ctrl-C; prints the address it listens on."""
     settings = _listening(settings_of(config), host, port)
     log = configure_logging(settings.server.log_level)
-    try:
-        app = create_app(
-            settings,
-            config_file=config_file(config, os.environ),
-            log=log,
-            reread=lambda: _listening(load_settings(config, os.environ), host, port),
-        )
-    except PointsmanError as error:
-        raise WrongConfigurationError(str(error)) from None
+    app = create_app(
+        settings,
+        config_file=config_file(config, os.environ),
+        log=log,
+        reread=lambda: _listening(load_settings(config, os.environ), host, port),
+    )
     listener = _listen(settings.server.host, settings.server.port)
     address, bound = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     sys.stdout.write(f"Pointsman listens on http://{shown}:{bound}\n")
     sys.stdout.flush()
-    signal.signal(signal.SIGTERM, _nothing)  # uvicorn ends gracefully, then raises the signal again: exit 0
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: None)  # uvicorn raises it again at its end
     serve(app, listener)
 
 
@@ -49,10 +44,6 @@ def _listening(settings: Settings, host: str | None, port: int | None) -> Settin
     """The settings with what the command line says of the address."""
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **given))
-
-
-def _nothing(_signal: int, _frame: FrameType | None) -> None:
-    """All that was to be done is done."""
 
 
 def _listen(host: str, port: int) -> socket.socket:

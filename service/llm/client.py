@@ -47,7 +47,7 @@ class LLMClient:
         any field but `messages`, `model` and `stream`, else this is an LLMRequestError."""
         check_extra_body(extra_body)
         self.endpoint = endpoint
-        self._model = model
+        self.model = model
         self._limits = limits
         self._default_temperature = default_temperature
         self._extra_body = dict(extra_body)
@@ -124,7 +124,7 @@ class LLMClient:
         await self._slots.aclose(timeout_seconds=timeout_seconds)
 
     def _chosen(self, model: str | None) -> str:
-        chosen = model or self._model
+        chosen = model or self.model
         if not chosen:
             raise LLMRequestError("no model is given, and none is configured", problem="no-model")
         return chosen

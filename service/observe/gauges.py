@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from service.logs.writer import LogWriter
-from service.observe.report import Parts
+from service.observe.status import Parts
 
 _BREAKER_NUMBERS = {"closed": 0, "half-open": 1, "open": 2}
 

@@ -1,4 +1,4 @@
-"""What the service replaces could do, and this one does too (issue 2, item 9), each behaviour by a test of its own.
+"""What the service replaces could do, and this one does too, each behaviour by a test of its own.
 
 | behaviour                                                      | test                                               |
 |----------------------------------------------------------------|----------------------------------------------------|

@@ -1,11 +1,10 @@
-"""What an operator reads: the state of the running parts, and the catalog with its forecast numbers."""
+"""What `GET /v1/status` answers: the state of the running parts."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from service.decide.pipeline import Pipeline
 from service.executions.executions import Executions
-from service.knowledge.knowledge import Knowledge
 from service.knowledge.learner import Learner
 from service.knowledge.reload import Reloader
 from service.store import Store
@@ -49,29 +48,3 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
         "reload": parts.reloader.status,
         "versions": parts.pipeline.knowledge.versions,
     }
-
-
-def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
-    """Every agent and model with its forecast numbers now: what `GET /v1/catalog` answers."""
-    agents: dict[str, dict[str, Any]] = {}
-    for candidate, forecast in zip(knowledge.catalog.candidates, knowledge.forecaster.abilities(), strict=True):
-        agent = agents.setdefault(
-            candidate.agent_type,
-            {
-                "agent_type": candidate.agent_type,
-                "description": candidate.agent_description,
-                "local": candidate.local,
-                "quota_pool": candidate.quota_pool,
-                "models": [],
-            },
-        )
-        agent["models"].append(
-            {
-                "model": candidate.model,
-                "description": candidate.description,
-                "context_tokens": candidate.context_tokens,
-                "inputs": candidate.inputs,
-                "forecast": forecast,
-            }
-        )
-    return {"agents": list(agents.values()), "versions": knowledge.versions}
