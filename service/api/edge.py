@@ -12,7 +12,7 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.posting import send_whole
+from service.api.posting import send_document
 from service.base.ids import uuid7
 from service.contract.problem import MEDIA_TYPE, problem_of_status
 from service.logs.lines import BOUND
@@ -93,7 +93,7 @@ class Edge:
             problem_of_status(401, "Send `Authorization: Bearer <token>`.", request_id=request_id)
         )
         body = _ENCODER.encode(problem)
-        await send_whole(send, problem.status, body, MEDIA_TYPE.encode(), [(b"www-authenticate", b"Bearer")])
+        await send_document(send, problem.status, body, MEDIA_TYPE.encode(), [(b"www-authenticate", b"Bearer")])
 
     def _account(self, scope: dict[str, Any], status: int, seconds: float) -> None:
         route = str(scope.get("path_template") or "unmatched")

@@ -34,6 +34,7 @@ from service.contract.task import Task
 from service.decide.pipeline import Decide
 from service.decide.sharing import Left
 from service.logs.lines import BOUND
+from service.observe.decisions import facts_of
 
 EXPORT_SECONDS = 4.0
 """For one batch to the collector, tries included."""
@@ -107,7 +108,9 @@ class Tracing(LadderObserver):
 
         return traced
 
-    async def decide(self, decide: Decide, task: Task, *, arrived: float | None, left: Left | None) -> Decision:
+    async def decide(
+        self, decide: Decide, task: Task, *, arrived: float | None = None, left: Left | None = None
+    ) -> Decision:
         """`decide`'s decision, with a span for it and one for each stage that asks nobody.
 
         Those are put in afterwards, by the decision's own times: eligibility comes first and the forecast last.
@@ -121,7 +124,9 @@ class Tracing(LadderObserver):
                 raise
             ended = time.time_ns()
             if span.is_recording():
-                span.set_attributes(_facts_of(task, decision))
+                facts = {**facts_of(decision), "p_solve": decision.p_solve, "expected_cost_usd": decision.cost_usd}
+                facts |= {"task_id": task.task_id} if task.task_id else {}
+                span.set_attributes({f"pointsman.{name}": value for name, value in facts.items()})
                 took = {stage: int(ms * 1e6) for stage, ms in decision.timings_ms.items()}
                 eligibility = self._tracer.start_span("eligibility", start_time=started)
                 eligibility.end(min(ended, started + took.get("eligibility", 0)))
@@ -200,18 +205,3 @@ def _address(endpoint: str) -> dict[str, str | int]:
 def _failed(span: Span, problem: str) -> None:
     span.set_attribute("error.type", problem)
     span.set_status(StatusCode.ERROR)
-
-
-def _facts_of(task: Task, decision: Decision) -> dict[str, Any]:
-    return {
-        "pointsman.decision_id": decision.decision_id,
-        "pointsman.source": decision.source,
-        "pointsman.agent_type": decision.agent_type,
-        "pointsman.model": decision.model,
-        "pointsman.degraded": decision.degraded,
-        "pointsman.cached": decision.cached,
-        "pointsman.failures": [f"{failure.source}:{failure.problem}" for failure in decision.failures],
-        "pointsman.p_solve": decision.p_solve,
-        "pointsman.expected_cost_usd": decision.cost_usd,
-        **({"pointsman.task_id": task.task_id} if task.task_id else {}),
-    }
