@@ -152,17 +152,16 @@ class _Recorder:
     def end(self, finish_reason: str | None, result: RunResult) -> None:
         """The consolidated message where there was text, and the `result` line."""
         usage = {"input_tokens": result.tokens_in or 0, "output_tokens": result.tokens_out or 0}
-        if result.text:
-            stop = _STOP_REASONS.get(finish_reason or "", finish_reason)
-            self._try(self._lines.assistant(result.text, stop_reason=stop, usage=usage))
-        line = self._lines.result(
+        stop = _STOP_REASONS.get(finish_reason or "", finish_reason)
+        message = self._lines.assistant(result.text, stop_reason=stop, usage=usage) if result.text else b""
+        end = self._lines.result(
             result.text if result.succeeded else result.detail,
             exit_reason=result.exit_reason,
             is_error=not result.succeeded,
             duration_ms=int(result.seconds * 1000),
             usage=usage,
         )
-        self._try(line, last=True)
+        self._write_end(message, end)
 
     def _add(self, text: str, thought: str) -> None:
         if thought:
@@ -178,13 +177,15 @@ class _Recorder:
         if self._on_line is not None:
             self._on_line(lines)
 
-    def _try(self, lines: bytes, *, last: bool = False) -> None:
+    def _write_end(self, message: bytes, result: bytes) -> None:
         """Where not even the end can be written, the execution's record has to do."""
         if self._log is not None:
             with contextlib.suppress(LogError):
-                (self._log.write_last if last else self._log.write)(lines)
+                self._log.write(message)
+            with contextlib.suppress(LogError):
+                self._log.write_last(result)
         if self._on_line is not None:
-            self._on_line(lines)
+            self._on_line(message + result)
 
 
 def _good_end(reply: ChatReply, text: str) -> tuple[str, str]:
