@@ -23,7 +23,9 @@ from service.knowledge.knowledge import InUse, Knowledge
 class Decide(Protocol):
     """`Pipeline.decide`, or what is put around it."""
 
-    def __call__(self, task: Task, *, arrived: float | None, left: Left | None) -> Awaitable[Decision]: ...
+    def __call__(
+        self, task: Task, *, arrived: float | None = None, left: Left | None = None
+    ) -> Awaitable[Decision]: ...
 
 
 class Pipeline:
