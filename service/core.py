@@ -14,9 +14,9 @@ import msgspec
 
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Classifier
-from service.classifiers.cli_classifier import CliClassifier
 from service.classifiers.ladder import Ladder, Stage
 from service.classifiers.local_model import LocalModelClassifier
+from service.classifiers.program import CliClassifier
 from service.classifiers.prompt import PROMPT_FILES, Prompts, prompt_folder
 from service.contract.catalog import DEFAULT_CATALOG, Catalog, load_catalog
 from service.contract.decision import Decision

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from service.classifiers.classifier import Blame, Brief, Classifier, ClassifierError
-from service.classifiers.cli_classifier import DEFAULT_PRESET
+from service.classifiers.program import DEFAULT_PRESET
 from service.classifiers.prompt import CHARACTERS_PER_TOKEN
 from service.commands.common import (
     PROBLEM,

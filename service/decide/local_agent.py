@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from service.classifiers.local_agent import not_local
 from service.contract.catalog import LOCAL_AGENT, Candidate
 from service.decide.eligibility import Eligibility, Obstacle
 
@@ -13,9 +14,9 @@ def without_local_agent(eligibility: Eligibility, problem: str, *, requested: Ca
     """
     if not problem:
         return eligibility
-    others = tuple(candidate for candidate in eligibility.eligible if candidate.agent_type != LOCAL_AGENT)
+    others = not_local(eligibility.eligible)
     asked_for = requested is not None and requested.agent_type == LOCAL_AGENT
-    if not others or asked_for:
+    if len(others) == len(eligibility.eligible) or asked_for:
         return eligibility
     obstacle = Obstacle(f"its endpoint does not serve now ({problem})", passing=True)
     down = tuple((c, (obstacle,)) for c in eligibility.eligible if c.agent_type == LOCAL_AGENT)
