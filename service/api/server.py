@@ -81,7 +81,7 @@ class Server(uvicorn.Server):
 
     async def _hurry(self) -> None:
         await asyncio.sleep(self._hurry_after_seconds)
-        await self._core.pipeline.hurry()
+        await self._core.pipeline.classifiers.hurry()
 
 
 def settle_garbage() -> None:

@@ -7,7 +7,7 @@ import click
 from service.commands.common import Command, config_option, json_option, running_core, settings_of
 from service.commands.show import show_catalog
 from service.contract.settings import Settings
-from service.decide.pipeline import Knowledge
+from service.knowledge.knowledge import Knowledge
 from service.logs.output import print_json
 from service.observe.candidates import catalog_document
 
@@ -26,4 +26,4 @@ def command(config: str | None, *, as_json: bool) -> None:
 
 async def _learned(settings: Settings) -> Knowledge:
     async with running_core(settings) as core:
-        return core.pipeline.knowledge
+        return core.in_use.knowledge

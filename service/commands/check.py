@@ -67,8 +67,8 @@ async def _check(settings: Settings) -> list[Finding]:
         findings = [_catalog(core)]
         answering: list[str] = []
         await core.start()
-        for rung in core.pipeline.ladder.rungs:
-            asked = await _ask(core, rung.classifier)
+        for stage in core.pipeline.classifiers.ladder.stages:
+            asked = await _ask(core, stage.classifier)
             findings += asked
             if asked[0].state != "broken":
                 answering.append(asked[0].subject)
@@ -88,7 +88,7 @@ def _catalog(core: Core) -> Finding:
 
 def _absent(core: Core) -> list[Finding]:
     """What is not configured, and what that means."""
-    sources = {rung.classifier.source for rung in core.pipeline.ladder.rungs}
+    sources = {stage.classifier.source for stage in core.pipeline.classifiers.ladder.stages}
     found: list[Finding] = []
     if "local_model" not in sources:
         says = "no endpoint is set (local_model.endpoint), so there is no agent `local`, and the CLI classifies"

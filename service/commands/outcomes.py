@@ -64,7 +64,7 @@ async def record(core: Core, outcomes: Sequence[Outcome]) -> dict[str, int]:
     """Records any number of outcomes; how many were new, the same as one there, or in conflict with one."""
     counts = {"new": 0, "same": 0, "conflict": 0}
     for start in range(0, len(outcomes), _BATCH):
-        for recording in await core.store.record_outcomes(outcomes[start : start + _BATCH]):
+        for recording in await core.outcomes.record(outcomes[start : start + _BATCH]):
             counts[recording.state] += 1
     return counts
 
@@ -76,6 +76,6 @@ async def _import(settings: Settings, outcomes: list[Outcome]) -> dict[str, int]
 
 async def _export(settings: Settings) -> None:
     async with running_core(settings) as core:
-        async for recorded in core.store.export_outcomes():
+        async for recorded in core.store.outcomes.export():
             line = {k: v for k, v in msgspec.to_builtins(recorded.outcome).items() if v not in (None, {})}
             sys.stdout.write(_ENCODER.encode(line).decode() + "\n")

@@ -2,32 +2,30 @@
 
 from typing import Any
 
-from service.decide.pipeline import Knowledge
+from service.knowledge.knowledge import Knowledge
 
 
 def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
     """Every agent and model with its forecast numbers now."""
-    learned = {(report.agent_type, report.model): report for report in knowledge.forecaster.abilities()}
-    agents: list[dict[str, Any]] = []
-    for agent_type in knowledge.catalog.agent_types:
-        members = [c for c in knowledge.catalog.candidates if c.agent_type == agent_type]
-        first = members[0]
-        agents.append(
+    agents: dict[str, dict[str, Any]] = {}
+    for candidate, forecast in zip(knowledge.catalog.candidates, knowledge.forecaster.abilities(), strict=True):
+        agent = agents.setdefault(
+            candidate.agent_type,
             {
-                "agent_type": agent_type,
-                "description": first.agent_description,
-                "local": first.local,
-                "quota_pool": first.quota_pool,
-                "models": [
-                    {
-                        "model": c.model,
-                        "description": c.description,
-                        "context_tokens": c.context_tokens,
-                        "inputs": c.inputs,
-                        "forecast": learned[c.key],
-                    }
-                    for c in members
-                ],
+                "agent_type": candidate.agent_type,
+                "description": candidate.agent_description,
+                "local": candidate.local,
+                "quota_pool": candidate.quota_pool,
+                "models": [],
+            },
+        )
+        agent["models"].append(
+            {
+                "model": candidate.model,
+                "description": candidate.description,
+                "context_tokens": candidate.context_tokens,
+                "inputs": candidate.inputs,
+                "forecast": forecast,
             }
         )
-    return {"agents": agents, "versions": knowledge.versions}
+    return {"agents": list(agents.values()), "versions": knowledge.versions}
