@@ -36,25 +36,22 @@ class Edge:
         *,
         token: str,
         metrics: Metrics,
-        leaving: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.perf_counter,
+        leaving: Callable[[], bool],
     ) -> None:
         """While `leaving()` is true each answer closes its connection, so that the next one goes to another replica."""
         self._app = app
         self._token = token.encode()
         self._metrics = metrics
         self._leaving = leaving
-        self._clock = clock
         self._log = structlog.get_logger("pointsman.http")
         self._requests = lru_cache(LABELS_KEPT)(metrics.requests.labels)
         self._seconds = lru_cache(LABELS_KEPT)(metrics.request_seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        started = self._clock()
+        started = time.perf_counter()
         facts = cast("dict[str, Any]", scope)
         headers = dict(scope["headers"])
         request_id = _accepted(headers.get(b"x-request-id", b"")) or uuid7()
@@ -83,7 +80,7 @@ class Edge:
             else:
                 await self._app(scope, watched, stamped)
         finally:
-            self._account(facts, status or 500, self._clock() - started)
+            self._account(facts, status or 500, time.perf_counter() - started)
             BOUND.reset(bound)
 
     def _known(self, headers: dict[bytes, bytes]) -> bool:

@@ -59,12 +59,10 @@ class Tracing(LadderObserver):
             sampler=ParentBased(TraceIdRatioBased(settings.tracing.sample_ratio)),
             shutdown_on_exit=False,
         )
-        self._provider.add_span_processor(
-            processor
-            or BatchSpanProcessor(
-                OTLPSpanExporter(endpoint=traces_url(settings.tracing.endpoint), timeout=EXPORT_SECONDS)
-            )
-        )
+        if processor is None:
+            exporter = OTLPSpanExporter(endpoint=traces_url(settings.tracing.endpoint), timeout=EXPORT_SECONDS)
+            processor = BatchSpanProcessor(exporter)
+        self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("pointsman", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
@@ -76,7 +74,7 @@ class Tracing(LadderObserver):
                 await app(scope, receive, send)
                 return
             facts = cast("dict[str, Any]", scope)
-            headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if _tells(name)}
+            headers = {n.decode(): v.decode("latin-1") for n, v in scope["headers"] if n in _PARENT_HEADERS}
             parent = self._propagator.extract(headers, context=otel_context.Context())
             with self._tracer.start_as_current_span(
                 scope["method"], context=parent, kind=SpanKind.SERVER, **_WITHOUT_MESSAGES
@@ -84,7 +82,10 @@ class Tracing(LadderObserver):
 
                 async def watched(message: Message) -> None:
                     if message["type"] == "http.response.start":
-                        _answered(span, message["status"])
+                        status = message["status"]
+                        span.set_attribute("http.response.status_code", status)
+                        if status >= 500:
+                            _failed(span, str(status))
                     await send(message)
 
                 trace_id = format_trace_id(span.get_span_context().trace_id)
@@ -109,8 +110,7 @@ class Tracing(LadderObserver):
     async def decide(self, decide: Decide, task: Task, *, arrived: float | None, left: Left | None) -> Decision:
         """`decide`'s decision, with a span for it and one for each stage that asks nobody.
 
-        Those are put in afterwards, by the decision's own times: eligibility is the first thing and the forecast the
-        last, and so neither costs anything on the way.
+        Those are put in afterwards, by the decision's own times: eligibility comes first and the forecast last.
         """
         with self._tracer.start_as_current_span("decide", **_WITHOUT_MESSAGES) as span:
             started = time.time_ns()
@@ -131,7 +131,8 @@ class Tracing(LadderObserver):
 
     def asking(self, classifier: Classifier) -> Answered:
         """A span for one call of a classifier; requests that are made in it carry its `traceparent`."""
-        name, attributes = self._call(classifier)
+        attributes = self._attributes(classifier)
+        name = f"{attributes['gen_ai.operation.name']} {classifier.name}"
         span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         token = otel_context.attach(set_span_in_context(span))
 
@@ -160,17 +161,17 @@ class Tracing(LadderObserver):
         closing.start()
         await asyncio.to_thread(closing.join, CLOSE_SECONDS)
 
-    def _call(self, classifier: Classifier) -> tuple[str, dict[str, str | int]]:
-        """Name and attributes of a span: a chat with a model, or an agent that is invoked."""
+    def _attributes(self, classifier: Classifier) -> dict[str, str | int]:
+        """A chat with a model, or an agent that is invoked."""
         if classifier.source == "local_model":
-            return f"chat {classifier.name}", {
+            return {
                 "gen_ai.operation.name": "chat",
                 "gen_ai.provider.name": "openai",  # whoever speaks its protocol, says the convention
                 "gen_ai.request.model": classifier.name,
                 "gen_ai.output.type": "json",
                 **self._server,
             }
-        return f"invoke_agent {classifier.name}", {
+        return {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.provider.name": _PROVIDERS.get(classifier.name, classifier.name),
             "gen_ai.agent.name": classifier.name,
@@ -194,16 +195,6 @@ def _address(endpoint: str) -> dict[str, str | int]:
     parts = urlsplit(endpoint)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return {"server.address": parts.hostname or "", "server.port": port}
-
-
-def _tells(name: bytes) -> bool:
-    return name in _PARENT_HEADERS
-
-
-def _answered(span: Span, status: int) -> None:
-    span.set_attribute("http.response.status_code", status)
-    if status >= 500:
-        _failed(span, str(status))
 
 
 def _failed(span: Span, problem: str) -> None:
