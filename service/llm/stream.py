@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Self
 
 import httpx
@@ -99,16 +97,6 @@ class StreamedAnswer:
         return StreamDelta(content=content, reasoning=reasoning)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamPlan:
-    """How one stream is asked for: the body of the request, a new lease for each try, and the tries."""
-
-    body: bytes
-    idle_seconds: float
-    lease: Callable[[], Lease]
-    retrying: Callable[[Callable[[BaseException], bool]], AsyncRetrying]
-
-
 class ChatStream:
     """Iterate over it for the pieces; use it as `async with`, which ends it on the server too when you leave early.
 
@@ -116,14 +104,26 @@ class ChatStream:
     far, and the whole answer once the iteration has ended. To cancel the wait for a piece does not harm the stream.
     """
 
-    def __init__(self, slots: Slots, exchange: Exchange, answer: StreamedAnswer, plan: StreamPlan) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        exchange: Exchange,
+        answer: StreamedAnswer,
+        *,
+        body: bytes,
+        lease: Callable[[], Lease],
+        retrying: Callable[[Callable[[BaseException], bool]], AsyncRetrying],
+        idle_seconds: float,
+    ) -> None:
         """Made by `LLMClient.chat_stream`; nothing is sent before the first piece is asked for."""
         self._slots = slots
         self._exchange = exchange
         self._answer = answer
-        self._plan = plan
-        self._deltas: deque[StreamDelta] = deque()
-        self._news = asyncio.Event()
+        self._body = body
+        self._lease = lease
+        self._retrying = retrying
+        self._idle_seconds = idle_seconds
+        self._deltas: asyncio.Queue[StreamDelta | None] = asyncio.Queue()
         self._run: asyncio.Task[None] | None = None
 
     @property
@@ -139,14 +139,13 @@ class ChatStream:
         if self._run is None:
             self._run = asyncio.create_task(self._tries())
             self._run.add_done_callback(self._ended)
-        while not self._deltas:
-            if self._run.done():
-                if not self._run.cancelled():
-                    self._run.result()
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        return self._deltas.popleft()
+        delta = await self._deltas.get()
+        if delta is not None:
+            return delta
+        self._deltas.put_nowait(None)  # for whoever asks again
+        if not self._run.cancelled():
+            self._run.result()
+        raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:
         return self
@@ -164,20 +163,20 @@ class ChatStream:
     def _ended(self, run: asyncio.Task[None]) -> None:
         if not run.cancelled():
             run.exception()  # looked at, because nobody may be left to ask for it
-        self._news.set()
+        self._deltas.put_nowait(None)
 
     async def _tries(self) -> None:
         # Pieces that were handed out cannot be taken back: after the first one nothing is tried again.
-        await self._plan.retrying(lambda error: not self._answer.begun and is_passing(error))(self._try_once)
+        await self._retrying(lambda error: not self._answer.begun and is_passing(error))(self._try_once)
 
     async def _try_once(self) -> None:
-        lease = self._plan.lease()
+        lease = self._lease()
         await self._slots.run(lambda: self._pump(lease), lease)
 
     async def _pump(self, lease: Lease) -> None:
         """Reads one response to its end. Runs in a task of its own, under its lease."""
         path = "/chat/completions"
-        async with self._exchange.open("POST", path, self._plan.body, lease=lease, fresh=True) as response:
+        async with self._exchange.open("POST", path, self._body, lease=lease, fresh=True) as response:
             if "text/event-stream" not in response.headers.get("content-type", "").lower():
                 self._hand_out(self._answer.take_whole(await self._exchange.body(response, lease)))
                 return
@@ -201,12 +200,10 @@ class ChatStream:
                     raise LLMReplyError("the stream held no answer", problem="no-choices")
                 return True
             if self._hand_out(self._answer.take(data)):
-                lease.read_within(self._plan.idle_seconds)
+                lease.read_within(self._idle_seconds)
         return False
 
     def _hand_out(self, delta: StreamDelta | None) -> bool:
-        if delta is None:
-            return False
-        self._deltas.append(delta)
-        self._news.set()
-        return True
+        if delta is not None:
+            self._deltas.put_nowait(delta)
+        return delta is not None

@@ -16,7 +16,10 @@ from service.process.pipes import Pipes
 from service.process.tree import Exit, ProcessTree
 
 POLL_SECONDS = 0.05
-"""How soon a stop is seen; and the end of a program where the system has no pidfd."""
+"""How soon a stop is seen, or the end of a program whose pipes somebody still holds open."""
+
+EXIT_SECONDS = 0.002
+"""How soon the end of a program is seen that closed its pipes: most end right after it."""
 
 TOLD_SECONDS = 0.01
 """A shorter wait for a slot is not worth a word."""
@@ -100,7 +103,7 @@ class Run:
             if ended is None and (ended := tree.exited()) is not None:
                 # What it left in the pipes is read at once; a child of its own that holds them open gets a moment.
                 read_until = min(now + job.limits.drain_seconds, job.deadline)
-                pipes.program_ended()
+                pipes.close_stdin()
             if ended is not None and (pipes.at_end or now >= read_until):
                 stderr = bytes(pipes.stderr[-job.limits.max_stderr_bytes :])
                 return ProcessResult(
@@ -110,7 +113,7 @@ class Run:
                 return ProcessError("stopped", f"{job.name} was stopped")
             if now >= job.deadline:
                 return _timed_out(job)
-            pipes.move(min(POLL_SECONDS, read_until - now))
+            pipes.move(min(EXIT_SECONDS if pipes.at_end else POLL_SECONDS, read_until - now))
             if pipes.flood:
                 return ProcessError("output-too-large", f"{job.name} wrote more than {pipes.flood}")
 
