@@ -48,7 +48,6 @@ class LocalModelClassifier:
         return True
 
     async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
-        """Names an eligible candidate, or raises ClassifierError."""
         started = self._clock()
         question = brief.question(max_task_tokens=self._settings.max_task_tokens, random_bytes=self._random_bytes)
         messages = [

@@ -88,12 +88,10 @@ class CliClassifier:
 
     @property
     def under_way(self) -> int:
-        """Programs that run now or are being ended."""
         return self._runner.running
 
     @property
     def waiting(self) -> int:
-        """Questions that wait for a slot."""
         return self._runner.waiting
 
     def available(self) -> bool:
@@ -101,7 +99,6 @@ class CliClassifier:
         return self._found() is not None
 
     async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
-        """Names an eligible candidate, or raises ClassifierError."""
         question = brief.question(max_task_tokens=MAX_TASK_TOKENS, random_bytes=os.urandom)
         try:
             reply = await self.ask(question.system, question.user, timeout_seconds=timeout_seconds)
@@ -154,7 +151,6 @@ class CliClassifier:
         return self._reply(result)
 
     async def aclose(self) -> None:
-        """Ends whatever runs and leaves nothing of it."""
         await self._runner.aclose()
 
     def _found(self) -> str | None:

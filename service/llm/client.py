@@ -62,7 +62,6 @@ class LLMClient:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a slot."""
         return self._slots.waiting
 
     async def chat(

@@ -9,6 +9,7 @@ from typing import Self
 import httpx
 from tenacity import AsyncRetrying
 
+from service.contract.decision import Usage
 from service.llm.errors import LLMConnectionError, LLMReplyError
 from service.llm.exchange import Exchange
 from service.llm.lease import Lease
@@ -18,7 +19,6 @@ from service.llm.sse import EventDecoder
 from service.llm.wire import (
     ChatReply,
     StreamDelta,
-    Usage,
     decode_chunk,
     decode_reply,
     error_message,
@@ -80,7 +80,6 @@ class StreamedAnswer:
             logger.warning("%d chunks of the stream were malformed", self._malformed)
 
     def reply(self) -> ChatReply:
-        """Everything so far."""
         return ChatReply(
             content="".join(self._content),
             model=self._model,
@@ -187,13 +186,12 @@ class ChatStream:
         decoder = EventDecoder()
         async with aclosing(self._exchange.stream(response, lease)) as chunks:
             async for chunk in chunks:
-                if self._take_all(decoder.feed(chunk), lease):
+                if self._ends_with(decoder.feed(chunk), lease):
                     return
-        if not self._take_all(decoder.flush(), lease) and self._answer.finish_reason is None:
+        if not self._ends_with(decoder.flush(), lease) and self._answer.finish_reason is None:
             raise LLMConnectionError("the stream ended before the answer did", problem="stream-cut")
 
-    def _take_all(self, events: list[bytes], lease: Lease) -> bool:
-        """Takes events in; true at `[DONE]`."""
+    def _ends_with(self, events: list[bytes], lease: Lease) -> bool:
         for data in events:
             if data.strip() == _DONE:
                 if not self._answer.begun:
