@@ -39,7 +39,8 @@ far too slow. The slowest takes 0.01 s."""
 UNITS = [
     "{", "[", '{"', '{"a":', "[{", "}", '"', "\\", '\\"', "```", "```json\n", "<think>", "</think>", "<think>{", "<",
     " ", "\n", "\t ", "\r", "\x1b[", "\x1b]", "\x1b[0;", "\u200b", "\U000e0041", "a\u0301", "a", "ab ", "-", "1", "1e",
-    "http://", "://a:", "://" + "a:" * 60, "@", "a" * 31 + "'", "re-", "$", "${", "data: ", '{"type":"x"}\n', "0x", "é", "漢", "\ud83d",
+    "http://", "://a:", "://" + "a:" * 60, "@",
+    "a" * 31 + "'", "re-", "$", "${", "data: ", '{"type":"x"}\n', "0x", "é", "漢", "\ud83d",
 ]  # fmt: skip
 """What nests, opens without closing, backtracks, hides, or makes a tokenizer look back."""
 
