@@ -19,7 +19,7 @@ from service.contract.decision import Source
 from service.contract.errors import ConfigurationError
 from service.contract.settings import CliSettings
 from service.process.errors import ProcessError, ProcessTimeoutError
-from service.process.job import ProcessResult
+from service.process.job import Job, ProcessResult
 from service.process.runner import ProcessRunner
 from service.process.workspace import Workspace
 
@@ -132,8 +132,9 @@ class CliClassifier:
         call = self._preset.invoke(question)
         files = {name: text.encode(errors="replace") for name, text in call.files.items()}
         home = {} if self._environ.get("HOME") else {"HOME": str(workspace.home)}
-        result = await self._runner.run(
-            (self._program(), *self._command[1:], *call.arguments),
+        job = Job(
+            name=self.name,
+            argv=(self._program(), *self._command[1:], *call.arguments),
             stdin=call.stdin.encode(errors="replace"),
             env={
                 **self._environ,
@@ -146,9 +147,8 @@ class CliClassifier:
             },
             workspace=Workspace(root=workspace.root, files=files),
             timeout_seconds=min(timeout_seconds, self.timeout_seconds),
-            name=self.name,
         )
-        return self._reply(result)
+        return self._reply(await self._runner.run(job))
 
     async def aclose(self) -> None:
         await self._runner.aclose()

@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 
 import httpx
 from tenacity import AsyncRetrying
@@ -96,7 +95,7 @@ class StreamedAnswer:
         return StreamDelta(content=content, reasoning=reasoning)
 
 
-class ChatStream:
+class ChatStream(AsyncIterator[StreamDelta], AbstractAsyncContextManager["ChatStream"]):
     """Iterate over it for the pieces; use it as `async with`, which ends it on the server too when you leave early.
 
     An error of the stream is raised by the iteration after the pieces that came before it. `reply` holds what came so
@@ -130,9 +129,6 @@ class ChatStream:
         """Content, reasoning, model, finish reason and usage as far as they came."""
         return self._answer.reply()
 
-    def __aiter__(self) -> Self:
-        return self
-
     async def __anext__(self) -> StreamDelta:
         """The next piece; an `LLMError` where the stream failed."""
         if self._run is None:
@@ -145,9 +141,6 @@ class ChatStream:
         if not self._run.cancelled():
             self._run.result()
         raise StopAsyncIteration
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()

@@ -5,7 +5,7 @@ import selectors
 from collections.abc import Callable
 from typing import IO, Self
 
-from service.process.job import Job
+from service.process.job import Limits
 from service.process.tree import ProcessTree
 
 CHUNK_BYTES = 65_536
@@ -17,13 +17,13 @@ STDERR_FLOOD = 256
 class Pipes:
     """To be used as `with`. `flood` says what the program wrote too much of, and how much it may; empty until then."""
 
-    def __init__(self, tree: ProcessTree, job: Job) -> None:
+    def __init__(self, tree: ProcessTree, stdin: bytes, limits: Limits) -> None:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.flood = ""
         self._stdin, self._outputs = tree.popen.stdin, (tree.popen.stdout, tree.popen.stderr)
-        self._limits = job.limits
-        self._unsent = memoryview(job.stdin)
+        self._limits = limits
+        self._unsent = memoryview(stdin)
         self._stderr_bytes = 0
         self._open = 2
         self._selector = selectors.DefaultSelector()
