@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.classifiers.cli_classifier import CliClassifier
+from service.classifiers.program import CliClassifier
 from service.llm.client import LLMClient
 from service.logs.writer import LogWriter
 from service.observe.status import Parts
@@ -35,7 +35,7 @@ class StateCollector(Collector):
                 "Decisions that may wait for a classifier at once; beyond it callers are answered overloaded",
                 classifiers.max_in_flight,
             ),
-            "learned_outcomes": ("Outcomes that the forecast has learned from", parts.learner.report().outcomes),
+            "learned_outcomes": ("Outcomes that the forecast has learned from", parts.learner.report.outcomes),
             "store_recording": ("1 while the store takes what it is given", store.recording),
             "store_buffered_decisions": ("Decisions that wait to be written to the store", store.buffered),
             "reload_refused": (
