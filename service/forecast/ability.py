@@ -12,10 +12,10 @@ from service.forecast.columns import WITHDRAWN
 from service.forecast.difficulty import SHAPE, Array, Shape, ability, cost_factor
 from service.forecast.evidence import Evidence, collect
 from service.forecast.history import History, OutcomeRow, label_keys
-from service.forecast.label_width import label_widths
+from service.forecast.label_width import label_spreads, label_widths
 from service.forecast.learned import Learned, LearnedAbility
 from service.forecast.likelihood import POINTS, Likelihood, Place, Prior, start_shape
-from service.forecast.maximise import Fit, maximise
+from service.forecast.maximise import Fit, maximise, next_shape
 
 PRIOR_WEIGHT = 30.0
 """A `solve_rate` of the catalog counts as so many outcomes on average tasks. The data at hand cannot fit it (published
@@ -34,7 +34,7 @@ NEUTRAL = 0.0
 TASKS_SD = 0.5
 """How far, in logits, this service's tasks as a whole are expected to be from the catalog's population."""
 
-LABEL_SD = 0.7
+LABEL_SD = 2.0
 """How far, in logits, tasks with one label are taken to be from the others before the labels of its key were compared:
 the prior that shrinks an offset. After that see label_width.py."""
 
@@ -53,8 +53,11 @@ CLASSIFIER_WEIGHT_SD = 0.3
 _RATES = (0.001, 0.999)
 """A rate beyond these is taken for a rounded one."""
 
-_WIDTH_ROUNDS = 3
-"""How often the widths of labels and their offsets are estimated from each other: more change nothing to speak of."""
+_ROUNDS = 8
+"""How often widths of labels and shapes of difficulty are estimated from abilities and offsets, and these from them."""
+
+_SETTLED = 0.01
+"""Change of a shape's logs that is none."""
 
 _SILENT = 1e-3
 """An offset below this is none."""
@@ -86,10 +89,12 @@ def learn(
     rows, who = evidence.rows, evidence.candidate
     live = int((columns.solved != WITHDRAWN).sum())
     place, prior = _start(catalog, evidence, shape, minutes_prior)
-    factor = np.zeros(0)
+    factor, widths = np.zeros(0), np.zeros(0)
     covariance = np.diag(_prior_variance(prior))
     if len(rows):
-        fit, model = _fitted(evidence, prior, _resumed(place, prior, evidence, catalog, start) if start else place)
+        fit, model, widths = _fitted(
+            evidence, prior, _resumed(place, prior, evidence, catalog, start) if start else place
+        )
         place, covariance, factor = fit.place, fit.covariance, _cost_factors(evidence, model, fit)[evidence.cell]
     seen = columns.cost_usd[rows]
     cost, n_cost = costs.learned_means(
@@ -106,7 +111,7 @@ def learn(
         },
         tasks=float(shift[0]),
         labels={int(evidence.labels[i]): float(shift[2 + i]) for i in audible},
-        label_widths=dict(zip(label_keys(evidence.labels).tolist(), prior.shift_sd[2:].tolist(), strict=True)),
+        label_widths=dict(zip(label_keys(evidence.labels).tolist(), widths.tolist(), strict=True)),
         minutes_weight=float(shift[1]),
         shapes=dict(zip(evidence.settings.kinds, place.shapes(), strict=True)),
         covariance=tuple(map(tuple, covariance[: len(keys) + 1, : len(keys) + 1].tolist())),
@@ -144,14 +149,15 @@ def _start(
 def _resumed(place: Place, prior: Prior, evidence: Evidence, catalog: Catalog, start: Learned) -> Place:
     """What was learned before, as far as it goes."""
     known = [start.abilities.get(candidate.key) for candidate in catalog.candidates]
-    widths = [start.label_widths.get(key, LABEL_SD) for key in label_keys(evidence.labels).tolist()]
-    prior.shift_sd[2:] = widths
-    labels = [start.labels.get(label, 0.0) for label in evidence.labels.tolist()]
-    return Place(
+    widths = np.array([start.label_widths.get(key, LABEL_SD) for key in label_keys(evidence.labels).tolist()])
+    labels = np.array([start.labels.get(label, 0.0) for label in evidence.labels.tolist()])
+    found = Place(
         np.array([theta if one is None else one.theta for one, theta in zip(known, place.theta.tolist(), strict=True)]),
         np.r_[start.tasks, start.minutes_weight, labels],
         np.array([start_shape(start.shape(kind)) for kind in evidence.settings.kinds]),
     )
+    prior.shift_sd[2:] = label_spreads(widths, labels / found.unit(prior.shape))
+    return found
 
 
 def _prior_variance(prior: Prior) -> Array:
@@ -161,16 +167,23 @@ def _prior_variance(prior: Prior) -> Array:
     return np.r_[attenuated / (prior.weight * prior.rate * (1 - prior.rate)), TASKS_SD**2]
 
 
-def _fitted(evidence: Evidence, prior: Prior, place: Place) -> tuple[Fit, Likelihood]:
-    model = Likelihood(evidence, prior)
-    fit = maximise(model, place)
-    for _ in range(_WIDTH_ROUNDS if len(evidence.labels) else 0):
-        widths = label_widths(evidence.labels, fit.label_alone, fit.label_variance)
-        if np.array_equal(widths, prior.shift_sd[2:]):
+def _fitted(evidence: Evidence, prior: Prior, place: Place) -> tuple[Fit, Likelihood, Array]:
+    """The fit, what it was made with, and the width of each label's key."""
+    model, again = Likelihood(evidence, prior), Likelihood(evidence, prior, again=True)
+    for _ in range(_ROUNDS):
+        fit = maximise(model, place)
+        unit = fit.place.unit(prior.shape)
+        widths = label_widths(evidence.labels, fit.label_alone / unit, fit.label_variance / unit**2)
+        spreads = label_spreads(widths, fit.place.shift[2:] / unit)
+        shape = next_shape(again, fit.place)
+        changed = max(
+            np.abs(np.log(spreads / prior.shift_sd[2:])).max(initial=0.0), np.abs(shape - fit.place.shape).max()
+        )
+        if changed < _SETTLED:
             break
-        prior.shift_sd[2:] = widths
-        fit = maximise(model, fit.place)
-    return fit, model
+        prior.shift_sd[2:] = spreads
+        place = fit.place.reshaped(shape)
+    return fit, model, widths
 
 
 def _cost_factors(evidence: Evidence, model: Likelihood, fit: Fit) -> Array:

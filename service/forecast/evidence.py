@@ -2,9 +2,9 @@
 
 log P(what became of a task) is the sum over its outcomes of log P(this one | those before it), and each outcome counts
 by its own weight: w · (log L(before and this) − log L(before)), where L is the likelihood of a set of results, the
-difficulty integrated out. So every L is counted with the weights of the outcomes that it ends less those of the outcomes
-that it precedes. Where all weigh the same, only the whole task is left. What had failed before an outcome and is not on
-record itself stands in "before" and never in "this": the outcome is evidence given those failures.
+difficulty integrated out. So every L is counted with the weights of the outcomes that it ends less those of the
+outcomes that it precedes. Where all weigh the same, only the whole task is left. What had failed before an outcome and
+is not on record itself stands in "before" and never in "this": the outcome is evidence given those failures.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,9 @@ class Evidence:
     """Sets of results (a row of `solved` and `failed`) in a setting, each with a count that may be negative.
 
     `solved` and `failed` count attempts: patterns × (candidates and, last, any pair that the catalog does not have).
-    The i-th set is pattern `pattern[i]` in setting `setting[i]`, and counts `count[i]`. `rows` are the outcomes used,
-    as numbers into the columns, with the candidate of each and the i that is all that is known of its task.
+    The i-th set is pattern `pattern[i]` in setting `setting[i]`, and counts `count[i]`; `again[i]` is the same without
+    the results that nothing is known to have come before. `rows` are the outcomes used, as numbers into the columns,
+    with the candidate of each and the i that is all that is known of its task.
     """
 
     solved: npt.NDArray[np.int8]
@@ -40,6 +41,7 @@ class Evidence:
     pattern: Codes
     setting: Codes
     count: Array
+    again: Array
     rows: Places
     candidate: Codes
     cell: Codes
@@ -77,12 +79,15 @@ def collect(columns: Columns, candidates: Sequence[Key]) -> Evidence:
     pattern = np.r_[chains.after[known], chains.before[known]]
     keys = pattern * max(len(settings), 1) + np.tile(setting[known], 2)
     weight = columns.weight[rows[known]]
-    weight = np.r_[weight, np.where(chains.empty[chains.before[known]], 0.0, -weight)]
+    first = chains.empty[chains.before[known]]
+    later = np.where(first, 0.0, weight)
+    weight = np.r_[weight, -later]
     last = np.r_[starts[1:], len(rows)][task] - 1
     whole = chains.after[last[known]] * max(len(settings), 1) + setting[known]
     cells, cell = np.unique(np.r_[keys, whole], return_inverse=True)
     count = np.bincount(cell[: len(keys)], weight, len(cells))
-    kept = count != 0
+    again = np.bincount(cell[: len(keys)], np.r_[later, -later], len(cells))
+    kept = (count != 0) | (again != 0)
     kept[cell[len(keys) :]] = True
     used, pattern = np.unique(cells[kept] // max(len(settings), 1), return_inverse=True)
     return Evidence(
@@ -92,6 +97,7 @@ def collect(columns: Columns, candidates: Sequence[Key]) -> Evidence:
         pattern=pattern,
         setting=cells[kept] % max(len(settings), 1),
         count=count[kept],
+        again=again[kept],
         rows=rows[known],
         candidate=who[known],
         cell=(np.cumsum(kept) - 1)[cell[len(keys) :]],

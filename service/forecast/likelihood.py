@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.forecast.difficulty import GRID, Array, Shape
+from service.forecast.difficulty import GRID, SHAPE, Array, Shape
 from service.forecast.evidence import Evidence
+from service.forecast.settings import Flags
 
 _CHUNK = 8192
 _NOTHING = 1e-6
@@ -24,13 +25,20 @@ POINTS: Array = GRID[::2]
 """The difficulties that are summed over: every other one is exact to 1e-8 for a prior and to 1e-4 for the posterior of
 a task with a dozen attempts. The last one is that of the tasks that nobody solves."""
 
+_LOGISTIC = 2.9
+"""Variance of the normal that is nearest to a logistic distribution of scale 1: 1.7²."""
+
 _NORMAL = np.r_[np.ones(len(POINTS) - 1), 0.0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
     """`rate` and `weight`: pseudo-outcomes of each candidate on the catalog's population. The rest: normals, on the
-    shifts, and on (log sigma, log odds of unsolvable) of the shape of each kind, which start from `shape`."""
+    shifts, and on (log sigma, log odds of unsolvable) of the shape of each kind, which start from `shape`.
+
+    The shifts of all tasks and of labels are normal in units of `Place.unit`: what an offset does to a rate depends on
+    the spread beside it.
+    """
 
     rate: Array
     weight: Array
@@ -51,12 +59,19 @@ class Place:
 
     def moved(self, core: Array, labels: Array, bound: float) -> "Place":
         """So much further; abilities stay within the bound."""
-        k, shapes = len(self.theta), self.shape.shape
-        return Place(
-            np.clip(self.theta + core[:k], -bound, bound),
-            self.shift + np.r_[core[k : k + 2], labels],
-            self.shape + core[k + 2 :].reshape(shapes),
-        )
+        k = len(self.theta)
+        theta = np.clip(self.theta + core[:k], -bound, bound)
+        return Place(theta, self.shift + np.r_[core[k : k + 2], labels], self.shape)
+
+    def reshaped(self, shape: Array) -> "Place":
+        """With these shapes, and all else as much further apart as tasks of no particular kind are."""
+        there = Place(self.theta, self.shift, shape)
+        ratio = there.unit(SHAPE) / self.unit(SHAPE)
+        return Place(ratio * self.theta, self.shift * np.where(_scaled(self.shift), ratio, 1.0), shape)
+
+    def unit(self, shape: Shape) -> float:
+        """Logits here that do to a rate what one does where difficulty has that shape."""
+        return float(np.sqrt((_LOGISTIC + np.exp(2 * self.shape[0, 0])) / (_LOGISTIC + shape.sigma**2)))
 
     def shapes(self) -> list[Shape]:
         """For each kind."""
@@ -67,9 +82,9 @@ class Place:
 class Slope:
     """The log posterior at one place, its gradient and its observed information.
 
-    The core is abilities, the first two shifts and the shapes; `cross` (labels × core) and `stiffness` (settings) give
-    the labels' part, whose matrix would be large. `own` is the diagonal of it, `data` the labels' gradient without
-    their prior.
+    The core is abilities and the first two shifts; `cross` (labels × core) and `stiffness` (settings) give the labels'
+    part, whose matrix would be large. `own` is the diagonal of it and `data` the labels' gradient, both
+    without their prior, of which `precision` tells.
     """
 
     value: float
@@ -80,12 +95,20 @@ class Slope:
     stiffness: Array
     own: Array
     data: Array
+    precision: Array
+    shape: Array
+    shape_information: Array
 
 
 class Likelihood:
-    """The evidence with the prior's pseudo-outcomes put to it as tasks of the catalog's population."""
+    """The evidence with the prior's pseudo-outcomes put to it as tasks of the catalog's population.
 
-    def __init__(self, evidence: Evidence, prior: Prior) -> None:
+    With `again` only of results that others came before, and without pseudo-outcomes: that is what tells the shape of
+    difficulty. A first try does not: what a wider spread does to its chance, other abilities and offsets do as well,
+    and thousands of offsets, each estimated from a few tries, would pass for a narrow one (Neyman and Scott 1948).
+    """
+
+    def __init__(self, evidence: Evidence, prior: Prior, *, again: bool = False) -> None:
         k = len(prior.rate)
         self.evidence, self.prior = evidence, prior
         self.settings = evidence.settings
@@ -93,11 +116,13 @@ class Likelihood:
         patterns, settings = len(evidence.solved), len(evidence.settings)
         self.solved = np.vstack([evidence.solved, one, 0 * one])
         self.failed = np.vstack([evidence.failed, 0 * one, one])
-        told = np.flatnonzero(evidence.count)
+        counts = evidence.again if again else evidence.count
+        told = np.flatnonzero(counts)
         pattern = np.concatenate([evidence.pattern[told], patterns + np.arange(2 * k)])
         setting = np.concatenate([evidence.setting[told], np.full(2 * k, settings)])
         rate = np.minimum(prior.rate, 0.995 * (1 - prior.shape.unsolvable))
-        count = np.concatenate([evidence.count[told], prior.weight * rate, prior.weight * (1 - rate)])
+        weight = 0.0 * prior.weight if again else prior.weight
+        count = np.concatenate([counts[told], weight * rate, weight * (1 - rate)])
         tried, tried_of = np.unique(self.solved + self.failed, axis=0, return_inverse=True)
         self.tried = tried[:, :k].astype(np.float64)
         order = np.argsort(tried_of[pattern], kind="stable")
@@ -142,13 +167,13 @@ class Likelihood:
         unsolvable = np.array([one.unsolvable for one in shapes])[self.kind]
         solve = 1 / (1 + np.exp(POINTS - place.theta[:, None]))
         powers = np.vstack([_NORMAL * POINTS**power for power in range(5)])
-        basis = np.vstack([solve, solve * powers[1], solve * powers[2], solve * powers[0], powers]).T
+        basis = np.vstack([solve, solve * powers[1], solve * powers[0], powers]).T
 
         value = float(self.count @ peak[self.pattern])
         reach = np.zeros((len(self.tried), len(POINTS)))
         products = np.zeros((k, k))
-        by_setting = np.zeros((4 + k, len(mean)))  # score and stiffness of the mean, with the shape, with abilities
-        by_kind = np.zeros((5 + 2 * k, kinds))  # scores and stiffness of log sigma and log odds; with abilities
+        by_setting = np.zeros((2 + k, len(mean)))  # score and stiffness of the mean, then its part with abilities
+        by_kind = np.zeros((5, kinds))  # scores of log sigma and log odds, stiffness of each, and of both
         for low in range(0, len(self.count), _CHUNK):
             part = slice(low, low + _CHUNK)
             at, count, tried_of = self.setting[part], self.count[part], self.tried_of[part]
@@ -163,25 +188,19 @@ class Likelihood:
             begin = np.flatnonzero(np.r_[True, tried_of[1:] != tried_of[:-1]])
             post *= count[:, None]
             reach[tried_of[begin]] += np.add.reduceat(post, begin, axis=0)
-            with_d, with_dd, with_one = (tried * moments[:, k * j : k * (j + 1)] for j in (1, 2, 3))
-            one, d1, d2, d3, d4 = moments[:, 4 * k :].T
+            with_d, with_one = (tried * moments[:, k * j : k * (j + 1)] for j in (1, 2))
+            one, d1, d2, d3, d4 = moments[:, 3 * k :].T
             m, c, s2, m2 = mean[at], centre[at], sigma2[at], second[at]
             q = m * m - m2
             away = d2 - 2 * m * d1 + q * one
             pull, spread = (d1 - c * one) / s2, away / s2
             stiff = (one * variance[at] - d2 + 2 * c * d1 - c * c * one) / s2**2 + pull**2
-            third = (d3 - 2 * m * d2 + q * d1 - c * away) / s2**2
             fourth = (d4 - 4 * m * d3 + (6 * m * m - 2 * m2) * d2 - 4 * m * q * d1 + q * q * one) / s2**2
             with_pull = (with_d - c[:, None] * with_one) / s2[:, None] - expected * pull[:, None]
-            with_spread = with_dd - 2 * m[:, None] * with_d + q[:, None] * with_one
-            with_spread = with_spread / s2[:, None] - expected * spread[:, None]
-            with_none = expected * one[:, None] - with_one
             settings = len(mean)
             by_setting[0] += np.bincount(at, count * pull, settings)
             by_setting[1] += np.bincount(at, count * stiff, settings)
-            by_setting[2] += np.bincount(at, count * (2 * pull - third + pull * spread), settings)
-            by_setting[3] += np.bincount(at, count * pull * (1 - one), settings)
-            by_setting[4:] += _summed(at, with_pull * count[:, None], settings)
+            by_setting[2:] += _summed(at, with_pull * count[:, None], settings)
             of = self.kind[at]
             gone = 1 - one
             by_kind[0] += np.bincount(of, count * spread, kinds)
@@ -189,8 +208,6 @@ class Likelihood:
             by_kind[2] += np.bincount(of, count * (2 * (spread + one * m2 / s2) - fourth + spread**2), kinds)
             by_kind[3] += np.bincount(of, count * (unsolvable[at] * (1 - unsolvable[at]) - gone * one), kinds)
             by_kind[4] += np.bincount(of, count * spread * gone, kinds)
-            by_kind[5 : 5 + k] += _summed(of, with_spread * count[:, None], kinds)
-            by_kind[5 + k :] += _summed(of, with_none * count[:, None], kinds)
         return self._assembled(place, value, solve, reach, products, by_setting, by_kind)
 
     def _assembled(
@@ -204,43 +221,23 @@ class Likelihood:
         by_kind: Array,
     ) -> Slope:
         """Gradient and information from the sums over tasks."""
-        prior, k, kinds = self.prior, len(place.theta), len(place.shape)
-        off = (place.shift - prior.shift_mean) / prior.shift_sd**2
-        shape_sd = np.array(prior.shape_sd)
-        shape_off = (place.shape - start_shape(prior.shape)) / shape_sd**2
-        value -= 0.5 * float(off @ (place.shift - prior.shift_mean) + (shape_off**2 * shape_sd**2).sum())
+        prior, kinds = self.prior, len(place.shape)
+        precision = prior.shift_sd**-2 * np.where(_scaled(place.shift), place.unit(prior.shape) ** -2, 1.0)
+        off = (place.shift - prior.shift_mean) * precision
+        value -= 0.5 * float(off @ (place.shift - prior.shift_mean))
         theta_theta = np.diag((self.tried * (reach @ (solve * (1 - solve)).T)).sum(axis=0)) + products
         for point in np.flatnonzero(np.abs(reach).sum(axis=0) > _NOTHING * np.abs(reach).sum()):
             together = self.tried.T @ (self.tried * reach[:, point, None])
             theta_theta -= together * np.outer(solve[:, point], solve[:, point])
         gathered = np.array([self.settings.gathered(one[:-1]) for one in by_setting])
-        shift_gradient = gathered[0]
         stiffness = by_setting[1][:-1]
         first = np.vstack([np.ones(len(self.settings)), self.settings.log_minutes])
-        size = k + 2 + 2 * kinds
-        information = np.zeros((size, size))
-        information[:k, :k] = theta_theta
-        information[k : k + 2, :k] = gathered[4:, :2].T
-        information[k : k + 2, k : k + 2] = (first * stiffness) @ first.T
-        cross = np.zeros((len(off) - 2, size))
-        cross[:, :k] = gathered[4:, 2:].T
-        cross[:, k : k + 2] = np.array([self.settings.gathered(stiffness * one)[2:] for one in first]).T
-        for kind in range(kinds):
-            at = k + 2 + 2 * kind
-            information[at, :k] = by_kind[5 : 5 + k, kind]
-            information[at + 1, :k] = by_kind[5 + k :, kind]
-            for of_shape in (0, 1):
-                mine = np.where(self.settings.kind == kind, by_setting[2 + of_shape][:-1], 0.0)
-                both = self.settings.gathered(mine)
-                information[at + of_shape, k : k + 2] = both[:2]
-                cross[:, at + of_shape] = both[2:]
-            information[at, at] = by_kind[2, kind]
-            information[at + 1, at + 1] = by_kind[3, kind]
-            information[at + 1, at] = by_kind[4, kind]
-        lower = np.tril(information, -1)
-        information = lower + lower.T + np.diag(np.diag(information))
-        precision = np.r_[np.zeros(k), 1 / prior.shift_sd[:2] ** 2, np.tile(1 / shape_sd**2, kinds)]
-        information[np.diag_indices(size)] += precision
+        with_shift = gathered[2:, :2].T
+        shift_shift = (first * stiffness) @ first.T + np.diag(precision[:2])
+        between = np.array([self.settings.gathered(stiffness * one)[2:] for one in first])
+        shape_sd = np.array(prior.shape_sd)
+        shape = by_kind[:2].T - (place.shape - start_shape(prior.shape)) / shape_sd**2
+        shape_information = by_kind[[2, 4, 4, 3]].T.reshape(kinds, 2, 2) + np.diag(shape_sd**-2)
         own = np.bincount(
             self.settings.token_label,
             np.bincount(self.settings.label_set, stiffness, self.settings.sets)[self.settings.token_set],
@@ -248,23 +245,27 @@ class Likelihood:
         )
         return Slope(
             value=value,
-            core=np.r_[
-                self.total - (self.tried * (reach @ solve.T)).sum(axis=0),
-                shift_gradient[:2] - off[:2],
-                (by_kind[:2].T - shape_off).ravel(),
-            ],
-            labels=shift_gradient[2:] - off[2:],
-            information=information,
-            cross=cross,
+            core=np.r_[self.total - (self.tried * (reach @ solve.T)).sum(axis=0), gathered[0, :2] - off[:2]],
+            labels=gathered[0, 2:] - off[2:],
+            information=np.block([[theta_theta, with_shift.T], [with_shift, shift_shift]]),
+            cross=np.vstack([gathered[2:, 2:], between]).T,
             stiffness=stiffness,
             own=own,
-            data=shift_gradient[2:],
+            data=gathered[0, 2:],
+            precision=precision[2:],
+            shape=shape,
+            shape_information=shape_information,
         )
 
 
 def start_shape(shape: Shape) -> Array:
     """(log sigma, log odds of unsolvable)."""
     return np.array([np.log(shape.sigma), np.log(shape.unsolvable / (1 - shape.unsolvable))])
+
+
+def _scaled(shift: Array) -> Flags:
+    """Which shifts are in units of `Place.unit`: all but that of minutes."""
+    return np.arange(len(shift)) != 1
 
 
 def _pair(shape: Shape) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The posterior mode by Newton's method: exact in abilities, shifts and shapes, whatever the number of labels.
+"""The posterior mode by Newton's method: exact in abilities and shifts, whatever the number of labels.
 
 The labels' part of the information is never written out, because there may be twenty thousand: the step is found by
 conjugate gradients, preconditioned by the rest exactly and the labels one by one (Nocedal and Wright 2006, chapter 7).
@@ -23,13 +23,19 @@ _BOUND = 12.0
 _ENOUGH = 1e-3
 """Of the residual that conjugate gradients leave."""
 
+_STRIDE = np.array([0.25, 0.7])
+"""The furthest that the logs of a shape go in one step."""
+
+_SHAPES = np.array([[np.log(1.0), -7.0], [np.log(6.0), -1.0]])
+"""Least and greatest: a narrower spread than the sum's points resolve, a wider one than they cover."""
+
 _FLATTEST = 1e-3
 """Curvature, as a share of the greatest, below which a direction counts as flat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """The maximum, the covariance of the core (abilities, first two shifts, shapes) around it, and for each label what
+    """The maximum, the covariance of the core (abilities, first two shifts) around it, and for each label what
     it would be without a prior of its own, with the variance of that; Newton steps it took."""
 
     place: Place
@@ -41,18 +47,17 @@ class Fit:
 
 def maximise(model: Likelihood, place: Place) -> Fit:
     """The posterior mode, from `place` on."""
-    precision = 1 / model.prior.shift_sd[2:] ** 2
     now = model.slope(place)
     rounds = 0
     while rounds < _ROUNDS:
         rounds += 1
-        core, labels = _step(model, now, precision)
+        core, labels = _step(model, now)
         promised = float(core @ now.core + labels @ now.labels)
         if promised < _NEAR:
             place = place.moved(core, labels, _BOUND)
             break
         longest = max(float(np.abs(core).max()), float(np.abs(labels).max(initial=0.0)))
-        share = min(1.0, 4.0 / longest, 0.7 / max(float(np.abs(core[len(place.theta) + 2 :]).max()), 1e-12))
+        share = min(1.0, 4.0 / longest)
         for _ in range(20):
             there = place.moved(share * core, share * labels, _BOUND)
             then = model.slope(there)
@@ -66,24 +71,32 @@ def maximise(model: Likelihood, place: Place) -> Fit:
     shifts = place.shift[2:]
     return Fit(
         place=place,
-        covariance=_covariance(now, precision),
+        covariance=_covariance(now),
         label_alone=shifts + now.data / own,
         label_variance=1 / own,
         rounds=rounds,
     )
 
 
-def _step(model: Likelihood, slope: Slope, precision: Array) -> tuple[Array, Array]:
+def next_shape(again: Likelihood, place: Place) -> Array:
+    """The shapes that tell best what came after failures, one Newton step from those of `place`."""
+    slope = again.slope(place)
+    step = np.array([_inverse(i) @ g for i, g in zip(slope.shape_information, slope.shape, strict=True)])
+    further: Array = place.shape + np.clip(step, -_STRIDE, _STRIDE)
+    return np.clip(further, *_SHAPES)
+
+
+def _step(model: Likelihood, slope: Slope) -> tuple[Array, Array]:
     inverse = _inverse(slope.information)
     if not len(slope.labels):
         return inverse @ slope.core, slope.labels
     settings, size = model.settings, len(slope.core)
-    diagonal = np.maximum(slope.own, 0.0) + precision
+    diagonal = np.maximum(slope.own, 0.0) + slope.precision
 
     def turned(v: Array) -> Array:
         core, labels = v[:size], v[size:]
         means = settings.mean(np.r_[0.0, 0.0, labels])
-        own = settings.gathered(slope.stiffness * means)[2:] + precision * labels
+        own = settings.gathered(slope.stiffness * means)[2:] + slope.precision * labels
         return np.r_[slope.information @ core + slope.cross.T @ labels, slope.cross @ core + own]
 
     def prepared(v: Array) -> Array:
@@ -119,7 +132,7 @@ def _inverse(information: Array) -> Array:
     return found
 
 
-def _covariance(slope: Slope, precision: Array) -> Array:
+def _covariance(slope: Slope) -> Array:
     """Of the core, with the labels integrated out one by one."""
-    around = slope.cross / (np.maximum(slope.own, 0.0) + precision)[:, None]
+    around = slope.cross / (np.maximum(slope.own, 0.0) + slope.precision)[:, None]
     return _inverse(slope.information - slope.cross.T @ around)
