@@ -87,6 +87,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 _ENCODER = msgspec.json.Encoder()
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a decision knew beyond its answer and its labels, for learning from what becomes of it.
+
+    `failed` are the attempts at the task that had failed, each as agent type and model; `minutes` is the classifier's
+    estimate, None where there was none; `kind` what kind of work the task was taken for.
+    """
+
+    failed: list[tuple[str, str]] = []
+    minutes: float | None = None
+    kind: str | None = None
+
+
 class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     """A decision as the store keeps it: the answer, when it was made, and what it was made about.
 
@@ -99,3 +111,4 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     decision: Decision
     explanation: dict[str, Any]
+    known: Known = Known()

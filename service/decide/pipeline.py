@@ -10,7 +10,7 @@ import msgspec
 from service.base.clock import utc_now
 from service.base.stopwatch import Stopwatch
 from service.classifiers.ladder import Classification
-from service.contract.decision import Decision, LoggedDecision, Source
+from service.contract.decision import Decision, Known, LoggedDecision, Source
 from service.contract.task import Task
 from service.decide.budget import affordable, forecast_within
 from service.decide.case import open_case
@@ -106,6 +106,10 @@ class Pipeline:
             labels=task.labels,
             decision=decision,
             explanation=explanation(found, effort, forecast.explained),
+            known=Known(
+                failed=[(one.agent_type, one.model) for one in task.attempts if one.result == "failed"],
+                minutes=minutes,
+            ),
         )
         for observer in self.observers:
             observer(logged)
