@@ -19,7 +19,7 @@ Labels = Annotated[
 """Facts about a task; the limits keep a log line and a row of the store small."""
 
 
-class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Strict and immutable: an unknown field is an error, so that a misspelt limit is never silently dropped."""
 
 

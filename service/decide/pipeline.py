@@ -106,6 +106,8 @@ class Pipeline:
             labels=task.labels,
             decision=decision,
             explanation=explanation(found, effort, forecast.explained),
+            request=task,
+            minutes_of_text=effort.minutes if effort else None,
             known=Known(
                 failed=[(one.agent_type, one.model) for one in task.attempts if one.result == "failed"],
                 minutes=minutes,

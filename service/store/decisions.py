@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.base.ids import first_id
 from service.contract.decision import Decision, Known, LoggedDecision
 from service.contract.decoding import DECODE_ERRORS
 from service.store.buffer import DecisionBuffer, DecisionRow
@@ -19,10 +20,10 @@ from service.store.schema import AnyRow, AnySelect, decisions, sortable, storabl
 PRUNE_ROWS = 1000
 """Deleted in one transaction: short enough that no writer waits long for it."""
 
-ROWS_AT_ONCE = 100
+ROWS_AT_ONCE = 50
 """In one statement of SQLite's. Its driver takes Python's lock anew for each statement, row by row in an `executemany`,
-and a busy event loop gives it away every 5 ms only: at 900 decisions/s the log then lagged by 6 s. Nine values each
-stay below the 999 that older versions of SQLite take."""
+and a busy event loop gives it away every 5 ms only: at 900 decisions/s the log then lagged by 6 s. Eighteen values
+each stay below the 999 that older versions of SQLite take."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,9 +63,19 @@ _DECISION = msgspec.json.Decoder(Decision)
 class DecisionTable:
     """Reading raises StoreUnavailableError, and first writes what waits: a decision just made can be read."""
 
-    def __init__(self, database: Database, filled: Callable[[], None], *, max_rows: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        filled: Callable[[], None],
+        *,
+        max_rows: int,
+        max_bytes: int,
+        keep_instructions: bool = False,
+    ) -> None:
         """At most `max_rows` of `max_bytes` wait to be written; `filled` is told when something waits again."""
-        self.buffer = DecisionBuffer(self._insert, filled, max_rows=max_rows, max_bytes=max_bytes)
+        self.buffer = DecisionBuffer(
+            self._insert, filled, max_rows=max_rows, max_bytes=max_bytes, keep_instructions=keep_instructions
+        )
         self._database = database
 
     def add(self, logged: LoggedDecision) -> None:
@@ -106,10 +117,8 @@ class DecisionTable:
         """Deletes decisions older than `keep_days` and all but the newest `keep_rows`."""
         bounds: list[str] = []
         if keep_days is not None:
-            milliseconds = max(0, int((now - timedelta(days=keep_days)).timestamp() * 1000))
             # Ids are UUIDv7: the first twelve hexadecimal digits are the time, so the primary key finds the old ones.
-            digits = f"{milliseconds:012x}"
-            bounds.append(f"{digits[:8]}-{digits[8:]}")
+            bounds.append(first_id(now - timedelta(days=keep_days)))
         if keep_rows is not None:
             ids = select(decisions.c.decision_id).order_by(decisions.c.decision_id.desc())
             bounds.extend(row.decision_id for row in await self._database.rows(ids.offset(keep_rows - 1).limit(1)))
