@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from math import sqrt
 from typing import Any
 
 import msgspec
 
+from service.base.shares import wilson
 from service.contract.errors import InvalidInputError
 from service.contract.report import (
     Agreement,
@@ -31,9 +31,6 @@ MAX_DAYS = 3660.0
 
 SAMPLE = 500
 """Decisions that a baseline is estimated from: its mean chance is then known to some 2 points."""
-
-Z95 = 1.959964
-"""Of the normal distribution, for an interval of 95 %."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,15 +90,6 @@ async def report_of(store: Store, question: Question, now: datetime) -> Report:
     )
 
 
-def wilson(solved: int, n: int) -> tuple[float, float]:
-    """Interval of 95 % for a share (Wilson 1927), which also holds near 0 and 1 and for few attempts."""
-    share, z = solved / n, Z95
-    middle = share + z * z / (2 * n)
-    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
-
-
 def _said(told: Sequence[OutcomeSums], key: Callable[[OutcomeSums], Any]) -> Iterable[tuple[Any, dict[str, Any]]]:
     """What was said and seen by `key`, of attempts that a forecast gave a chance; in order, none last."""
     groups: dict[Any, list[OutcomeSums]] = {}
@@ -128,7 +116,8 @@ def _by_source(made: Sequence[DecisionSums]) -> dict[str, int]:
 
 
 def _spent(made: Sequence[DecisionSums], told: Sequence[OutcomeSums]) -> Spent:
-    attempts, classifying = sum(one.cost_usd for one in told), sum(one.classifying_usd for one in made)
+    attempts = sum((one.cost_usd for one in told), 0.0)
+    classifying = sum((one.classifying_usd for one in made), 0.0)
     solved = sum(one.solved for one in told)
     return Spent(
         attempts_usd=attempts,

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 from sqlalchemy import delete, select
@@ -16,9 +17,13 @@ from service.store.buffer import DecisionBuffer, DecisionRow
 from service.store.database import Database
 from service.store.dialect import insert_new
 from service.store.schema import AnyRow, AnySelect, decisions, sortable, storable
+from service.store.search import DecisionFilter, ids_of
 
 PRUNE_ROWS = 1000
 """Deleted in one transaction: short enough that no writer waits long for it."""
+
+NEWEST = 200
+"""Decisions that are looked through for what is told by few."""
 
 ROWS_AT_ONCE = 50
 """In one statement of SQLite's. Its driver takes Python's lock anew for each statement, row by row in an `executemany`,
@@ -28,6 +33,13 @@ each stay below the 999 that older versions of SQLite take."""
 _log = logging.getLogger(__name__)
 
 _LISTED = (decisions.c.decision_id, decisions.c.decided_at, decisions.c.task_id, decisions.c.body)
+
+
+class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked: the fields of the request's JSON, its text only where that is kept."""
+
+    task: dict[str, Any]
+    minutes_of_text: float | None = None
 
 
 class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +55,8 @@ class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
     known: Known
     decision: msgspec.Raw
     explanation: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    request: LoggedRequest | None = None
+    """Set where it was kept and is asked for."""
 
     def decoded(self) -> Decision:
         """Raises msgspec.ValidationError where a newer version wrote what is unknown here."""
@@ -57,6 +71,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_REQUEST = msgspec.json.Decoder(LoggedRequest)
 _DECISION = msgspec.json.Decoder(Decision)
 
 
@@ -91,14 +106,31 @@ class DecisionTable:
         """Newest first, without explanations; `before` is a decision_id, exclusive."""
         return await self._listed(listing(limit=limit, before=before, task_id=task_id, agent_type=agent_type))
 
+    async def search(self, wanted: DecisionFilter, *, limit: int) -> list[StoredDecision]:
+        """Newest first, without explanations."""
+        await self.flush()
+        rows = await self._database.rows(ids_of(wanted, limit, self._database.backend))
+        found = await self.get_many([row.decision_id for row in rows]) if rows else []
+        return sorted(found, key=lambda stored: stored.decision_id, reverse=True)
+
+    async def newest_pools(self) -> StoredDecision | None:
+        """The newest decision whose caller told what is left of quota pools, among the newest few."""
+        await self.flush()
+        newest = select(*_LISTED, decisions.c.request).order_by(decisions.c.decision_id.desc()).limit(NEWEST)
+        for row in await self._database.rows(newest):
+            if row.request is not None and '"pools":{"' in row.request:
+                return _readable(row, row.request)
+        return None
+
     async def get(self, decision_id: str) -> StoredDecision | None:
         """One decision with its explanation; None where there never was one, or it was pruned."""
         await self.flush()
         wanted = decisions.c.decision_id == storable(decision_id)
-        rows = await self._database.rows(select(*_LISTED, decisions.c.explanation).where(wanted))
+        columns = (*_LISTED, decisions.c.explanation, decisions.c.request)
+        rows = await self._database.rows(select(*columns).where(wanted))
         if not rows:
             return None
-        stored = _readable(rows[0])
+        stored = _readable(rows[0], rows[0].request)
         if stored is None:
             return None
         return msgspec.structs.replace(stored, explanation=msgspec.Raw(rows[0].explanation.encode()))
@@ -171,17 +203,21 @@ def listing(*, limit: int, before: str | None, task_id: str | None, agent_type: 
     return statement
 
 
-def _readable(row: AnyRow) -> StoredDecision | None:
+def _readable(row: AnyRow, request: str | None = None) -> StoredDecision | None:
     """None where it is damaged: that stops no other."""
     try:
-        return _stored(row)
+        return _stored(row, request)
     except (*DECODE_ERRORS, TypeError) as error:
         _log.warning("decision %s cannot be read and is left out: %s", row.decision_id, error)
         return None
 
 
-def _stored(row: AnyRow) -> StoredDecision:
+def _stored(row: AnyRow, request: str | None) -> StoredDecision:
     body = _BODY.decode(row.body)
+    asked = None if request is None else _REQUEST.decode(request)
+    if asked is not None:
+        beside = {"name": body.name, "task_id": row.task_id, "labels": body.labels}
+        asked.task.update({name: value for name, value in beside.items() if value})
     return StoredDecision(
         decision_id=row.decision_id,
         decided_at=row.decided_at,
@@ -190,4 +226,5 @@ def _stored(row: AnyRow) -> StoredDecision:
         labels=body.labels,
         known=body.known,
         decision=body.decision.copy(),
+        request=asked,
     )

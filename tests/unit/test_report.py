@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from service.base.shares import wilson
 from service.contract.errors import InvalidInputError
-from service.observe.report import Question, question_of, report_of, wilson
+from service.observe.report import Question, question_of, report_of
 from tests.support.http_fixtures import OpenApp, RunningApp
 
 
