@@ -84,7 +84,9 @@ def minutes(number: float | None) -> str:
         return UNKNOWN
     if number < 1:
         return f"{number * 60:.0f} s"
-    return f"{number:.0f} min" if number < 120 else f"{number / 60:.1f} h"
+    if number < 120:
+        return f"{number:.0f} min"
+    return f"{number / 60:.3g} h" if number < 2880 else f"{number / 1440:.3g} days"
 
 
 def milliseconds(number: float | None) -> str:

@@ -17,12 +17,16 @@ LINE = 160
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """One step of a plan: tasks come in on the track, `share` of all leave it solved, and the rest goes on."""
+    """One step of a plan: tasks come in on the track, `share` of all leave it solved, and the rest goes on.
+
+    `before`, `solved` and `goal` are how thick the track is before it, the branch, and after it the line of the solved.
+    """
 
     number: int
     x: float
     before: float
     solved: float
+    goal: float
     p_solve: float
     share: float
 
@@ -54,6 +58,7 @@ def track(plan: Sequence[Any]) -> Track:
                 x=round(_LEFT + room * (number - 0.8), 1),
                 before=_thick(reached),
                 solved=_thick(share),
+                goal=_thick(1 - reached + share),
                 p_solve=p_solve,
                 share=share,
             )

@@ -93,6 +93,7 @@ def decision_view(stored: StoredDecision, outcomes: Sequence[Any], host: str) ->
         "stored": stored,
         "decision": decision,
         "kind": decision["kind"] or ({"id": stored.known.kind, "source": None} if stored.known.kind else None),
+        "timed": any(step["minutes"] is not None or step["list_cost_usd"] is not None for step in decision["plan"]),
         "others": list(_others(decision, explanation)),
         "outcomes": outcomes,
         "prompt": explanation.get("prompt"),
