@@ -160,6 +160,18 @@ async def record_days(
     return [logged.decision.decision_id for logged in made]
 
 
+def renamed(logged: LoggedDecision, *, name: str, label: str, reason: str, prompt: str) -> LoggedDecision:
+    """The decision with other words in it: its task's name and id, a label and its value, its reason, its prompt."""
+    return msgspec.structs.replace(
+        logged,
+        name=name,
+        task_id=name,
+        labels={label: label},
+        decision=msgspec.structs.replace(logged.decision, reason=reason),
+        explanation={**logged.explanation, "prompt": prompt, "reply": prompt},
+    )
+
+
 def told_pools(logged: LoggedDecision, now: datetime) -> LoggedDecision:
     """The decision as if its caller had told what is left of two pools."""
 
