@@ -118,13 +118,17 @@ MIGRATIONS = (
             "CREATE INDEX decisions_by_source ON decisions (source, decision_id)",
             "CREATE INDEX decisions_by_kind ON decisions (kind, decision_id)",
             "CREATE INDEX decisions_degraded ON decisions (decision_id) WHERE degraded = {true}",
-            # All that a report adds up and a page filters by: the wide rows themselves are not read.
+            # What a page filters by, in the order in which it shows: the wide rows themselves are not read.
             """CREATE INDEX decisions_facts ON decisions (
-                decision_id, agent_type, model, effort, source, kind, degraded, failures, plan_p_solve, plan_cost_usd,
-                classifying_usd, agreed, loss_usd)""",
-            """CREATE INDEX outcomes_facts ON outcomes (
-                recorded_at, withdrawn_at, agent_type, model, effort, kind, step, solved, p_solve, cost_usd,
-                chosen_by)""",
+                decision_id, agent_type, model, source, kind, degraded, failures)""",
+            # What a report adds up. The first six digits of an id are 4.7 hours; within them the rows are sorted as
+            # they are grouped, so that SQLite adds them up without sorting, in a tenth of the time.
+            """CREATE INDEX decisions_sums ON decisions (
+                substr(decision_id, 1, 6), source, agent_type, model, effort, failures, degraded, plan_p_solve,
+                plan_cost_usd, classifying_usd, agreed, loss_usd, decision_id)""",
+            """CREATE INDEX outcomes_sums ON outcomes (
+                substr(outcome_id, 1, 6), agent_type, model, effort, kind, step, chosen_by, withdrawn_at, solved,
+                p_solve, cost_usd, outcome_id)""",
         ),
     ),
 )

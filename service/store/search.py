@@ -36,10 +36,10 @@ def ids_of(wanted: DecisionFilter, limit: int, backend: Backend) -> AnySelect:
     alone = len(named) + wanted.degraded <= 1 or backend == "postgresql"  # which counts how often each value occurs
     conditions: list[ColumnElement[bool]] = []
     for name, value in sorted(named.items()):
-        column = table[name] if alone or name == "task_id" else _not_by_index(table[name])
+        column = table[name] if alone or name == "task_id" else not_by_index(table[name])
         conditions.append(column == storable(value))
     if wanted.degraded:
-        conditions.append((table.degraded if alone else _not_by_index(table.degraded)) == True)  # noqa: E712 - SQL
+        conditions.append((table.degraded if alone else not_by_index(table.degraded)) == True)  # noqa: E712 - SQL
     if wanted.before is not None:
         conditions.append(table.decision_id < storable(wanted.before))
     if wanted.since is not None:
@@ -49,6 +49,6 @@ def ids_of(wanted: DecisionFilter, limit: int, backend: Backend) -> AnySelect:
     return select(table.decision_id).where(*conditions).order_by(table.decision_id.desc()).limit(limit)
 
 
-def _not_by_index(column: ColumnElement[Any]) -> ColumnElement[Any]:
+def not_by_index(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """SQLite's unary plus: it has no index for that, and so keeps to the one that holds all facts."""
     return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
