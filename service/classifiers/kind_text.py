@@ -38,6 +38,7 @@ TOLD_WEIGHT = 20.0
 MAX_LEARNED_WORDS = 20_000
 """Words that are kept of tasks whose kind was told; those that come later teach only by the words that are there."""
 
+_DECODER = msgspec.json.Decoder(dict[str, dict[str, float]])
 _MEMO = 50_000
 _LONGEST = 40
 """Words, and letters of a word, that are remembered: a text of nonsense must not fill the memory."""
@@ -141,8 +142,13 @@ class KindText:
 
 @cache
 def shipped_words() -> dict[str, dict[str, float]]:
-    """The counts that ship with the package: word → kind → texts."""
-    return msgspec.json.decode(SHIPPED.read_bytes(), type=dict[str, dict[str, float]])
+    """The counts of kinds that ship with the package."""
+    return read_words(SHIPPED)
+
+
+def read_words(path: Path) -> dict[str, dict[str, float]]:
+    """A file of counts: word → kind → texts."""
+    return _DECODER.decode(path.read_bytes())
 
 
 def _described(kinds: Sequence[Kind]) -> dict[str, dict[str, float]]:

@@ -1,7 +1,8 @@
 """Fits the counts that kind_text ships with, and measures how well kinds are told from texts.
 
     python -m tests.load.kind_fit measure [--data DIR]   accuracy, log-loss and calibration, in cross-validation
-    python -m tests.load.kind_fit write                  writes service/classifiers/kind_words.json
+    python -m tests.load.kind_fit sizes                  the same for tiny and huge tasks
+    python -m tests.load.kind_fit write                  writes kind_words.json and size_words.json
     python -m tests.load.kind_fit speed                  microseconds a text
 
 The texts were written for this project (tests/data/README.md says how). Folds keep the texts of a language other than
@@ -21,12 +22,16 @@ import numpy as np
 
 from service.classifiers.kind_text import SHIPPED, KindText, WordCounts, shipped_words
 from service.classifiers.kind_words import stems_of, words_of
+from service.classifiers.size_text import HUGE, NORMAL, SIZES, TINY
+from service.classifiers.size_text import SHIPPED as SIZES_SHIPPED
 import tomllib, msgspec
 from service.contract.kind import Kind
 from tests.support.recorded_tasks import Array, data_directory, read_lines
 
 DATA = Path(__file__).parents[1] / "data"
 FOLDS = 10
+TINY_UP_TO, HUGE_FROM = 5, 960
+"""Minutes of a statement that make it tiny or huge."""
 BINS = (0.0, 0.4, 0.6, 0.8, 0.9, 1.0001)
 
 Row = dict[str, Any]
@@ -36,13 +41,16 @@ Said = Callable[[Row], Sequence[float]]
 def main() -> None:
     """Runs the part that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["measure", "write", "speed"])
+    parser.add_argument("part", choices=["measure", "sizes", "write", "speed"])
     parser.add_argument("--data", type=Path, default=data_directory())
     options = parser.parse_args()
     kinds = msgspec.convert(tomllib.loads(Path('/tmp/kindswork/kinds.toml').read_text())['kind'], list[Kind])
     seeds, texts = read_lines(DATA / "kind_seeds.jsonl"), read_lines(DATA / "kind_texts.jsonl")
     if options.part == "write":
-        _write(counts_of(seeds + texts))
+        _write(SHIPPED, counts_of(seeds + texts))
+        _write(SIZES_SHIPPED, size_counts(kinds))
+    elif options.part == "sizes":
+        _sizes(kinds, options.data)
     elif options.part == "speed":
         _speed(KindText(kinds), texts)
     else:
@@ -141,10 +149,43 @@ def _print(title: str, said: Array, truth: Array, *, calibrated: bool = False) -
             print(f"    said {sure[within].mean():.2f}  right {right[within].mean():.2f}  n {within.sum()}")
 
 
-def _write(counts: WordCounts) -> None:
+def size_counts(kinds: Sequence[Kind]) -> WordCounts:
+    """Words of tiny, normal and huge tasks; none of the texts on which sizes are measured is among them."""
+    measured = {row["instructions"] for row in read_lines(DATA / "size_texts.jsonl")}
+    counts = WordCounts()
+    for row in read_lines(DATA / "size_seeds.jsonl"):
+        counts.add(row["size"], "", row["instructions"])
+    for row in read_lines(DATA / "effort_anchors.jsonl"):
+        minutes = row["minutes"]
+        size = TINY if minutes <= TINY_UP_TO else HUGE if minutes >= HUGE_FROM else NORMAL
+        counts.add(size, "", row["instructions"])
+    for row in read_lines(DATA / "kind_texts.jsonl"):
+        if row["instructions"] not in measured:
+            counts.add(row.get("size", NORMAL), row["name"], row["instructions"])
+    for kind in kinds:
+        for example in kind.examples:
+            counts.add(NORMAL, "", example)
+    return counts
+
+
+def _sizes(kinds: Sequence[Kind], data: Path | None) -> None:
+    model = KindText(SIZES, shipped=size_counts(kinds).words)
+    rows = [{**row, "kind": row["size"]} for row in read_lines(DATA / "size_texts.jsonl")]
+    for size in (TINY, HUGE):
+        own = [row for row in rows if row["size"] == size]
+        truth = np.full(len(own), [one.id for one in SIZES].index(size))
+        _print(f"{len(own)} {size} texts, none of them seen", _said(model, own), truth)
+    if data is not None:
+        issues = read_lines(data / "swebench_dev.jsonl")
+        said = _said(model, issues)
+        print(f"{len(issues)} recorded issues: taken for tiny {np.mean(said.argmax(axis=1) == 0):.3f}, "
+              f"for huge {np.mean(said.argmax(axis=1) == 2):.3f}")
+
+
+def _write(path: Path, counts: WordCounts) -> None:
     lines = [f"{json.dumps(word, ensure_ascii=False)}: {json.dumps(counts.words[word])}" for word in sorted(counts.words)]
-    SHIPPED.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    print(f"{SHIPPED.name}: {len(lines)} words")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    print(f"{path.name}: {len(lines)} words")
 
 
 def _speed(model: KindText, texts: Sequence[Row]) -> None:
