@@ -1,4 +1,4 @@
-"""The one tree of errors that the core raises; `api/problems.py` and `cli.py` turn them into answers.
+"""The one tree of errors that the core raises; `contract/problem.py` and `cli.py` turn them into answers.
 
 PointsmanError                      whatever this service refuses or cannot do, said in words
 ├── InvalidInputError               what came in has the wrong shape; names the place and what was expected

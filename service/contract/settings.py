@@ -117,7 +117,7 @@ class DecisionSettings(_Section, frozen=True, kw_only=True):
     balanced_value_usd: Annotated[float, Meta(gt=0, le=1e9)] = 3.0
     quality_value_usd: Annotated[float, Meta(gt=0, le=1e9)] = 15.0
     """The three: on recorded tasks the rate of the best single model for a tenth of its cost, some 5 points more for a
-    third, and some 9 points more for most of its cost (README, tests/load/cost_quality.py)."""
+    third, and some 9 points more for most of its cost (tests/README.md, tests/load/cost_quality.py)."""
 
     def value_usd(self, objective: Objective | None) -> float:
         """What a solved task is worth in US dollars under this objective, or under the configured one."""

@@ -7,14 +7,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, NoReturn, TypeVar
 
-from sqlalchemy import URL, StaticPool, event, select, text, update
+from sqlalchemy import URL, Executable, StaticPool, event, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.contract.errors import ConfigurationError, StoreUnavailableError
-from service.store.address import SETTING, Address
+from service.store.address import SETTING, Address, Backend
 from service.store.failures import UNEXPECTED, lacks_tables, reason
-from service.store.records import Backend
-from service.store.schema import schema_version
+from service.store.schema import AnyRow, schema_version
 
 Mode = Literal["read", "write", "ordered", "migration"]
 """`ordered`: a writer whose changes are numbered, one at a time; `migration`: likewise, with another lock."""
@@ -87,17 +86,28 @@ class Database:
             self.problem, self.write_failed = None, False
         return result
 
+    async def rows(self, statement: Executable) -> list[AnyRow]:
+        """What `statement` selects, in a transaction of its own."""
+
+        async def read(connection: AsyncConnection) -> list[AnyRow]:
+            return list(await connection.execute(statement))
+
+        return await self.run(read, mode="read")
+
+    async def change(self, statement: Executable) -> int:
+        """How many rows `statement` changed, in a transaction of its own."""
+
+        async def write(connection: AsyncConnection) -> int:
+            return (await connection.execute(statement)).rowcount
+
+        return await self.run(write, mode="write")
+
     async def probe(self) -> None:
         """Finds out whether the database works, and writes where writing failed last."""
-
-        async def touch(connection: AsyncConnection) -> None:
-            if self.write_failed:
-                first = schema_version.c.version == 1
-                await connection.execute(update(schema_version).where(first).values(version=1))
-            else:
-                await connection.execute(select(schema_version.c.version).limit(1))
-
-        await self.run(touch, mode="write" if self.write_failed else "read")
+        if self.write_failed:
+            await self.change(update(schema_version).where(schema_version.c.version == 1).values(version=1))
+        else:
+            await self.rows(select(schema_version.c.version).limit(1))
 
     async def aclose(self, timeout_seconds: float = 2.0) -> None:
         """Waits a moment for transactions that run, then closes every connection."""
