@@ -98,13 +98,17 @@ class KindText:
 
     def probabilities(self, name: str, instructions: str) -> tuple[float, ...]:
         """How likely each kind is for a task's title and text, in the order of `kinds`; they sum to one."""
+        return self.of_words(words_of(name, instructions))
+
+    def of_words(self, words: Mapping[str, float]) -> tuple[float, ...]:
+        """The same for words that were already found."""
         count = len(self.kinds)
         if count < 2:
             return (1.0,) * count
         rows: list[int] = []
         amounts: list[float] = []
         memory = self._rows
-        for word, amount in words_of(name, instructions).items():
+        for word, amount in words.items():
             found = memory.get(word)
             if found is None:
                 found = self._known(word)
@@ -121,10 +125,10 @@ class KindText:
         total = sum(raised)
         return tuple([(1 - FLOOR) * one / total + FLOOR / count for one in raised])
 
-    def weights(self, name: str, instructions: str, top: int = 12) -> dict[str, dict[str, float]]:
-        """The words of a text that say most about its kind, with their weight for each kind: for an explanation."""
+    def weights(self, words: Mapping[str, float], top: int = 12) -> dict[str, dict[str, float]]:
+        """Those of the words that say most about the kind, with their weight for each kind: for an explanation."""
         shown: dict[str, dict[str, float]] = {}
-        for word, amount in words_of(name, instructions).items():
+        for word, amount in words.items():
             for stem in stems_of(word):
                 row = self._row.get(stem)
                 if row is not None:

@@ -1,10 +1,11 @@
-"""How long an expert person might need, from a task's text: plainly tiny and plainly huge tasks are told by their words.
+"""How long an expert might need, from a task's text: plainly tiny and plainly huge tasks are told by their words.
 
 In between, where most tasks are, `forecast.effort` counts a few things and knows little. At the ends the same sum of
 word weights that tells kinds (`kind_text`) says how surely a task is tiny (a typo, a constant, a comment) or huge (a
 platform, an operating system, a rewrite of everything), and the minutes go there as far as it is sure.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from math import exp, log
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from service.classifiers.kind_text import KindText, read_words
+from service.classifiers.kind_words import words_of
 from service.contract.kind import Kind
 from service.forecast.effort import Effort, estimate_minutes
 
@@ -30,10 +32,13 @@ MIDDLE = (8.0, 240.0)
 """Minutes that the count of features alone may give: on real issues its extremes mean nothing."""
 
 
-def estimate_size(name: str, instructions: str) -> Effort:
-    """The estimate for a task's title and text, between TINY_MINUTES and HUGE_MINUTES, two digits of it."""
+def estimate_size(name: str, instructions: str, words: Mapping[str, float] | None = None) -> Effort:
+    """The estimate for a task's title and text, between TINY_MINUTES and HUGE_MINUTES, two digits of it.
+
+    `words` are those of `words_of`, where they were already found.
+    """
     counted = estimate_minutes(name, instructions)
-    tiny, _, huge = size_model().probabilities(name, instructions)
+    tiny, _, huge = size_model().of_words(words_of(name, instructions) if words is None else words)
     middle = min(max(counted.minutes, MIDDLE[0]), MIDDLE[1])
     value = tiny * log(TINY_MINUTES) + huge * log(HUGE_MINUTES) + (1 - tiny - huge) * log(middle)
     return msgspec.structs.replace(

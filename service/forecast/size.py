@@ -15,8 +15,8 @@ EASIER = 1.5
 Verified (tests/load/forecast_fit.py)."""
 
 HARDER = 0.8
-"""Logits by which it is harder for each factor e above HUGE_ABOVE: from the minutes at which models solve a half and four
-fifths of tasks, as published with their time horizons (ln 4 logits over a factor of about 5.6)."""
+"""Logits by which it is harder for each factor e above HUGE_ABOVE: from the minutes at which models solve a half and
+four fifths of tasks, as published with their time horizons (ln 4 logits over a factor of about 5.6)."""
 
 CHEAPER = 0.3
 DEARER = 0.5

@@ -15,6 +15,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from service.classifiers.kind_text import SHIPPED, KindText, WordCounts, shipped
 from service.classifiers.kind_words import stems_of, words_of
 from service.classifiers.size_text import HUGE, NORMAL, SIZES, TINY
 from service.classifiers.size_text import SHIPPED as SIZES_SHIPPED
-import tomllib, msgspec
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.kind import Kind
 from tests.support.recorded_tasks import Array, data_directory, read_lines
 
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("part", choices=["measure", "sizes", "write", "speed"])
     parser.add_argument("--data", type=Path, default=data_directory())
     options = parser.parse_args()
-    kinds = msgspec.convert(tomllib.loads(Path('/tmp/kindswork/kinds.toml').read_text())['kind'], list[Kind])
+    kinds = load_catalog(DEFAULT_CATALOG).kinds
     seeds, texts = read_lines(DATA / "kind_seeds.jsonl"), read_lines(DATA / "kind_texts.jsonl")
     if options.part == "write":
         _write(SHIPPED, counts_of(seeds + texts))
@@ -67,7 +68,7 @@ def counts_of(rows: Sequence[Row]) -> WordCounts:
 
 def folds(texts: Sequence[Row], seed: int) -> list[int]:
     """The fold of each text: English ones stratified by kind, others by language."""
-    draw = random.Random(seed)  # noqa: S311 - folds, no secret
+    draw = random.Random(seed)
     groups: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(texts):
         groups[row["kind"] if row["lang"] == "en" else "other"].append(i)
@@ -143,7 +144,7 @@ def _print(title: str, said: Array, truth: Array, *, calibrated: bool = False) -
     sure, right = said.max(axis=1), said.argmax(axis=1) == truth
     loss = -np.log(said[np.arange(len(truth)), truth.astype(int)]).mean()
     print(f"{title}: right {right.mean():.3f}, log-loss {loss:.3f}")
-    for low, high in zip(BINS[:-1], BINS[1:], strict=True) if calibrated else ():
+    for low, high in pairwise(BINS) if calibrated else ():
         within = (sure >= low) & (sure < high)
         if within.any():
             print(f"    said {sure[within].mean():.2f}  right {right[within].mean():.2f}  n {within.sum()}")
@@ -178,12 +179,16 @@ def _sizes(kinds: Sequence[Kind], data: Path | None) -> None:
     if data is not None:
         issues = read_lines(data / "swebench_dev.jsonl")
         said = _said(model, issues)
-        print(f"{len(issues)} recorded issues: taken for tiny {np.mean(said.argmax(axis=1) == 0):.3f}, "
-              f"for huge {np.mean(said.argmax(axis=1) == 2):.3f}")
+        print(
+            f"{len(issues)} recorded issues: taken for tiny {np.mean(said.argmax(axis=1) == 0):.3f}, "
+            f"for huge {np.mean(said.argmax(axis=1) == 2):.3f}"
+        )
 
 
 def _write(path: Path, counts: WordCounts) -> None:
-    lines = [f"{json.dumps(word, ensure_ascii=False)}: {json.dumps(counts.words[word])}" for word in sorted(counts.words)]
+    lines = [
+        f"{json.dumps(word, ensure_ascii=False)}: {json.dumps(counts.words[word])}" for word in sorted(counts.words)
+    ]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     print(f"{path.name}: {len(lines)} words")
 
