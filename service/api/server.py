@@ -20,7 +20,8 @@ KEEP_ALIVE_SECONDS = 65
 """Above the 60 s for which load balancers usually keep idle connections, so that they close them and not we."""
 
 HURRY_SECONDS = 1.0
-"""Before the end of the time for a shutdown: 256 answers, the most that wait for a classifier, take half of it."""
+"""So long before a shutdown's time is over, those who still wait for a classifier are answered without it. There are at
+most 256 of them, whose answers take half of it."""
 
 GARBAGE_THRESHOLDS = (1_000, 5, 20)
 """Often and little: 20,000 objects at a time, a command's choice, took 10 to 20 ms of every request under way."""

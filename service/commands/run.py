@@ -17,7 +17,7 @@ from service.executions.local_runner import Job, RunResult
 from service.logs.output import say
 
 WAIT_SECONDS = 1.0
-"""After so long without text the terminal says that it is waited for."""
+"""Without text for so long, the terminal says that the model is waited for."""
 
 
 @click.command("run", cls=Command)

@@ -33,7 +33,6 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One table of the file. Its `repr` never shows a secret."""
 
     def __repr__(self) -> str:
-        """The fields, those of `SECRETS` masked where they are set."""
         shown = (
             f"{name}={'…' if name in SECRETS and value else _PASSWORD_IN_URL.sub('…', repr(value))}"
             for name, value in msgspec.structs.asdict(self).items()

@@ -18,6 +18,7 @@ class Point(NamedTuple):
 
 _LEAST_COST = 1e-6
 _MARGIN = 0.02
+_COLUMNS, _ROWS = 72, 18
 _SVG = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 460" font-family="system-ui" font-size="12">
 <rect width="760" height="460" fill="#fff"/>"""
@@ -45,21 +46,21 @@ class _Scale:
         return self.low + (self.high - self.low) * share
 
 
-def draw(points: Sequence[Point], *, width: int = 72, height: int = 18) -> str:
+def draw(points: Sequence[Point]) -> str:
     """A scatter of letters with a legend below: capitals are ours."""
     scale = _Scale(points)
-    grid = [[" "] * width for _ in range(height)]
+    grid = [[" "] * _COLUMNS for _ in range(_ROWS)]
     legend: list[str] = []
     ours, others = iter(string.ascii_uppercase), iter(string.ascii_lowercase)
     for point in sorted(points, key=lambda p: (not p.ours, p.cost_usd)):
         sign = next(ours if point.ours else others, "*")
-        column = round(scale.across(point) * (width - 1))
-        row = height - 1 - round(scale.up(point) * (height - 1))
+        column = round(scale.across(point) * (_COLUMNS - 1))
+        row = _ROWS - 1 - round(scale.up(point) * (_ROWS - 1))
         if grid[row][column] == " ":
             grid[row][column] = sign
         legend.append(f"  {sign} {point.label}: {point.solve_rate:.1%} for ${point.cost_usd:.3f}")
-    lines = [f"{scale.rate_at(1 - i / (height - 1)):6.1%} |{''.join(row)}".rstrip() for i, row in enumerate(grid)]
-    axis = f"{'':7}+{'-' * width}\n{'':8}${scale.cheap:.3f}{'cost per task (log)':^{width - 14}}${scale.dear:.3f}"
+    lines = [f"{scale.rate_at(1 - i / (_ROWS - 1)):6.1%} |{''.join(row)}".rstrip() for i, row in enumerate(grid)]
+    axis = f"{'':7}+{'-' * _COLUMNS}\n{'':8}${scale.cheap:.3f}{'cost per task (log)':^{_COLUMNS - 14}}${scale.dear:.3f}"
     return "\n".join([*lines, axis, *legend])
 
 

@@ -68,12 +68,10 @@ class Executions:
 
     @property
     def running(self) -> int:
-        """How many run now."""
         return self._runs.count("running")
 
     @property
     def queued(self) -> int:
-        """How many wait for a slot."""
         return self._runs.count("queued")
 
     async def start(self) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, Literal, NoReturn, TypeVar
 
 from sqlalchemy import URL, Executable, StaticPool, event, select, text, update
@@ -42,14 +42,12 @@ class Database:
         self._patience = patience_seconds
         self._engine = _engine(address, patience_seconds)
         self._running: set[asyncio.Task[Any]] = set()
-        # SQLite has one writer at a time, and waits for it by polling; within one process a queue is faster and fair.
-        # In memory there is one connection for all.
+        # SQLite has one writer at a time and polls for its turn; within one process a queue is faster and fair.
         self._turn = asyncio.Lock()
         self._file: tuple[int, int] | None = None
 
     @property
     def backend(self) -> Backend:
-        """What kind it is."""
         return self.address.backend
 
     async def run(
@@ -66,9 +64,7 @@ class Database:
         """
         if mode != "migration":
             self._check_ready()
-        task = asyncio.create_task(self._transaction(work, mode))
-        self._running.add(task)
-        task.add_done_callback(self._forget)
+        task = self._start(self._transaction(work, mode))
         done, _ = await asyncio.wait({task}, timeout=limit_seconds or 2 * self._patience)
         if not done and self.backend == "postgresql":
             task.cancel()
@@ -133,9 +129,7 @@ class Database:
     def _reconnect(self) -> None:
         """Fresh connections; the old ones are closed in the background when their transactions end."""
         old, self._engine = self._engine, _engine(self.address, self._patience)
-        task = asyncio.create_task(old.dispose())
-        self._running.add(task)
-        task.add_done_callback(self._forget)
+        self._start(old.dispose())
 
     def _identity(self) -> tuple[int, int] | None:
         if self.address.path is None:
@@ -158,13 +152,10 @@ class Database:
                 self._file = self._identity()
             return result
 
-    @asynccontextmanager
-    async def _queue(self, mode: Mode) -> AsyncGenerator[None, None]:
-        if self.backend == "memory" or (self.backend == "sqlite" and mode != "read"):
-            async with self._turn:
-                yield
-        else:
-            yield
+    def _queue(self, mode: Mode) -> AbstractAsyncContextManager[None]:
+        """In memory there is one connection for all."""
+        alone = self.backend == "memory" or (self.backend == "sqlite" and mode != "read")
+        return self._turn if alone else nullcontext()
 
     async def _lock(self, connection: AsyncConnection, mode: Mode) -> None:
         """Until the end of the transaction; a holder that falls silent is thrown out by the server.
@@ -187,6 +178,12 @@ class Database:
             details = error if said.startswith(UNEXPECTED) else None
             _log.warning("the store is not available: %s (%s)", said, self.address.place, exc_info=details)
         self.problem, self.write_failed = said, self.write_failed or writing
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        return task
 
     def _forget(self, task: "asyncio.Task[Any]") -> None:
         self._running.discard(task)

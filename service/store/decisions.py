@@ -56,9 +56,7 @@ _DECISION = msgspec.json.Decoder(Decision)
 class DecisionTable:
     """Reading raises StoreUnavailableError, and first writes what waits: a decision just made can be read."""
 
-    def __init__(
-        self, database: Database, *, max_rows: int, max_bytes: int, filled: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, database: Database, filled: Callable[[], None], *, max_rows: int, max_bytes: int) -> None:
         """At most `max_rows` of `max_bytes` wait to be written; `filled` is told when something waits again."""
         self.buffer = DecisionBuffer(self._insert, filled, max_rows=max_rows, max_bytes=max_bytes)
         self._database = database
@@ -95,8 +93,8 @@ class DecisionTable:
         if len(self.buffer):
             await self.buffer.flush()
 
-    async def prune(self, *, now: datetime, keep_days: float | None, keep_rows: int | None) -> int:
-        """Deletes decisions older than `keep_days` and all but the newest `keep_rows`; gives the number deleted."""
+    async def prune(self, *, now: datetime, keep_days: float | None, keep_rows: int | None) -> None:
+        """Deletes decisions older than `keep_days` and all but the newest `keep_rows`."""
         bounds: list[str] = []
         if keep_days is not None:
             milliseconds = max(0, int((now - timedelta(days=keep_days)).timestamp() * 1000))
@@ -107,14 +105,12 @@ class DecisionTable:
             ids = select(decisions.c.decision_id).order_by(decisions.c.decision_id.desc())
             bounds.extend(row.decision_id for row in await self._database.rows(ids.offset(keep_rows - 1).limit(1)))
         if not bounds:
-            return 0
+            return
         old = select(decisions.c.decision_id).where(decisions.c.decision_id < max(bounds))
         oldest = old.order_by(decisions.c.decision_id).limit(PRUNE_ROWS)
         statement = delete(decisions).where(decisions.c.decision_id.in_(oldest.scalar_subquery()))
-        total = 0
-        while deleted := await self._database.change(statement):
-            total += deleted
-        return total
+        while await self._database.change(statement) == PRUNE_ROWS:
+            pass
 
     async def _listed(self, statement: AnySelect) -> list[StoredDecision]:
         await self.flush()

@@ -69,11 +69,10 @@ class ExecutionTable:
         ordered = statement.order_by(executions.c.created_at, executions.c.execution_id)
         return [_execution(row) for row in await self._database.rows(ordered)]
 
-    async def mark_seen(self, owner: str) -> int:
-        """Says that `owner` is alive; gives how many unfinished executions it has."""
+    async def mark_seen(self, owner: str) -> None:
+        """Says that `owner` is alive."""
         own = executions.c.owner == storable(owner)
-        statement = update(executions).where(*_unfinished(), own).values(seen_at=self._clock())
-        return await self._database.change(statement)
+        await self._database.change(update(executions).where(*_unfinished(), own).values(seen_at=self._clock()))
 
     async def _first(self, statement: AnySelect) -> Execution | None:
         rows = await self._database.rows(statement)

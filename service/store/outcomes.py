@@ -1,10 +1,9 @@
 """Outcomes in the database: durable before the answer, one per attempt, numbered in the order of their commits.
 
 Every new outcome and every withdrawal gets the next number (`change`), taken while a lock is held until the commit:
-SQLite's write lock, or an advisory lock in PostgreSQL. So numbers become visible in their order, and a reader who has
-seen number n has seen all before it. A sequence would not do: it gives out 7 and 8, 8 may be committed first, and a
-reader who then asks for what is above 8 never sees 7. The price is one commit at a time for outcomes; what waits
-meanwhile within a process is committed together.
+SQLite's write lock, or an advisory lock in PostgreSQL. So a reader who has seen number n has seen all before it. With a
+sequence 8 may be committed before 7, and a reader who then asks for what is above 8 never sees 7. The price is one
+commit at a time for outcomes; what waits meanwhile within a process is committed together.
 """
 
 import asyncio
@@ -127,20 +126,16 @@ class OutcomeTable:
         rows = await self._database.rows(select(*_READ).where(wanted).order_by(outcomes.c.seq))
         return [_recorded(row) for row in rows]
 
-    async def export(self, *, withdrawn: bool = False) -> AsyncIterator[RecordedOutcome]:
-        """Every outcome in the order they came; withdrawn ones only when asked for.
+    async def export(self) -> AsyncIterator[RecordedOutcome]:
+        """Every outcome that was not withdrawn, in the order they came.
 
         Page by page, so that no transaction stays open while the reader thinks.
         """
+        standing = select(*_READ).where(outcomes.c.withdrawn_at.is_(None)).order_by(outcomes.c.seq).limit(PAGE_ROWS)
         last = 0
-        while True:
-            statement = select(*_READ).where(outcomes.c.seq > last).order_by(outcomes.c.seq).limit(PAGE_ROWS)
-            rows = await self._database.rows(statement)
+        while rows := await self._database.rows(standing.where(outcomes.c.seq > last)):
             for row in rows:
-                if withdrawn or row.withdrawn_at is None:
-                    yield _recorded(row)
-            if len(rows) < PAGE_ROWS:
-                return
+                yield _recorded(row)
             last = rows[-1].seq
 
     def _row(self, outcome: Outcome) -> dict[str, Any]:
@@ -167,8 +162,10 @@ class OutcomeTable:
                 recordings = await self._commit(batch)
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it, and others go on
                 for waiting in batch:
+                    # One for each: an exception that is raised twice carries both tracebacks.
+                    copy = StoreUnavailableError(str(error)) if isinstance(error, StoreUnavailableError) else error
                     if not waiting.recordings.done():
-                        waiting.recordings.set_exception(_copy(error))
+                        waiting.recordings.set_exception(copy)
                 continue
             for waiting in batch:
                 mine, recordings = recordings[: len(waiting.rows)], recordings[len(waiting.rows) :]
@@ -235,8 +232,3 @@ def _decoded(body: str) -> Outcome:
     except msgspec.ValidationError:
         tree: dict[str, Any] = msgspec.json.decode(body)
         return Outcome(**{name: value for name, value in tree.items() if name in _FIELDS})
-
-
-def _copy(error: Exception) -> Exception:
-    """One for each who waits: an exception that is raised twice carries both tracebacks."""
-    return StoreUnavailableError(str(error)) if isinstance(error, StoreUnavailableError) else error

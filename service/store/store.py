@@ -77,10 +77,7 @@ class Store:
         self._database = Database(parse_address(url), patience_seconds=limits.patience_seconds)
         self._upkeep = Background(self._keep_up, every_seconds=limits.probe_seconds, defect=self._upkeep_failed)
         self.decisions = DecisionTable(
-            self._database,
-            max_rows=limits.max_buffered,
-            max_bytes=limits.max_buffered_bytes,
-            filled=self._upkeep.wake,
+            self._database, self._upkeep.wake, max_rows=limits.max_buffered, max_bytes=limits.max_buffered_bytes
         )
         self.outcomes = OutcomeTable(self._database, clock=clock)
         self.executions = ExecutionTable(self._database, clock=clock)

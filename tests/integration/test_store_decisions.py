@@ -113,11 +113,9 @@ async def test_old_decisions_are_pruned(store_url: str, open_store: OpenStore) -
         decision_id = uuid7(now_ns=partial(int, made.timestamp() * 1e9))
         store.decisions.add(a_decision(decision_id=decision_id))
     kept = [stored.decision_id for stored in await store.decisions.newest(limit=100)]
-    prune = store.decisions.prune
-    assert await prune(now=now, keep_days=7, keep_rows=None) == 3
-    assert await prune(now=now, keep_days=7, keep_rows=5) == 2
-    assert await prune(now=now, keep_days=7, keep_rows=5) == 0
-    assert [stored.decision_id for stored in await store.decisions.newest(limit=100)] == kept[:5]
+    for keep_rows, left in ((None, 7), (5, 5), (5, 5)):
+        await store.decisions.prune(now=now, keep_days=7, keep_rows=keep_rows)
+        assert [stored.decision_id for stored in await store.decisions.newest(limit=100)] == kept[:left]
 
 
 async def test_pruning_happens_by_itself(store_url: str, open_store: OpenStore) -> None:

@@ -87,8 +87,8 @@ async def test_a_replica_finds_what_it_left_open(store_url: str, open_store: Ope
     await store.executions.update(msgspec.structs.replace(ended, state="failed", ended_at=NOW))
     alive = await store.executions.create(an_execution(owner="alive", created_at=NOW - timedelta(hours=2)))
     silent = await store.executions.create(an_execution(owner="silent", created_at=NOW - timedelta(hours=1)))
-    assert await store.executions.mark_seen("alive") == 1
-    assert await store.executions.mark_seen("nobody") == 0
+    await store.executions.mark_seen("alive")
+    await store.executions.mark_seen("nobody")
 
     alive = msgspec.structs.replace(alive, seen_at=NOW)
     assert await store.executions.unfinished(owner="me") == [mine]

@@ -82,7 +82,6 @@ async def test_after_a_withdrawal_the_attempt_can_be_reported_anew(store_url: st
     assert await states(store, an_outcome(decision_id="d")) == ["conflict"]
     assert [kept.outcome_id for kept in await store.outcomes.of_decision("d")] == [wrong.outcome_id, right.outcome_id]
     assert [kept.outcome_id async for kept in store.outcomes.export()] == [right.outcome_id]
-    assert len([kept async for kept in store.outcomes.export(withdrawn=True)]) == 2
 
 
 async def test_changes_are_read_from_a_cursor(store_url: str, open_store: OpenStore) -> None:
