@@ -11,20 +11,12 @@ import numpy as np
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decision import Step
 from service.contract.task import Attempt
-from service.forecast.ability import NEUTRAL, Learned, LearnedAbility, learn
+from service.forecast.ability import NEUTRAL, learn, published
 from service.forecast.costs import UNKNOWN_COST_USD
-from service.forecast.difficulty import (
-    GRID,
-    MAX_SHIFT,
-    Array,
-    chances,
-    cost_factor,
-    log_normal,
-    solve_rate,
-    weights,
-)
+from service.forecast.difficulty import GRID, MAX_SHIFT, Array, chances, cost_factor, density, solve_rate
 from service.forecast.evidence import log_minutes
 from service.forecast.history import label_digest
+from service.forecast.learned import Learned, LearnedAbility
 from service.forecast.plan import MAX_STEPS, best_path
 
 MinutesSource = Literal["classifier", "text"]
@@ -111,11 +103,13 @@ class Forecast:
 
     @cached_property
     def _explained(self) -> dict[str, Any]:
-        mean = float(self.posterior @ GRID)
-        spread = float(np.sqrt(self.posterior @ (GRID - mean) ** 2))
+        solvable = self.posterior[:-2] / self.posterior[:-2].sum()
+        mean = float(solvable @ GRID[:-2])
+        spread = float(np.sqrt(solvable @ (GRID[:-2] - mean) ** 2))
+        hopeless = float(self.posterior[-2:].sum())
         return {
             **self._explanation,
-            "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3)},
+            "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3), "unsolvable": round(hopeless, 4)},
             "candidates": [
                 {
                     "agent_type": candidate.agent_type,
@@ -155,6 +149,10 @@ def _plan(
     )
 
 
+def _within(shift: float) -> float:
+    return min(max(shift, -MAX_SHIFT), MAX_SHIFT)
+
+
 class Forecaster:
     """Abilities, costs and offsets learned so far, ready to be asked. Immutable: safe to share between threads.
 
@@ -162,12 +160,13 @@ class Forecaster:
     """
 
     def __init__(self, catalog: Catalog, learned: Learned | None = None) -> None:
-        published = learn(catalog, ())
+        nothing = learn(catalog, ())
         self.catalog = catalog
-        self.learned = published if learned is None else learned
+        self.learned = nothing if learned is None else learned
+        start = published(catalog, self.learned.shape(None)).tolist()
         self._abilities: dict[tuple[str, str], LearnedAbility] = {
-            **published.abilities,
-            **{key: known for key, known in self.learned.abilities.items() if key in catalog.by_key},
+            key: self.learned.abilities.get(key) or msgspec.structs.replace(nothing.abilities[key], theta=theta)
+            for key, theta in zip(catalog.by_key, start, strict=True)
         }
         known = [self._abilities[candidate.key] for candidate in catalog.candidates]
         self._row = {candidate.key: row for row, candidate in enumerate(catalog.candidates)}
@@ -176,7 +175,8 @@ class Forecaster:
         self._log_fail = -np.logaddexp(0.0, theta[:, None] - GRID)
         self._log_fail_stranger: Array = -np.logaddexp(0.0, NEUTRAL - GRID)
         mean_cost = np.array([one.cost_usd for one in known])
-        self._cost: Array = mean_cost[:, None] * cost_factor(self.learned.tasks)
+        self._tasks = _within(self.learned.tasks)
+        self._cost: Array = mean_cost[:, None] * cost_factor(self._tasks, self.learned.shape(None))
         self._made = lru_cache(FORECASTS_KEPT)(self._make)
 
     @property
@@ -197,8 +197,9 @@ class Forecaster:
         minutes: float | None,
         minutes_source: MinutesSource,
         attempts: Sequence[Attempt],
+        kind: str | None = None,
     ) -> Forecast:
-        """Chances and costs of these candidates of the catalog, at least one, for a task.
+        """Chances and costs of these candidates of the catalog, at least one, for a task of that kind.
 
         Each `failed` attempt multiplies the distribution of difficulty by 1 − P(solved); one by a pair that the catalog
         does not have counts as one of a middling candidate. `rate_limited` and `error` never really ran, and `solved`
@@ -209,7 +210,9 @@ class Forecaster:
         failed = (self._row.get((a.agent_type, a.model)) for a in attempts if a.result == "failed")
         rows = tuple([self._row[candidate.key] for candidate in candidates])
         shifting = tuple([(key, offset) for key, offset in offsets if offset])
-        return self._made(rows, shifting, minutes, minutes_source, tuple(failed))
+        return self._made(
+            rows, shifting, minutes, minutes_source, tuple(failed), kind if kind in self.learned.shapes else None
+        )
 
     def _make(
         self,
@@ -218,15 +221,17 @@ class Forecaster:
         minutes: float | None,
         minutes_source: MinutesSource,
         failed: tuple[int | None, ...],
+        kind: str | None,
     ) -> Forecast:
         """`rows` number the candidates and those that failed; None is one that the catalog does not have."""
         weight = self.learned.minutes_weight if minutes_source == "classifier" else TEXT_WEIGHT
         by_minutes = 0.0 if minutes is None else weight * log_minutes(minutes)
         shift = self.learned.tasks + sum(offset for _, offset in offsets) + by_minutes
-        mean = min(max(shift, -MAX_SHIFT), MAX_SHIFT)
-        log_density = log_normal(mean)
+        mean = _within(shift)
+        posterior = density(mean, self.learned.shape(kind))
         for row in failed:
-            log_density = log_density + (self._log_fail_stranger if row is None else self._log_fail[row])
+            posterior = posterior * np.exp(self._log_fail_stranger if row is None else self._log_fail[row])
+            posterior /= posterior.sum()
         candidates = tuple(self.catalog.candidates[row] for row in rows)
         known = [self._abilities[candidate.key] for candidate in candidates]
         explanation: dict[str, Any] = {
@@ -248,12 +253,12 @@ class Forecaster:
         chance, cost = self._chance, self._cost
         if rows != tuple(range(len(chance))):
             chance, cost = chance[list(rows)], cost[list(rows)]
-        return Forecast(candidates, weights(log_density), chance, cost, explanation)
+        return Forecast(candidates, posterior, chance, cost, explanation)
 
     def abilities(self) -> list[AbilityReport]:
         """Every candidate of the catalog, in its order, with what is known of it before and after outcomes."""
         theta = np.array([self._abilities[candidate.key].theta for candidate in self.catalog.candidates])
-        rates = solve_rate(theta, self.learned.tasks)
+        rates = solve_rate(theta, self._tasks, self.learned.shape(None))
         reports: list[AbilityReport] = []
         for candidate, rate in zip(self.catalog.candidates, rates, strict=True):
             known = self._abilities[candidate.key]
