@@ -11,13 +11,30 @@ FORMAT = 1
 """Of `to_bytes`; another number is read by another release."""
 
 
-class LearnedAbility(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate: ability in logits, mean cost of an attempt in US dollars, and the outcomes that told of each."""
+class LearnedKind(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate in one kind of work: ability in logits, mean cost of an attempt in US dollars and its minutes (None
+    where nothing is known), and the outcomes that told of ability and cost."""
 
     theta: float
     cost_usd: float
+    minutes: float | None = None
+    n: int = 0
+    n_cost: int = 0
+
+
+class LearnedAbility(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate: the same over all tasks, and by kind where the catalog has kinds."""
+
+    theta: float
+    cost_usd: float
+    minutes: float | None = None
     n: int
     n_cost: int
+    kinds: dict[str, LearnedKind] = {}
+
+    def of(self, kind: str | None) -> "LearnedAbility | LearnedKind":
+        """In that kind; over all where it is None or unknown."""
+        return self.kinds.get(kind or "", self)
 
 
 class Learned(msgspec.Struct, frozen=True, kw_only=True):

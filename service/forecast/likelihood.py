@@ -34,7 +34,8 @@ _NORMAL = np.r_[np.ones(len(POINTS) - 1), 0.0]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
     """`rate` and `weight`: pseudo-outcomes of each candidate on the catalog's population. The rest: normals, on the
-    shifts, and on (log sigma, log odds of unsolvable) of the shape of each kind, which start from `shape`.
+    abilities where `theta_mean` is told, on the shifts, and on (log sigma, log odds of unsolvable) of the shape of each
+    kind, which start from `shape`.
 
     The shifts of all tasks and of labels are normal in units of `Place.unit`: what an offset does to a rate depends on
     the spread beside it.
@@ -46,6 +47,8 @@ class Prior:
     shift_sd: Array
     shape: Shape
     shape_sd: tuple[float, float]
+    theta_mean: Array | None = None
+    theta_precision: Array | None = None
 
 
 @dataclass(slots=True)
@@ -229,6 +232,12 @@ class Likelihood:
         for point in np.flatnonzero(np.abs(reach).sum(axis=0) > _NOTHING * np.abs(reach).sum()):
             together = self.tried.T @ (self.tried * reach[:, point, None])
             theta_theta -= together * np.outer(solve[:, point], solve[:, point])
+        pull = np.zeros(len(place.theta))
+        if prior.theta_mean is not None and prior.theta_precision is not None:
+            away = place.theta - prior.theta_mean
+            pull = prior.theta_precision @ away
+            value -= 0.5 * float(away @ pull)
+            theta_theta += prior.theta_precision
         gathered = np.array([self.settings.gathered(one[:-1]) for one in by_setting])
         stiffness = by_setting[1][:-1]
         first = np.vstack([np.ones(len(self.settings)), self.settings.log_minutes])
@@ -245,7 +254,7 @@ class Likelihood:
         )
         return Slope(
             value=value,
-            core=np.r_[self.total - (self.tried * (reach @ solve.T)).sum(axis=0), gathered[0, :2] - off[:2]],
+            core=np.r_[self.total - (self.tried * (reach @ solve.T)).sum(axis=0) - pull, gathered[0, :2] - off[:2]],
             labels=gathered[0, 2:] - off[2:],
             information=np.block([[theta_theta, with_shift.T], [with_shift, shift_shift]]),
             cross=np.vstack([gathered[2:, 2:], between]).T,
