@@ -26,6 +26,7 @@ from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
 from service.knowledge.calibration import Calibration
+from service.knowledge.kind_learner import KindLearner
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
 from service.knowledge.learner import Learner
 from service.knowledge.outcomes import Outcomes
@@ -80,6 +81,7 @@ class Core:
         self.llm = _llm(settings, self.http, settings.local_model.max_concurrency, waits_when_told=False)
         cli = CliClassifier.configured(settings.cli, environ)
         self.in_use = InUse(read_knowledge(settings))
+        self.kinds = KindLearner(self.in_use)
         self.pipeline = self._pipeline(cli)
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
@@ -112,6 +114,7 @@ class Core:
             if self.executions is not None:
                 await self.executions.start()
             self.calibration.background.start()
+            self.kinds.background.start()
             self.reloader.start()
         self.ready = True
 
@@ -126,6 +129,7 @@ class Core:
         if self.executions is not None:
             await self.executions.aclose()
         await self.calibration.background.aclose()
+        await self.kinds.background.aclose()
         await self.learner.background.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
@@ -175,6 +179,7 @@ class Core:
                 cache_seconds=settings.decision.cache_seconds,
             ),
             observers=[self.store.decisions.add, counts.decided, DecisionLines().decided],
+            told=self.kinds.told,
         )
 
     def _executions(self, environ: Mapping[str, str]) -> Executions | None:

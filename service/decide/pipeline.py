@@ -10,14 +10,14 @@ import msgspec
 from service.base.clock import utc_now
 from service.base.stopwatch import Stopwatch
 from service.classifiers.ladder import Classification
-from service.contract.decision import Decision, LoggedDecision, Source
+from service.contract.decision import Decision, KindTold, LoggedDecision, Source
 from service.contract.task import Task
-from service.decide.budget import affordable, forecast_within
+from service.decide.budget import affordable
 from service.decide.case import open_case
 from service.decide.conclude import conclude, explanation
+from service.decide.kind import kind_of
 from service.decide.shared_classifiers import SharedClassifiers
 from service.decide.sharing import Left
-from service.forecast.effort import estimate_minutes
 from service.knowledge.knowledge import InUse, Knowledge
 
 
@@ -38,13 +38,15 @@ class Pipeline:
         classifiers: SharedClassifiers,
         *,
         observers: Sequence[Callable[[LoggedDecision], object]] = (),
+        told: Callable[[Task, KindTold], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """Each of the `observers` is told of each decision, before the caller is."""
+        """Each of the `observers` is told of each decision, before the caller is; `told` of its task and its kind."""
         self.in_use = in_use
         self.classifiers = classifiers
         self.observers = tuple(observers)
+        self._told = told
         self._clock = clock
         self._now = now
 
@@ -86,10 +88,10 @@ class Pipeline:
             source, first = found.source, verdict.candidate
 
         # 4. What are the chances, and what will it cost?
+        reading = knowledge.reader.read(task)
+        kind = kind_of(case.kind, verdict.kind if verdict else None, found.source, reading)
         minutes = verdict.minutes if verdict else None
-        effort = estimate_minutes(task.name, task.instructions) if minutes is None else None
-        eligible = case.eligibility.eligible
-        forecast = forecast_within(task, eligible, knowledge.forecaster, minutes=minutes, effort=effort)
+        forecast = case.forecast(reading, kind, minutes)
 
         # 5. In which order?
         plan = affordable(forecast.plan(case.value_usd, first=first), task.require.max_cost_usd)
@@ -97,20 +99,24 @@ class Pipeline:
 
         # 6. The decision
         decision = conclude(
-            case, found, plan, source=source or "forecast", cached=cached, timings_ms=watch.milliseconds()
+            case, found, plan, source=source or "forecast", kind=kind, cached=cached, timings_ms=watch.milliseconds()
         )
+        effort = reading.size if minutes is None else None
+        words = reading.weights() if kind and task.explain else None
         logged = LoggedDecision(
             decided_at=now,
             task_id=task.task_id,
             name=task.name,
             labels=task.labels,
             decision=decision,
-            explanation=explanation(found, effort, forecast.explained),
+            explanation=explanation(found, effort, words, forecast.explained),
         )
         for observer in self.observers:
             observer(logged)
+        if kind and self._told is not None:
+            self._told(task, kind)
         if task.explain:
-            shown = explanation(found, msgspec.to_builtins(effort), forecast.explain())
+            shown = explanation(found, msgspec.to_builtins(effort), words, forecast.explain())
             return msgspec.structs.replace(decision, explanation={**shown, "system_prompt": knowledge.prompts.system})
         return decision
 

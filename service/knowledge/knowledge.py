@@ -5,6 +5,7 @@ from pathlib import Path
 
 from service import __version__
 from service.classifiers.prompt import PROMPT_FILES, Prompts, prompt_folder
+from service.classifiers.reading import Reader
 from service.contract.catalog import Catalog
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.decision import Versions
@@ -19,6 +20,7 @@ class Knowledge:
     catalog: Catalog
     prompts: Prompts
     forecaster: Forecaster
+    reader: Reader
     decision: DecisionSettings = field(default_factory=DecisionSettings)
 
     @property
@@ -48,6 +50,7 @@ def knowledge_of(catalog: Catalog, settings: Settings) -> Knowledge:
         catalog=catalog,
         prompts=Prompts(prompt_folder(settings.prompts.path), catalog, with_reason=settings.local_model.reason),
         forecaster=Forecaster(catalog),
+        reader=Reader.of(catalog),
         decision=settings.decision,
     )
 
