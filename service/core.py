@@ -20,6 +20,7 @@ from service.classifiers.program import CliClassifier
 from service.contract.catalog import Catalog
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
+from service.decide.exploring import Explorer
 from service.decide.pipeline import Decide, Pipeline
 from service.decide.shared_classifiers import SharedClassifiers
 from service.executions.executions import Executions
@@ -182,6 +183,7 @@ class Core:
                 cache_seconds=settings.decision.cache_seconds,
             ),
             observers=[self.store.decisions.add, self.contexts.remember, counts.decided, DecisionLines().decided],
+            explorer=Explorer(settings.learning.explore_usd_per_day),
         )
 
     def _executions(self, environ: Mapping[str, str]) -> Executions | None:

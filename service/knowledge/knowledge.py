@@ -19,6 +19,8 @@ class Knowledge:
     prompts: Prompts
     forecaster: Forecaster
     decision: DecisionSettings = field(default_factory=DecisionSettings)
+    worlds: tuple[Forecaster, ...] = ()
+    """Forecasters that might be as right as that one; only where choices are to be drawn."""
 
     @property
     def versions(self) -> Versions:

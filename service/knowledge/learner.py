@@ -10,10 +10,12 @@ import msgspec
 import structlog
 
 from service.base.background import Background
+from service.contract.catalog import Catalog
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Context, RecordedOutcome
 from service.contract.settings import LearningSettings
 from service.forecast.ability import learn
+from service.forecast.draws import drawn_forecasters
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
 from service.forecast.learned import Learned
@@ -54,13 +56,15 @@ class Learner:
         self._history = self._nothing()
         self._cursor = 0
         self._learned: Learned | None = None
-        self._stale = False
+        self._stale = self._settings.explore_usd_per_day > 0
         self._catching_up = asyncio.Lock()
         self._log = structlog.get_logger("pointsman.learning")
         self._background = Background(self._follow, every_seconds=POLL_SECONDS, defect=partial(log_defect, self._log))
 
     async def start(self, *, wait: bool = False) -> None:
         """Begins to follow in the background; with `wait`, what is recorded now is learned before this returns."""
+        if self._stale:
+            self.nudge()
         if wait:
             with contextlib.suppress(StoreUnavailableError):
                 await self.catch_up()
@@ -84,20 +88,25 @@ class Learner:
         """Estimates all anew for the catalog in use, in a thread; requests go on with the old forecaster meanwhile."""
         while True:
             catalog = self._in_use.knowledge.catalog
-            learned = await asyncio.to_thread(learn, catalog, self._history, start=self._learned)
+            learned, forecaster, worlds = await asyncio.to_thread(self._learn, catalog)
             current = self._in_use.knowledge
             if current.catalog is catalog:
                 break
         self._learned = learned
-        self._in_use.knowledge = replace(current, forecaster=Forecaster(catalog, learned))
+        self._in_use.knowledge = replace(current, forecaster=forecaster, worlds=worlds)
         self.report = msgspec.structs.replace(
             self.report, outcomes=learned.used, ignored=learned.ignored, version=learned.version
         )
         self._log.info("learned", **msgspec.structs.asdict(self.report))
 
+    def _learn(self, catalog: Catalog) -> tuple[Learned, Forecaster, tuple[Forecaster, ...]]:
+        learned = learn(catalog, self._history, start=self._learned)
+        explores = self._settings.explore_usd_per_day > 0 and len(catalog.candidates) > 1
+        return learned, Forecaster(catalog, learned), drawn_forecasters(catalog, learned) if explores else ()
+
     def adopt(self, knowledge: Knowledge) -> None:
         """Takes a new catalog and new prompts into use; what was learned for the same pairs follows in a moment."""
-        self._in_use.knowledge = replace(knowledge, forecaster=Forecaster(knowledge.catalog, self._learned))
+        self._in_use.knowledge = replace(knowledge, forecaster=Forecaster(knowledge.catalog, self._learned), worlds=())
         self._stale = True
         self.nudge()
 

@@ -83,7 +83,7 @@ class Outcomes:
         await self._background.aclose()
 
     async def record(
-        self, outcomes: Sequence[Outcome], origins: Sequence[str] = ()
+        self, outcomes: Sequence[Outcome], origins: Sequence[str | None] = ()
     ) -> list[Recording | InvalidInputError]:
         """Durable when this returns; one answer for each, in order: an InvalidInputError where an outcome names neither
         agent nor model, and no decision that does. `origins`: see `OutcomeTable.record`.

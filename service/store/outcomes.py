@@ -92,7 +92,7 @@ class OutcomeTable:
         self._insert = insert_new(database.backend, outcomes, []).returning(outcomes.c.outcome_id)
 
     async def record(
-        self, batch: Sequence[Outcome], contexts: Sequence[Context | None] = (), origins: Sequence[str] = ()
+        self, batch: Sequence[Outcome], contexts: Sequence[Context | None] = (), origins: Sequence[str | None] = ()
     ) -> list[Recording]:
         """Keeps outcomes, all or none; on the disk when this returns. One answer for each, in order.
 

@@ -1,0 +1,33 @@
+"""What might be true as well: forecasters drawn from what is known, for trying what nobody tries (Thompson 1933)."""
+
+import msgspec
+import numpy as np
+
+from service.contract.catalog import Catalog
+from service.forecast.forecaster import Forecaster
+from service.forecast.learned import Learned
+
+DRAWS = 16
+"""So many worlds stand for all: the chance of a choice is the share of them in which it comes first."""
+
+_FURTHEST = 4.0
+"""Logits: a candidate of which next to nothing is known is not taken to be better than that against all odds."""
+
+
+def drawn_forecasters(catalog: Catalog, learned: Learned, number: int = DRAWS) -> tuple[Forecaster, ...]:
+    """Forecasters whose abilities are drawn from the posterior (a normal around what was learned); the same ones for
+    the same knowledge, in every replica."""
+    rng = np.random.default_rng(int(learned.version, 16))
+    covariance = np.array(learned.covariance)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    found: list[Forecaster] = []
+    for _ in range(number):
+        off = np.clip(root @ rng.standard_normal(len(root)), -_FURTHEST, _FURTHEST)
+        abilities = {
+            key: msgspec.structs.replace(known, theta=known.theta + float(by))
+            for (key, known), by in zip(learned.abilities.items(), off[:-1], strict=True)
+        }
+        drawn = msgspec.structs.replace(learned, abilities=abilities, tasks=learned.tasks + float(off[-1]))
+        found.append(Forecaster(catalog, drawn))
+    return tuple(found)
