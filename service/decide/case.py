@@ -15,7 +15,7 @@ from service.contract.task import Task
 from service.decide.budget import expected_cost, too_dear, unread
 from service.decide.eligibility import Eligibility, Obstacle, refusal, screen
 from service.decide.kind import told_kind
-from service.forecast.forecaster import Forecast
+from service.forecast.forecaster import Forecast, Forecaster
 from service.knowledge.knowledge import Knowledge
 
 
@@ -59,13 +59,15 @@ class Case:
         down = tuple((candidate, (obstacle,)) for candidate in eligible if candidate not in others)
         self.eligibility = Eligibility(others, (*self.eligibility.obstacles, *down))
 
-    def forecast(self, reading: Reading, kind: KindTold | None, minutes: float | None) -> Forecast:
-        """By a classifier's `minutes`, or by the text's where there are none.
+    def forecast(
+        self, reading: Reading, kind: KindTold | None, minutes: float | None, world: Forecaster | None = None
+    ) -> Forecast:
+        """By a classifier's `minutes`, or by the text's where there are none; by what is known, or in another `world`.
 
         Where that would lift an eligible pair over the limit, it goes without the text: a hard limit is checked by what
         is known before that is read, and no guess from the text may break it or bend it.
         """
-        task, forecaster, eligible = self.task, self.knowledge.forecaster, self.eligibility.eligible
+        task, forecaster, eligible = self.task, world or self.knowledge.forecaster, self.eligibility.eligible
         forecast = forecaster.forecast(
             eligible,
             labels=task.labels,

@@ -11,6 +11,9 @@ CLASSIFIER_SHARE = 0.8
 """What a classifier's word counts; the rest is what the text says. A model of four billion parameters that is asked for
 several things at once names the kind right about so often, and a wrong word must not rule the right kind out."""
 
+LIKELY = 0.6
+"""An outcome of a task of a less likely kind counts for its candidate in no kind that is known."""
+
 _DIGITS = 3
 
 
@@ -36,6 +39,11 @@ def kind_of(told: str | None, named: str | None, source: Source | None, reading:
         shares[named] += CLASSIFIER_SHARE
         return _told(shares, source)
     return _told(shares, "text")
+
+
+def learned_kind(kind: KindTold | None) -> str | None:
+    """What its outcomes are learned as: the kind that it was taken for, where that is likely enough to be worth it."""
+    return kind.id if kind and kind.probabilities[kind.id] >= LIKELY else None
 
 
 def _told(shares: dict[str, float], source: KindSource) -> KindTold:

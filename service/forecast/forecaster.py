@@ -95,6 +95,10 @@ class Plan:
     cost_usd: float
     worthwhile: bool
 
+    def worth_usd(self, value_usd: float) -> float:
+        """What going through it is expected to bring, where a solved task is worth `value_usd`."""
+        return value_usd * self.p_solve - self.cost_usd
+
 
 class Forecast:
     """Chances and costs of the candidates for one task, given the attempts so far. Immutable, and shared by tasks."""

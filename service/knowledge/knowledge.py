@@ -22,6 +22,8 @@ class Knowledge:
     forecaster: Forecaster
     reader: Reader
     decision: DecisionSettings = field(default_factory=DecisionSettings)
+    worlds: tuple[Forecaster, ...] = ()
+    """Forecasters that might be as right as that one; only where choices are to be drawn."""
 
     @property
     def versions(self) -> Versions:
