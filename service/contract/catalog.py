@@ -40,6 +40,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     local: bool = False
     quota_pool: str | None = None
 
+    def __hash__(self) -> int:
+        """By its key: `kinds` is not hashable."""
+        return hash(self.key)
+
     @cached_property
     def key(self) -> tuple[str, str]:
         """What identifies it everywhere: (agent type, model)."""
