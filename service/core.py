@@ -86,7 +86,7 @@ class Core:
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
             self.decide = partial(self.tracing.decide, self.pipeline.decide)
-        self.learner = Learner(self.store.outcomes, self.in_use, settings.learning)
+        self.learner = Learner(self.store.outcomes, self.in_use, settings.learning, self.store.snapshots)
         self.outcomes = Outcomes(
             self.store.outcomes,
             self.contexts,
