@@ -133,7 +133,7 @@ class Core:
         await self.reloader.aclose()
         if self.executions is not None:
             await self.executions.aclose()
-        await self.outcomes.aclose()
+        await self.outcomes.background.aclose()
         await self.learner.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):

@@ -80,19 +80,19 @@ class Learner:
         self._stale = self._settings.explore_usd_per_day > 0
         self._catching_up = asyncio.Lock()
         self._log = structlog.get_logger("pointsman.learning")
-        self._background = Background(self._follow, every_seconds=POLL_SECONDS, defect=partial(log_defect, self._log))
+        self.background = Background(self._follow, every_seconds=POLL_SECONDS, defect=partial(log_defect, self._log))
 
     async def start(self, *, wait: bool = False) -> None:
         """Begins to follow in the background; with `wait`, what is recorded now is learned before this returns."""
         with contextlib.suppress(StoreUnavailableError):
             await self._begin(wait=wait)
-        self._background.start()
+        self.background.start()
         if not wait:
             self.nudge()
 
     async def aclose(self) -> None:
         """Keeps what was learned, where much was."""
-        await self._background.aclose()
+        await self.background.aclose()
         with contextlib.suppress(StoreUnavailableError, TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS), self._catching_up:
                 if self._learned is not None and self._cursor - self._kept_at[0] >= WORTH_KEEPING:
@@ -100,7 +100,7 @@ class Learner:
 
     def nudge(self) -> None:
         """An outcome was just recorded or withdrawn here: learn from it now rather than at the next look."""
-        self._background.wake()
+        self.background.wake()
 
     async def catch_up(self) -> None:
         """Reads what changed, and learns anew where something did. Raises StoreUnavailableError."""
@@ -162,7 +162,7 @@ class Learner:
         found = await self._memory.history()
         if found is not None:
             self._cursor, self._history, self.calibration = found
-            self._kept_at = (self._cursor, -inf)
+            self._kept_at = (self._cursor, time.monotonic())
             self._stale = self._stale or self._learned is None
         self._recalled = True
 

@@ -83,11 +83,15 @@ async def test_a_start_with_nothing_newer_reads_no_outcome(store_url: str) -> No
         assert again.core.learner.report.outcomes == 30
 
 
+async def forgetful() -> None:
+    """As if it died before it kept anything."""
+
+
 async def test_a_start_reads_what_is_newer(store_url: str) -> None:
     """Of 30 outcomes and two newer ones, two are read, and all are learned from; calibration goes on too."""
     await filled(store_url)
     async with Service(store_url) as writer:
-        writer.core.learner.aclose = writer.core.learner._background.aclose  # type: ignore[method-assign]
+        writer.core.learner._keep = forgetful  # type: ignore[method-assign]
         await writer.report(100)
         await writer.report(101)
     async with Service(store_url) as again:
@@ -128,7 +132,7 @@ async def test_a_damaged_snapshot_is_as_if_it_were_not_there(store_url: str, bod
         async def damage(connection: AsyncConnection) -> None:
             await connection.execute(update(snapshots).values(body=body))
 
-        one.core.learner.aclose = one.core.learner._background.aclose  # type: ignore[method-assign]
+        one.core.learner._keep = forgetful  # type: ignore[method-assign]
         await one.core.store._database.run(damage, mode="write")
     async with Service(store_url) as again:
         assert again.read == 30
@@ -164,7 +168,7 @@ async def test_an_outcome_that_cannot_be_read_stops_no_other(store_url: str) -> 
             )
             await connection.execute(text("DELETE FROM snapshots"))
 
-        one.core.learner.aclose = one.core.learner._background.aclose  # type: ignore[method-assign]
+        one.core.learner._keep = forgetful  # type: ignore[method-assign]
         await one.core.store._database.run(damage, mode="write")
         assert len(await one.core.store.decisions.newest()) == 4
     async with Service(store_url) as again:
