@@ -57,12 +57,17 @@ def estimated(
         found = maximum(prior, place)
         covariance = found.fit.covariance[: size + 1, : size + 1]
         return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
-    mean = expected.mean.ravel()[cells.place]
+    mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
     for _ in range(_ROUNDS):
         within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
         precision = np.linalg.inv(within)
         prior = replace(
-            prior, weight=np.zeros(size), rate=np.full(size, 0.5), theta_mean=mean, theta_precision=precision
+            prior,
+            weight=np.zeros(size),
+            rate=np.full(size, 0.5),
+            theta_mean=mean,
+            theta_precision=precision,
+            block=np.where(kind == expected.columns - 1, -1, kind),
         )
         found = maximum(prior, place)
         place = found.fit.place

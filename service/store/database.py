@@ -39,6 +39,8 @@ class Database:
         self.problem: str | None = "not connected yet"
         self.write_failed = False
         """The problem came up in writing: reading does not prove it gone (a full disk can be read)."""
+        self.generation = 0
+        """Goes up whenever another file stands in the place of the one that was open."""
         self._patience = patience_seconds
         self._engine = _engine(address, patience_seconds)
         self._running: set[asyncio.Task[Any]] = set()
@@ -121,6 +123,7 @@ class Database:
         if self.ready and self._file is not None and self._file != self._identity():
             self.ready = False
             self._file = None
+            self.generation += 1
             self._failed("the file was deleted or replaced", writing=True)
             self._reconnect()
         if not self.ready:

@@ -13,6 +13,7 @@ from tests.support.http_fixtures import OpenApp, RunningApp, with_model
 
 FIELDS = [
     *("decision_id", "agent_type", "model", "kind", "reason", "source", "degraded", "failures", "confidence"),
+    *("explored", "propensity"),
     *("p_solve", "cost_usd", "plan", "plan_p_solve", "plan_cost_usd", "worthwhile", "excluded"),
     *("usage", "timings_ms", "versions", "cached"),
 ]
