@@ -190,13 +190,21 @@ def test_the_gpu_is_asked_for_and_its_taint_tolerated() -> None:
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in spec["tolerations"]
 
 
+def test_no_rollout_is_called_failed_while_a_pod_may_still_start(target: str) -> None:
+    """progressDeadlineSeconds (600 where none is set) is above what the startup probe allows."""
+    for deployment in of_kind(build(target), "Deployment"):
+        probe = container(deployment["spec"]["template"])["startupProbe"]
+        allowed = probe["periodSeconds"] * probe["failureThreshold"]
+        assert deployment["spec"].get("progressDeadlineSeconds", 600) > allowed, deployment["metadata"]["name"]
+
+
 def test_one_replica_on_sqlite_never_shares_its_file() -> None:
     """The base has one pod at a time on a claim of its own, so that nothing recorded is lost with a pod."""
     manifests = build("base")
     spec = one(manifests, "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
     assert _volume(spec, "state") == {"persistentVolumeClaim": {"claimName": "pointsman-state"}}
-    assert one(manifests, "PersistentVolumeClaim", "pointsman-state")["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert one(manifests, "PersistentVolumeClaim", "pointsman-state")["spec"]["accessModes"] == ["ReadWriteOncePod"]
 
 
 @pytest.mark.parametrize("overlay", ["replicas", "production"])
