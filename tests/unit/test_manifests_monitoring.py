@@ -88,7 +88,7 @@ def test_the_adapter_serves_the_metric_that_the_autoscaler_asks_for() -> None:
 
 
 def test_keda_scales_on_the_same_numbers() -> None:
-    """Same metric, bounds, target a pod and behaviour as the autoscaler that it takes the place of; both would fight."""
+    """Metric, bounds, target and behaviour of the autoscaler that it takes the place of; both together would fight."""
     keda = build("components/keda")
     assert not [manifest for manifest in keda if manifest["kind"] == "HorizontalPodAutoscaler"]
     scaled, scaler = (
