@@ -10,10 +10,10 @@ from litestar import HttpMethod, Request, Response, route
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from service.api.problems import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
 from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.problem import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
 from service.logs.lines import log_defect
-from service.observe.telemetry import Metrics
+from service.observe.metrics import Metrics
 
 _ENCODER = msgspec.json.Encoder()
 _JSON = "application/json"
@@ -93,8 +93,7 @@ class ErrorAnswers:
         return self._answer(problem_of(error, request_id=request_id_of(request)), {})
 
     def _answer(self, problem: Problem, headers: Mapping[str, str]) -> Response[bytes]:
-        self._metrics.problems.labels(problem.type).inc()
-        return problem_response(problem, headers)
+        return problem_response(self._metrics.answered(problem), headers)
 
 
 _DETAILS = {

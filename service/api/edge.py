@@ -13,10 +13,10 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.posting import send_whole
-from service.api.problems import MEDIA_TYPE, problem_of_status
 from service.base.ids import uuid7
+from service.contract.problem import MEDIA_TYPE, problem_of_status
 from service.logs.lines import BOUND
-from service.observe.telemetry import LABELS_KEPT, Metrics
+from service.observe.metrics import LABELS_KEPT, Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -92,8 +92,9 @@ class Edge:
         return hmac.compare_digest(given.strip(), self._token) and scheme.lower() == b"bearer"
 
     async def _refuse(self, send: Send, request_id: str) -> None:
-        problem = problem_of_status(401, "Send `Authorization: Bearer <token>`.", request_id=request_id)
-        self._metrics.problems.labels(problem.type).inc()
+        problem = self._metrics.answered(
+            problem_of_status(401, "Send `Authorization: Bearer <token>`.", request_id=request_id)
+        )
         body = _ENCODER.encode(problem)
         await send_whole(send, problem.status, body, MEDIA_TYPE.encode(), [(b"www-authenticate", b"Bearer")])
 

@@ -10,7 +10,7 @@ import structlog
 from service.base.text import one_line
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Blame, Brief, Classified, Classifier, ClassifierError
-from service.contract.catalog import LOCAL_AGENT
+from service.contract.catalog import without_local
 from service.contract.decision import Failure, Source, Usage
 from service.contract.errors import ClassifierFailedError, DeadlineExceededError
 
@@ -38,7 +38,7 @@ _OUT_OF_TIME = frozenset({"timeout", "queue-timeout", "no-time"})
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Stage:
     """A configured classifier and its breaker."""
 
     classifier: Classifier
@@ -46,8 +46,8 @@ class Rung:
 
 
 @dataclass(slots=True)
-class Climb:
-    """What became of one way up the ladder; `classified` is None where the forecast must choose."""
+class Classification:
+    """What became of asking the classifiers; `classified` is None where the forecast must choose."""
 
     classified: Classified | None = None
     source: Source | None = None
@@ -95,13 +95,13 @@ class Ladder:
 
     def __init__(
         self,
-        rungs: Sequence[Rung],
+        stages: Sequence[Stage],
         *,
         observers: Sequence[LadderObserver] = (),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.rungs = tuple(rungs)
+        self.stages = tuple(stages)
         self._sleep = sleep
         self._observers = tuple(observers)
         self._clock = clock
@@ -110,97 +110,101 @@ class Ladder:
     def answering(self, *, deadline: float, strict: bool = False) -> bool:
         """Whether any classifier would be asked before `deadline` (on the clock); with `strict`, the first one."""
         left = deadline - self._clock() - RESERVE_SECONDS
-        rungs = self.rungs[:1] if strict else self.rungs
-        return any(rung.breaker.admits and left > max(0.0, rung.classifier.least_seconds) for rung in rungs)
+        stages = self.stages[:1] if strict else self.stages
+        return any(stage.breaker.admits and left > max(0.0, stage.classifier.least_seconds) for stage in stages)
 
     def endpoint_problem(self) -> str:
         """Why the local model's endpoint is left alone now; empty where it is not."""
-        for rung in self.rungs:
-            if rung.classifier.source == "local_model" and not rung.breaker.admits and rung.breaker.down:
+        for stage in self.stages:
+            if stage.classifier.source == "local_model" and not stage.breaker.admits and stage.breaker.down:
                 return "resting"
         return ""
 
-    async def climb(self, brief: Brief, *, deadline: float) -> Climb:
+    async def classify(self, brief: Brief, *, deadline: float) -> Classification:
         """Asks until a verdict comes or `deadline` (on the clock) is near.
 
         With `strict` only the first one is asked, and its failure is a ClassifierFailedError or DeadlineExceededError.
         """
-        climb = Climb()
-        rungs = self.rungs[:1] if brief.task.strict else self.rungs
-        for index, rung in enumerate(rungs):
+        found = Classification()
+        stages = self.stages[:1] if brief.task.strict else self.stages
+        for index, stage in enumerate(stages):
             left = deadline - self._clock() - RESERVE_SECONDS
-            seconds = self._share(left, rungs[index:])
-            error = await self._turn(rung, brief, seconds, climb)
+            seconds = self._share(left, stages[index:])
+            error = await self._ask_stage(stage, brief, seconds, found)
             if error is None:
-                return climb
+                return found
             for observer in self._observers:
-                observer.failed(rung.classifier, error)
-            climb.failures.append(_failure(rung.classifier.source, error, brief))
-            if rung.classifier.source == "local_model" and error.blame is Blame.CLASSIFIER:
-                climb.endpoint_problem = error.problem
-                brief = _without_local_agent(brief)
+                observer.failed(stage.classifier, error)
+            found.failures.append(_failure(stage.classifier.source, error, brief))
+            if stage.classifier.source == "local_model" and error.blame is Blame.CLASSIFIER:
+                found.endpoint_problem = error.problem
+                brief = replace(brief, eligible=without_local(brief.eligible))
             if brief.task.strict:
-                self._refuse(rung, error, climb, out_of_time=error.problem in _OUT_OF_TIME)
-        return climb
+                self._refuse(stage, error, found, out_of_time=error.problem in _OUT_OF_TIME)
+        return found
 
     async def aclose(self) -> None:
         """Closes each classifier."""
-        for rung in self.rungs:
-            await rung.classifier.aclose()
+        for stage in self.stages:
+            await stage.classifier.aclose()
 
-    def _share(self, left: float, rungs: Sequence[Rung]) -> float:
-        """Seconds for the first of `rungs`: a part, where what is left for one behind it would be enough to start."""
-        first = rungs[0].classifier
-        behind = [r for r in rungs[1:] if r.breaker.admits and left * (1 - SHARE) >= r.classifier.least_seconds]
+    def _share(self, left: float, stages: Sequence[Stage]) -> float:
+        """Seconds for the first of `stages`: a part, where what is left for one behind it would be enough to start."""
+        first = stages[0].classifier
+        behind = [s for s in stages[1:] if s.breaker.admits and left * (1 - SHARE) >= s.classifier.least_seconds]
         return min(first.timeout_seconds, left * SHARE if behind else left)
 
-    async def _turn(self, rung: Rung, brief: Brief, seconds: float, climb: Climb) -> ClassifierError | None:
+    async def _ask_stage(
+        self, stage: Stage, brief: Brief, seconds: float, found: Classification
+    ) -> ClassifierError | None:
         """One classifier asked, and once more after its Retry-After by whoever was first told of it, where that leaves
         time. All others find the breaker open meanwhile, and the next classifier is asked."""
         began = self._clock()
-        error = await self._step(rung, brief, seconds, climb)
+        error = await self._ask_once(stage, brief, seconds, found)
         wait = error.retry_after if error is not None else None
         left = seconds - (self._clock() - began) - (wait or 0.0)
-        if error is None or not wait or left <= max(AGAIN_SECONDS, rung.classifier.least_seconds):
+        if error is None or not wait or left <= max(AGAIN_SECONDS, stage.classifier.least_seconds):
             return error
-        await self._sleep(rung.breaker.rests_for() + GRACE_SECONDS)
-        again = await self._step(rung, brief, seconds - (self._clock() - began), climb)
-        climb.seconds[rung.classifier.source] = self._clock() - began
+        await self._sleep(stage.breaker.rests_for() + GRACE_SECONDS)
+        again = await self._ask_once(stage, brief, seconds - (self._clock() - began), found)
+        found.seconds[stage.classifier.source] = self._clock() - began
         return error if again is not None and again.problem == "resting" else again
 
-    async def _step(self, rung: Rung, brief: Brief, seconds: float, climb: Climb) -> ClassifierError | None:
+    async def _ask_once(
+        self, stage: Stage, brief: Brief, seconds: float, found: Classification
+    ) -> ClassifierError | None:
         """One classifier asked; its error is returned, for the next one to be asked."""
-        if seconds <= max(0.0, rung.classifier.least_seconds):
+        if seconds <= max(0.0, stage.classifier.least_seconds):
             return ClassifierError("no-time", f"{max(0.0, seconds) * 1000:.0f} ms were left", blame=Blame.REQUEST)
-        call = rung.breaker.enter()
+        call = stage.breaker.enter()
         if call is None:
-            rest = rung.breaker.rests_for()
-            why = f" after: {rung.breaker.why}" if rung.breaker.why else ""
-            blame = Blame.CLASSIFIER if rung.breaker.down else Blame.REPLY
+            rest = stage.breaker.rests_for()
+            why = f" after: {stage.breaker.why}" if stage.breaker.why else ""
+            blame = Blame.CLASSIFIER if stage.breaker.down else Blame.REPLY
             return ClassifierError("resting", f"next probe in {rest:.1f} s{why}", blame=blame)
-        answered = [observer.asking(rung.classifier) for observer in self._observers]
+        answered = [observer.asking(stage.classifier) for observer in self._observers]
         started = self._clock()
         try:
-            answer = await self._ask(rung.classifier, brief, seconds)
+            answer = await self._ask(stage.classifier, brief, seconds)
         except asyncio.CancelledError:
-            rung.breaker.abandoned(call)  # the caller went away: the probe must not stay out for ever
+            stage.breaker.abandoned(call)  # the caller went away: the probe must not stay out for ever
             for tell in answered:
                 tell(None)
             raise
         for tell in answered:
             tell(answer)
-        climb.seconds[rung.classifier.source] = self._clock() - started
-        climb.usage = _sum(climb.usage, answer.usage)
-        climb.prompt, climb.reply = answer.prompt or climb.prompt, answer.reply or climb.reply
+        found.seconds[stage.classifier.source] = self._clock() - started
+        found.usage = _sum(found.usage, answer.usage)
+        found.prompt, found.reply = answer.prompt or found.prompt, answer.reply or found.reply
         if isinstance(answer, ClassifierError):
             # only the word: the detail may quote a server that quotes a task, and others read the breaker's state
-            told_before = rung.breaker.state == "open"
-            rung.breaker.failed(call, answer.blame, retry_after=answer.retry_after, why=answer.problem)
+            told_before = stage.breaker.state == "open"
+            stage.breaker.failed(call, answer.blame, retry_after=answer.retry_after, why=answer.problem)
             if told_before:
                 answer.retry_after = None  # somebody else waits for it already
             return answer
-        rung.breaker.succeeded(call)
-        climb.classified, climb.source = answer, rung.classifier.source
+        stage.breaker.succeeded(call)
+        found.classified, found.source = answer, stage.classifier.source
         return None
 
     async def _ask(self, classifier: Classifier, brief: Brief, seconds: float) -> Classified | ClassifierError:
@@ -218,21 +222,15 @@ class Ladder:
             self._log.error("defect", exc_info=error, classifier=classifier.source)
             return ClassifierError("internal", "a defect of the service; the log has the cause", blame=Blame.REQUEST)
 
-    def _refuse(self, rung: Rung, error: ClassifierError, climb: Climb, *, out_of_time: bool) -> None:
-        what = f"{rung.classifier.source} ({rung.classifier.name})"
+    def _refuse(self, stage: Stage, error: ClassifierError, found: Classification, *, out_of_time: bool) -> None:
+        what = f"{stage.classifier.source} ({stage.classifier.name})"
         if out_of_time:
-            raise DeadlineExceededError(f"{what} did not answer in time", failures=climb.failures)
-        raise ClassifierFailedError(f"{what} failed: {error.problem}", failures=climb.failures)
+            raise DeadlineExceededError(f"{what} did not answer in time", failures=found.failures)
+        raise ClassifierFailedError(f"{what} failed: {error.problem}", failures=found.failures)
 
 
 def _nothing(_answer: Classified | ClassifierError | None) -> None:
     """Nobody listens."""
-
-
-def _without_local_agent(brief: Brief) -> Brief:
-    """The next classifier is not asked about an agent that cannot run now, where there is another one."""
-    others = tuple(candidate for candidate in brief.eligible if candidate.agent_type != LOCAL_AGENT)
-    return replace(brief, eligible=others) if others else brief
 
 
 def _failure(source: str, error: ClassifierError, brief: Brief) -> Failure:

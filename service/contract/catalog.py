@@ -2,7 +2,7 @@
 
 import hashlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +46,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def __str__(self) -> str:
         """`agent/model`, for people."""
         return f"{self.agent_type}/{self.model}"
+
+
+def without_local(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those that do not need the local endpoint; all of them where there is no other."""
+    others = tuple(candidate for candidate in candidates if candidate.agent_type != LOCAL_AGENT)
+    return others or tuple(candidates)
 
 
 class Catalog:

@@ -33,7 +33,6 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One table of the file. Its `repr` never shows a secret."""
 
     def __repr__(self) -> str:
-        """The fields, those of `SECRETS` masked where they are set."""
         shown = (
             f"{name}={'…' if name in SECRETS and value else _PASSWORD_IN_URL.sub('…', repr(value))}"
             for name, value in msgspec.structs.asdict(self).items()
@@ -117,7 +116,7 @@ class DecisionSettings(_Section, frozen=True, kw_only=True):
     balanced_value_usd: Annotated[float, Meta(gt=0, le=1e9)] = 3.0
     quality_value_usd: Annotated[float, Meta(gt=0, le=1e9)] = 15.0
     """The three: on recorded tasks the rate of the best single model for a tenth of its cost, some 5 points more for a
-    third, and some 9 points more for most of its cost (README, tests/load/cost_quality.py)."""
+    third, and some 9 points more for most of its cost (tests/README.md, tests/load/cost_quality.py)."""
 
     def value_usd(self, objective: Objective | None) -> float:
         """What a solved task is worth in US dollars under this objective, or under the configured one."""

@@ -10,9 +10,9 @@ import msgspec
 from service.base.text import one_line
 from service.executions.log_file import LogError, LogFile
 from service.executions.stream_json import StreamJson
-from service.executions.thinking import ThinkSplitter
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError
+from service.llm.thinking import ThinkSplitter
 from service.llm.wire import ChatMessage, ChatReply
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
@@ -46,11 +46,6 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-def nothing(text: str) -> None:
-    """For those who need not see the answer as it comes."""
-    del text
-
-
 class LocalRunner:
     """A thin adapter over the client, which is lent. Needs no store and no pool."""
 
@@ -69,12 +64,17 @@ class LocalRunner:
         self._idle_seconds = idle_seconds
         self._clock = clock
 
+    @property
+    def model(self) -> str:
+        """What a task runs on that names no model."""
+        return self._client.model or ""
+
     async def run(
         self,
         job: Job,
         log: LogFile | None,
         *,
-        on_text: Callable[[str], None] = nothing,
+        on_text: Callable[[str], None] = lambda _: None,
         on_line: Callable[[bytes], None] | None = None,
         why_cancelled: Callable[[], str] = lambda: "cancelled",
     ) -> RunResult:
@@ -144,7 +144,6 @@ class _Recorder:
 
     @property
     def text(self) -> str:
-        """The answer so far."""
         return "".join(self._pieces)
 
     def begin(self) -> None:
@@ -152,12 +151,11 @@ class _Recorder:
         self._write(self._lines.init("/"))
 
     def take(self, content: str, reasoning: str) -> None:
-        """A piece as it came."""
         text, thought = self._splitter.feed(content)
         self._add(text, reasoning + thought)
 
     def flush(self) -> None:
-        """The answer has ended."""
+        """Takes what was still held back when the answer ended."""
         self._add(*self._splitter.flush())
 
     def end(self, finish_reason: str | None, result: RunResult) -> None:

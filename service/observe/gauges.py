@@ -6,12 +6,8 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.decide.pipeline import Pipeline
-from service.executions.executions import Executions
-from service.knowledge.learner import Learner
-from service.knowledge.reload import Reloader
 from service.logs.writer import LogWriter
-from service.store import Store
+from service.observe.status import Parts
 
 _BREAKER_NUMBERS = {"closed": 0, "half-open": 1, "open": 2}
 
@@ -33,45 +29,30 @@ class Worker(Protocol):
 class StateCollector(Collector):
     """The state of the parts, as metrics; label values are the configured classifiers and words of this file."""
 
-    def __init__(
-        self,
-        *,
-        pipeline: Pipeline,
-        store: Store,
-        reloader: Reloader,
-        learner: Learner,
-        executions: Executions | None,
-        workers: Mapping[str, Worker],
-        max_in_flight: int,
-        log: LogWriter | None = None,
-    ) -> None:
-        self._pipeline = pipeline
-        self._store = store
-        self._reloader = reloader
-        self._learner = learner
-        self._executions = executions
+    def __init__(self, parts: Parts, workers: Mapping[str, Worker], log: LogWriter | None) -> None:
+        """`workers` by the source of their classifier; `log` tells how many of its lines were dropped."""
+        self._parts = parts
         self._workers = workers
-        self._max_in_flight = max_in_flight
         self._log = log
 
     def collect(self) -> Iterator[Metric]:
-        """All of it, as of now."""
         yield from self._classifiers()
-        yield from self._state()
+        yield from self._store()
+        yield from self._executions()
         yield from self._files()
 
     def _classifiers(self) -> Iterator[Metric]:
-        state = GaugeMetricFamily("pointsman_breaker_state", "0 closed, 1 half-open, 2 open", labels=["classifier"])
-        for rung in self._pipeline.ladder.rungs:
-            state.add_metric([rung.classifier.source], _BREAKER_NUMBERS[rung.breaker.state])
+        classifiers = self._parts.pipeline.classifiers
+        label = ["classifier"]
+        state = GaugeMetricFamily("pointsman_breaker_state", "0 closed, 1 half-open, 2 open", labels=label)
+        for stage in classifiers.ladder.stages:
+            state.add_metric([stage.classifier.source], _BREAKER_NUMBERS[stage.breaker.state])
         yield state
         under_way = GaugeMetricFamily(
-            "pointsman_classifier_calls_in_flight", "Calls of a classifier under way now", labels=["classifier"]
+            "pointsman_classifier_calls_in_flight", "Calls of a classifier under way now", labels=label
         )
         waiting = GaugeMetricFamily(
-            "pointsman_classifier_calls_queued",
-            "Calls that wait for one of a classifier's slots",
-            labels=["classifier"],
+            "pointsman_classifier_calls_queued", "Calls that wait for one of a classifier's slots", labels=label
         )
         for source, worker in self._workers.items():
             under_way.add_metric([source], worker.under_way)
@@ -79,45 +60,49 @@ class StateCollector(Collector):
         yield under_way
         yield waiting
         yield GaugeMetricFamily(
+            "pointsman_decisions_waiting", "Decisions that wait for a classifier now", classifiers.waiting
+        )
+        yield GaugeMetricFamily(
             "pointsman_decisions_waiting_limit",
             "Decisions that may wait for a classifier at once; beyond it callers are answered overloaded",
-            self._max_in_flight,
+            classifiers.max_in_flight,
         )
 
-    def _state(self) -> Iterator[Metric]:
-        store = self._store.status
+    def _store(self) -> Iterator[Metric]:
+        status = self._parts.store.status
         yield GaugeMetricFamily(
-            "pointsman_store_recording", "1 while the store takes what it is given", int(store.recording)
+            "pointsman_store_recording", "1 while the store takes what it is given", int(status.recording)
         )
         yield GaugeMetricFamily(
-            "pointsman_store_buffered_decisions", "Decisions that wait to be written to the store", store.buffered
+            "pointsman_store_buffered_decisions", "Decisions that wait to be written to the store", status.buffered
         )
         yield CounterMetricFamily(
-            "pointsman_store_dropped_decisions", "Decisions that were never written to the store", store.dropped
+            "pointsman_store_dropped_decisions", "Decisions that were never written to the store", status.dropped
         )
-        yield CounterMetricFamily(
-            "pointsman_log_lines_dropped",
-            "Log lines that stderr did not take",
-            0 if self._log is None else self._log.dropped,
-        )
-        learned = self._learner.report()
+        dropped = 0 if self._log is None else self._log.dropped
+        yield CounterMetricFamily("pointsman_log_lines_dropped", "Log lines that stderr did not take", dropped)
         yield GaugeMetricFamily(
-            "pointsman_learned_outcomes", "Outcomes that the forecast has learned from", learned["outcomes"]
+            "pointsman_learned_outcomes",
+            "Outcomes that the forecast has learned from",
+            self._parts.learner.report().outcomes,
         )
-        if self._executions is not None:
+
+    def _executions(self) -> Iterator[Metric]:
+        executions = self._parts.executions
+        if executions is not None:
             yield GaugeMetricFamily(
-                "pointsman_executions_running", "Executions that run in this process now", self._executions.running
+                "pointsman_executions_running", "Executions that run in this process now", executions.running
             )
             yield GaugeMetricFamily(
-                "pointsman_executions_queued", "Executions that wait in this process", self._executions.queued
+                "pointsman_executions_queued", "Executions that wait in this process", executions.queued
             )
 
     def _files(self) -> Iterator[Metric]:
-        status = self._reloader.status
+        status = self._parts.reloader.status
         yield GaugeMetricFamily(
             "pointsman_reload_refused",
             "1 while changed files were refused and the last good ones stay",
-            0 if status.problem is None else 1,
+            int(status.problem is not None),
         )
         reloads = CounterMetricFamily("pointsman_reloads", "Changed files that were read", labels=["result"])
         reloads.add_metric(["adopted"], status.reloads)

@@ -8,8 +8,8 @@ task's text, a prompt, a reply or an exception's message is ever put into a span
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -31,7 +31,8 @@ from service.contract.decision import Decision
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
 from service.contract.task import Task
-from service.decide.pipeline import Left
+from service.decide.pipeline import Decide
+from service.decide.sharing import Left
 from service.logs.lines import BOUND
 
 EXPORT_SECONDS = 4.0
@@ -44,14 +45,6 @@ _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _PARENT_HEADERS = frozenset({b"traceparent", b"tracestate"})
 _PROVIDERS = {"gemini": "gcp.gemini", "claude": "anthropic", "codex": "openai"}
 """`gen_ai.provider.name` by the program asked; any other has its own name."""
-
-
-class Decide(Protocol):
-    """`Pipeline.decide`."""
-
-    def __call__(self, task: Task, *, arrived: float | None, left: Left | None) -> Awaitable[Decision]:
-        """Decides."""
-        ...
 
 
 class Tracing(LadderObserver):

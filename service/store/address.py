@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from service.contract.errors import ConfigurationError
-from service.store.records import Backend
+
+Backend = Literal["sqlite", "postgresql", "memory"]
 
 EXPECTED = "expected `sqlite:///PATH`, `sqlite://` (memory) or `postgresql://USER:PASSWORD@HOST:PORT/NAME`"
 SETTING = "$.store.url"

@@ -28,6 +28,7 @@ from tests.support.fake_behaviours import (
 )
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour
+from tests.support.llm_client import llm_client
 from tests.support.service_process import ROOT
 from tests.support.stream_reader import Transcript, read_transcript
 
@@ -55,7 +56,7 @@ class Bench:
 @pytest.fixture
 async def bench(fake_endpoint: FakeEndpoint, http: httpx.AsyncClient, tmp_path: Path) -> AsyncIterator[Bench]:
     """A runner over the fake endpoint."""
-    client = LLMClient(http, fake_endpoint.url, model="fake-model", timeout_seconds=20.0, first_wait_seconds=0.01)
+    client = llm_client(http, fake_endpoint.url, model="fake-model", timeout_seconds=20.0, first_wait_seconds=0.01)
     bench = Bench(client, tmp_path / "stdout.log")
     yield bench
     bench.log.close()
@@ -202,12 +203,14 @@ def test_a_log_that_cannot_grow_fails_the_run_alone(fake_endpoint: FakeEndpoint,
     program = """
 import asyncio, resource, sys
 from pathlib import Path
-from service.llm.client import LLMClient, make_http_client
+from service.llm.client import LLMClient
+from service.llm.transport import make_http_client
+from tests.support.llm_client import llm_client
 from service.executions.local_runner import Job, LocalRunner
 from service.executions.log_file import LogFile
 async def main():
     async with make_http_client(max_connections=4) as http:
-        client = LLMClient(http, sys.argv[1], model="m", timeout_seconds=20.0)
+        client = llm_client(http, sys.argv[1], model="m", timeout_seconds=20.0)
         runner = LocalRunner(client, "s", timeout_seconds=20.0, idle_seconds=20.0)
         log = LogFile(Path(sys.argv[2]))
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

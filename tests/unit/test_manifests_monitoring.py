@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.api.problems import TYPES, URN
+from service.contract.problem import TYPES, URN
 from service.contract.settings import LocalModelSettings, Settings, StoreSettings
 from service.core import Core
 from tests.support.kustomize import K8S, build, config_map, one

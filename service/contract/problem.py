@@ -1,4 +1,4 @@
-"""The one table from errors to problem documents (RFC 9457); nothing else in the service writes one."""
+"""Problem documents (RFC 9457) and the one table from errors to them, for HTTP and the command line alike."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
