@@ -6,9 +6,11 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 import tomllib
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 
 from tests.support.engines import HOW_TO_GET_ONE, USER, Engine, Image, Terms, find_engine
 from tests.support.image import ROOT
+from tests.support.kustomize import K8S, build, container, workloads
 from tests.support.sbom import locked_names
 from tests.support.service_process import ServiceProcess
 
@@ -29,6 +32,7 @@ REVISION = {"REVISION": "4f2c", "SOURCE": "https://git.example/pointsman"}
 MEGABYTES, CLI_MEGABYTES, LAYERS = 190, 240, 1
 """Above the base: the service with its packages, and what the agent CLI adds. What is bounded does not grow unseen."""
 
+OUTCOME = {"agent_type": "codex", "model": "gpt-5-mini", "solved": True, "cost_usd": 0.03}
 NUMBERS = count()
 """For names that no other container has."""
 
@@ -138,9 +142,8 @@ def test_the_image_decides_without_rights_or_a_tree_it_could_write(pods: "Pods",
 
 def test_an_update_keeps_what_was_reported_and_ends_the_old_pod_in_good_order(pods: "Pods") -> None:
     """SIGTERM ends process 1 with 0, and a second container on the same volume has learned what the first was told."""
-    told = {"agent_type": "codex", "model": "gpt-5-mini", "solved": True, "cost_usd": 0.03}
     with pods.run("old") as pod:
-        outcome_id = pod.client.post("/v1/outcomes", json=told).json()["outcome_id"]
+        outcome_id = pod.client.post("/v1/outcomes", json=OUTCOME).json()["outcome_id"]
         decision = pod.client.post("/v1/classify", json={"instructions": "Fix it."}).json()
         pod.process.signal(signal.SIGTERM)
         assert pod.process.wait(30) == 0
@@ -167,6 +170,62 @@ def test_a_volume_that_cannot_be_written_is_told_and_does_not_keep_it_from_decid
         store = pod.client.get("/v1/status").json()["store"]
     assert store["recording"] is False
     assert words in store["problem"]
+
+
+def test_of_two_pods_started_at_once_on_one_claim_one_records_and_the_other_takes_over(pods: "Pods") -> None:
+    """As an autoscaler that was left behind would start them: the second decides, refuses outcomes, says who has the
+    file and what to do, and records once the first has gone.
+    """
+    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+        running = list(pool.map(stack.enter_context, [pods.run("first"), pods.run("second")]))
+        owner, other = sorted(running, key=lambda pod: not pod.client.get("/v1/status").json()["store"]["recording"])
+        assert owner.client.get("/v1/status").json()["store"]["recording"] is True
+        store = other.client.get("/v1/status").json()["store"]
+        assert store["recording"] is False
+        assert "uses this SQLite file, which belongs to one pod or machine at a time" in store["problem"]
+        assert other.client.post("/v1/classify", json={"instructions": "Fix it."}).status_code == 200
+        assert owner.client.post("/v1/outcomes", json=OUTCOME).status_code == 201
+        assert other.client.post("/v1/outcomes", json=OUTCOME).status_code == 503
+        assert owner.process.stop() == 0
+        _wait_until(lambda: other.client.get("/v1/status").json()["store"]["recording"])
+        assert other.client.post("/v1/outcomes", json=OUTCOME).status_code == 201
+
+
+def test_the_backup_s_job_runs_in_the_image_beside_the_pod(
+    engine: Engine, image: Image, pods: "Pods", tmp_path: Path
+) -> None:
+    """Its command and terms are the manifest's; a restore is refused while the pod runs, and done once it has ended."""
+    backup, script = tmp_path / "backup", K8S / "components/backup-sqlite/backup.py"
+    backup.mkdir(mode=0o777)
+    backup.chmod(0o777)
+    jobs = {name: container(template) for name, template in workloads(build("components/backup-sqlite"))}
+
+    def run(job: str) -> "subprocess.CompletedProcess[str]":
+        each = jobs[f"CronJob/{job}"]
+        terms = Terms(
+            entrypoint=[*each["command"], *each["args"]],
+            volumes={STATE: tmp_path / "state", "/backup": backup},
+            read_only={"/scripts/backup.py": script},
+            temporary={},
+        )
+        program = engine.program(image, f"{job}-{os.getpid()}-{next(NUMBERS)}", terms)
+        return subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+
+    with pods.run("pod") as pod:
+        assert pod.client.post("/v1/outcomes", json=OUTCOME).status_code == 201
+        saved = run("pointsman-backup")
+        assert (saved.returncode, saved.stdout[:5]) == (0, "saved"), saved.stderr
+        refused = run("pointsman-restore")
+        assert refused.returncode == 1
+        assert "scale the deployment to 0 first" in refused.stderr
+    restored = run("pointsman-restore")
+    assert (restored.returncode, restored.stdout[:8]) == (0, "restored"), restored.stderr
+
+
+def test_any_user_that_the_cluster_chooses_can_run_it(pods: "Pods") -> None:
+    """OpenShift gives each namespace users of its own, with a volume of their group."""
+    with pods.run("pod", user=1_000_660_000, mode=0o2777) as pod:
+        assert pod.client.post("/v1/outcomes", json=OUTCOME).status_code == 201
 
 
 def test_run_as_root_it_works_and_what_it_wrote_is_told_to_the_user_that_cannot_write_it(pods: "Pods") -> None:
@@ -240,6 +299,13 @@ def _run(engine: Engine, image: Image, name: str, *command: str) -> str:
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds:g} s"
+        time.sleep(0.05)
 
 
 def _writable(pid: int) -> set[str]:
