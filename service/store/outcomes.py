@@ -103,7 +103,7 @@ class OutcomeTable:
         async def mark(connection: AsyncConnection) -> bool:
             row = (await connection.execute(select(outcomes.c.withdrawn_at).where(wanted))).first()
             if row is not None and row.withdrawn_at is None:
-                change = await _last_change(connection) + 1
+                change = await last_change(connection) + 1
                 values = {"withdrawn_at": self._clock(), "change": change}
                 await connection.execute(update(outcomes).where(wanted).values(values))
             return row is not None
@@ -177,7 +177,7 @@ class OutcomeTable:
         values = [outcome for waiting in batch for outcome in waiting.outcomes]
 
         async def write(connection: AsyncConnection) -> list[Recording]:
-            last = await _last_change(connection)
+            last = await last_change(connection)
             numbered = [{**row, "seq": last + n, "change": last + n} for n, row in enumerate(rows, 1)]
             new = set((await connection.execute(self._insert, numbered)).scalars())
             standing = await _standing(connection, [row for row in rows if row["outcome_id"] not in new])
@@ -191,7 +191,7 @@ class OutcomeTable:
         return await self._database.run(write, mode="ordered")
 
 
-async def _last_change(connection: AsyncConnection) -> int:
+async def last_change(connection: AsyncConnection) -> int:
     """The last number given out; asked for only under the lock, so that the next one is free."""
     return (await connection.execute(select(func.max(outcomes.c.change)))).scalar() or 0
 

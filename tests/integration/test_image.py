@@ -157,7 +157,9 @@ def test_an_update_keeps_what_was_reported_and_ends_the_old_pod_in_good_order(po
     [
         pytest.param({"mode": 0o755}, "pointsman.db", id="volume-of-another-user"),
         pytest.param({"volume": False}, "pointsman.db", id="no-volume"),
-        pytest.param({"volume": False, "temporary": {"/tmp": 65_536, STATE: 16}}, "disk", id="full-file-system"),
+        pytest.param(
+            {"volume": False, "temporary": {"/tmp": 65_536, STATE: 16}}, "the disk is full", id="full-file-system"
+        ),
     ],
 )
 def test_a_volume_that_cannot_be_written_is_told_and_does_not_keep_it_from_deciding(
