@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,14 @@ import msgspec
 from service.base.state_folder import scratch_folder, state_folder
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Classifier
-from service.classifiers.cli_classifier import CliClassifier
 from service.classifiers.ladder import Ladder, LadderObserver, Stage
 from service.classifiers.local_model import LocalModelClassifier
+from service.classifiers.program import CliClassifier
 from service.contract.catalog import Catalog
-from service.contract.decision import Decision
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
-from service.contract.task import Task
-from service.decide.pipeline import Pipeline
+from service.decide.pipeline import Decide, Pipeline
 from service.decide.shared_classifiers import SharedClassifiers
-from service.decide.sharing import Left
 from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
@@ -38,7 +36,7 @@ from service.llm.limits import Limits
 from service.llm.transport import make_http_client
 from service.logs.writer import LogWriter
 from service.observe.decisions import DecisionCounts, DecisionLines
-from service.observe.gauges import StateCollector, Worker
+from service.observe.gauges import StateCollector
 from service.observe.metrics import Metrics
 from service.observe.status import Parts, status_document
 from service.store import Store, StoreLimits
@@ -83,6 +81,9 @@ class Core:
         cli = CliClassifier.configured(settings.cli, environ)
         self.in_use = InUse(read_knowledge(settings))
         self.pipeline = self._pipeline(cli)
+        self.decide: Decide = self.pipeline.decide
+        if self.tracing is not None:
+            self.decide = partial(self.tracing.decide, self.pipeline.decide)
         self.learner = Learner(self.store.outcomes, self.in_use)
         self.calibration = Calibration(self.store.decisions, self.metrics.compared)
         self.outcomes = Outcomes(self.store.outcomes, self.learner, self.calibration, self.metrics.recorded)
@@ -97,16 +98,7 @@ class Core:
             store=self.store,
             executions=self.executions,
         )
-        workers: dict[str, Worker | None] = {"local_model": self.llm, "cli": cli}
-        self.metrics.registry.register(
-            StateCollector(self.parts, {source: worker for source, worker in workers.items() if worker}, log)
-        )
-
-    async def decide(self, task: Task, *, arrived: float | None = None, left: Left | None = None) -> Decision:
-        """`Pipeline.decide`, in a span where traces are on."""
-        if self.tracing is None:
-            return await self.pipeline.decide(task, arrived=arrived, left=left)
-        return await self.tracing.decide(self.pipeline.decide, task, arrived=arrived, left=left)
+        self.metrics.registry.register(StateCollector(self.parts, {"local_model": self.llm, "cli": cli}, log))
 
     async def start(self, *, learn_first: bool = False, serve: bool = False) -> None:
         """Connects; a database that is away does not keep it from deciding.

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 
 import msgspec
 import structlog
@@ -89,11 +88,6 @@ def _facts(decision: Decision) -> Headers:
 
 def _with_shared(task: Task, batch: TaskBatch) -> Task:
     """What stands at the top of the batch holds for each task that does not say otherwise."""
-    changes: dict[str, Any] = {}
-    if batch.fleet is not None and not task.fleet:
-        changes["fleet"] = batch.fleet
-    if batch.objective is not None and task.objective is None:
-        changes["objective"] = batch.objective
-    if batch.deadline_ms is not None and task.deadline_ms is None:
-        changes["deadline_ms"] = batch.deadline_ms
+    shared = {name: getattr(batch, name) for name in ("fleet", "objective", "deadline_ms")}
+    changes = {name: value for name, value in shared.items() if value is not None and not getattr(task, name)}
     return msgspec.structs.replace(task, **changes) if changes else task

@@ -1,7 +1,5 @@
 """`POST /v1/executions` and what can be seen of an execution."""
 
-import asyncio
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -16,7 +14,6 @@ from service.contract.decoding import decode_json
 from service.contract.errors import InvalidInputError, LocalAgentOffError, NotFoundError
 from service.contract.execution import Execution, ExecutionRequest
 from service.executions.executions import Executions
-from service.executions.log_folder import CHUNK
 
 _REQUEST = msgspec.json.Decoder(ExecutionRequest)
 _LINES = "application/x-ndjson"
@@ -80,7 +77,7 @@ class ExecutionRoutes:
         if not begun and not to_come:
             what = "has not begun" if execution.state == "queued" else "was rotated out, or lies with another replica"
             raise NotFoundError(f"the log of {execution_id} {what}")
-        lines = executions.follow(execution_id) if _follows(request) else _whole(executions, execution_id)
+        lines = executions.log(execution_id, follow=_follows(request))
         return Stream(lines, media_type=_LINES, headers=_AS_IT_COMES)
 
 
@@ -100,13 +97,3 @@ def _follows(request: AnyRequest) -> bool:
 
 def _short(execution: Execution) -> dict[str, Any]:
     return {"execution_id": execution.execution_id, "state": execution.state}
-
-
-async def _whole(executions: Executions, execution_id: str) -> AsyncGenerator[bytes]:
-    """The log as it is now."""
-    file = executions.logs.reader(execution_id)
-    if file is None:
-        return
-    with file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
-            yield chunk

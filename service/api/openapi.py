@@ -1,9 +1,9 @@
-"""The service's own OpenAPI document, made once from the types that decode and encode; and a page of it for people."""
+"""The service's own OpenAPI document, made once from operations.toml and from the types that decode and encode; and a
+page of it for people."""
 
 import html
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,11 +17,15 @@ from service.contract.outcome import Outcome
 from service.contract.problem import MEDIA_TYPE, TYPES, Problem
 from service.contract.task import Task
 
+OPERATIONS = Path(__file__).with_name("operations.toml")
+
 _MODEL_NEEDS_AGENT = {
     "if": {"properties": {"model": {"type": "string"}}, "required": ["model"]},
     "then": {"properties": {"agent_type": {"type": "string"}}, "required": ["agent_type"]},
 }
 _ANYTHING = {"type": "object"}
+
+_Schema = dict[str, Any]
 
 
 class SchemaRoutes:
@@ -31,10 +35,7 @@ class SchemaRoutes:
         document = openapi_document()
         self._document = msgspec.json.encode(document)
         self._page = _page(document)
-        self.handlers = [
-            reading("/schema/openapi.json")(self.document),
-            reading("/schema")(self.page),
-        ]
+        self.handlers = [reading("/schema/openapi.json")(self.document), reading("/schema")(self.page)]
 
     async def document(self) -> Response[bytes]:
         return Response(self._document, media_type="application/json")
@@ -50,94 +51,30 @@ def openapi_document() -> dict[str, Any]:
     )
     components["Task"]["allOf"] = [_MODEL_NEEDS_AGENT]
     of_task = components["Task"]["properties"]
-    tasks = _object(
-        {
-            "tasks": {"type": "array", "items": _each(task), "minItems": 1, "maxItems": 100},
-            "fleet": {"anyOf": [{"type": "null"}, of_task["fleet"]]},
-            "objective": {"anyOf": [{"type": "null"}, {"enum": ["economy", "balanced", "quality"]}]},
-            "deadline_ms": of_task["deadline_ms"],
-        },
-        required=["tasks"],
-    )
-    outcomes = _object({"outcomes": {"type": "array", "items": _each(outcome), "minItems": 1, "maxItems": 1000}})
-    recorded = _object({"outcome_id": {"type": "string"}})
-    state = _object({"execution_id": {"type": "string"}, "state": {"type": "string"}})
-    page = {
-        "limit": {"type": "integer", "minimum": 1, "maximum": 500},
-        "before": {"type": "string", "format": "uuid"},
-        "task_id": {"type": "string"},
-        "agent_type": {"type": "string"},
+    recorded = _object(outcome_id={"type": "string"})
+    shared = {
+        "fleet": {"anyOf": [{"type": "null"}, of_task["fleet"]]},
+        "objective": {"anyOf": [{"type": "null"}, {"enum": ["economy", "balanced", "quality"]}]},
+        "deadline_ms": of_task["deadline_ms"],
     }
-    operations = [
-        _Operation(
-            "POST /v1/classify",
-            "Which agent and model should handle this task, and what to try next",
-            {200: decision},
-            body=task,
-            problems=(422, 502, 503, 504),
-            headers=("X-Decision-Id", "X-Decision-Source", "X-Decision-Degraded"),
-        ),
-        _Operation(
-            "POST /v1/classify/batch", "The same for up to 100 tasks", {200: _results(decision, problem)}, body=tasks
-        ),
-        _Operation(
-            "POST /v1/outcomes",
-            "What became of an attempt",
-            {201: recorded, 200: recorded},
-            body=outcome,
-            problems=(409, 503),
-        ),
-        _Operation(
-            "POST /v1/outcomes/batch",
-            "The same for up to 1,000 attempts",
-            {200: _results(recorded, problem)},
-            body=outcomes,
-            problems=(503,),
-        ),
-        _Operation(
-            "DELETE /v1/outcomes/{outcome_id}",
-            "Withdraws an outcome: nothing is learned from it any more",
-            problems=(503,),
-        ),
-        _Operation(
-            "GET /v1/decisions",
-            "Decisions, newest first",
-            {200: _object({"decisions": {"type": "array", "items": _ANYTHING}})},
-            query=page,
-            problems=(503,),
-        ),
-        _Operation(
-            "GET /v1/decisions/{decision_id}", "One decision with its explanation and outcomes", problems=(503,)
-        ),
-        _Operation(
-            "POST /v1/executions",
-            "Runs a task on the local model itself",
-            {202: state},
-            body=execution,
-            problems=(404, 503),
-            headers=("Location",),
-        ),
-        _Operation("GET /v1/executions/{execution_id}", "What is known of an execution", problems=(503,)),
-        _Operation("DELETE /v1/executions/{execution_id}", "Cancels it", {200: state}, problems=(503,)),
-        _Operation(
-            "GET /v1/executions/{execution_id}/stdout.log",
-            "Its answer as stream-json lines",
-            {200: "application/x-ndjson"},
-            query={"follow": {"type": "string", "enum": ["true", "false"]}},
-            problems=(503,),
-        ),
-        _Operation("GET /v1/catalog", "Every agent and model, with forecast numbers"),
-        _Operation("GET /v1/status", "What answers now, and how it fares"),
-        _Operation("GET /healthz", "The process answers"),
-        _Operation("GET /readyz", "Started and not shutting down", {200: _ANYTHING, 503: _ANYTHING}),
-        _Operation("GET /metrics", "Prometheus metrics", {200: "text/plain"}),
-        _Operation("GET /schema", "This document, for people", {200: "text/html"}),
-        _Operation("GET /schema/openapi.json", "This document"),
-    ]
+    schemas = {
+        "task": task,
+        "tasks": {**_object(tasks=_batch(task, 100), **shared), "required": ["tasks"]},
+        "decision": decision,
+        "decisions": _object(results=_list({"anyOf": [decision, problem]})),
+        "log": _object(decisions=_list(_ANYTHING)),
+        "outcome": outcome,
+        "outcomes": _object(outcomes=_batch(outcome, 1000)),
+        "recorded": recorded,
+        "recordings": _object(results=_list({"anyOf": [recorded, problem]})),
+        "execution": execution,
+        "state": _object(execution_id={"type": "string"}, state={"type": "string"}),
+        "anything": _ANYTHING,
+    }
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        method, _, path = operation.route.partition(" ")
-        paths.setdefault(path, {})[method.lower()] = operation.document()
+    for route, operation in msgspec.toml.decode(OPERATIONS.read_bytes(), type=dict[str, _Operation]).items():
+        method, _, path = route.partition(" ")
+        paths.setdefault(path, {})[method.lower()] = operation.document(path, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -155,78 +92,65 @@ def openapi_document() -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Operation:
-    """What can be asked: `answers` by status, each a JSON schema or the name of a type of text.
+class _Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of operations.toml, which says what its keys mean."""
 
-    Of the problems only those are told that do not follow from the rest: whatever can fail, lacks a token, or has a
-    body, a query or an id in its path that can be wrong.
-    """
-
-    route: str
     summary: str
-    answers: Mapping[int, Any] = field(default_factory=lambda: {200: _ANYTHING})
-    body: Mapping[str, Any] | None = None
-    query: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    problems: Sequence[int] = ()
-    headers: Sequence[str] = ()
+    body: str = ""
+    answers: dict[str, str] = msgspec.field(default_factory=lambda: {"200": "anything"})
+    query: dict[str, _Schema] = {}
+    problems: set[int] = set()
+    headers: tuple[str, ...] = ()
 
-    def document(self) -> dict[str, Any]:
-        ids = re.findall(r"{(\w+)}", self.route)
-        closed = "/v1/" in self.route
+    def document(self, path: str, schemas: dict[str, _Schema]) -> dict[str, Any]:
+        ids = re.findall(r"{(\w+)}", path)
+        closed = path.startswith("/v1/")
         problems = {500, *self.problems}
         problems |= {401} if closed else set()
         problems |= {400, 413} if self.body else set()
         problems |= {400, 404} if ids else set()
         problems |= {400} if self.query else set()
-        responses: dict[int, Any] = {status: {"$ref": f"#/components/responses/{status}"} for status in problems}
+        responses: dict[str, Any] = {str(s): {"$ref": f"#/components/responses/{s}"} for s in problems}
         headers = {name: {"schema": {"type": "string"}} for name in self.headers}
-        for status, schema in self.answers.items():
-            text = isinstance(schema, str)
-            content = {schema: {"schema": {"type": "string"}}} if text else {"application/json": {"schema": schema}}
-            responses[status] = {
-                "description": self.summary,
-                "content": content,
-                **({"headers": headers} if headers else {}),
-            }
-        parameters = [_parameter(name, "path", {"type": "string", "minLength": 1}) for name in ids]
-        parameters += [_parameter(name, "query", schema) for name, schema in self.query.items()]
-        body = {"required": True, "content": {"application/json": {"schema": self.body}}}
-        return {
-            "summary": self.summary,
-            "responses": {str(status): responses[status] for status in sorted(responses)},
-            **({"requestBody": body} if self.body else {}),
-            **({"parameters": parameters} if parameters else {}),
-            **({} if closed else {"security": []}),
-        }
+        for status, name in self.answers.items():
+            media_type, schema = (name, {"type": "string"}) if "/" in name else ("application/json", schemas[name])
+            responses[status] = {"description": self.summary, "content": {media_type: {"schema": schema}}}
+            responses[status] |= {"headers": headers} if headers else {}
+        operation: dict[str, Any] = {"summary": self.summary, "responses": dict(sorted(responses.items()))}
+        if self.body:
+            content = {"application/json": {"schema": schemas[self.body]}}
+            operation["requestBody"] = {"required": True, "content": content}
+        if ids or self.query:
+            operation["parameters"] = [
+                *(_parameter(name, "path", {"type": "string", "minLength": 1}) for name in ids),
+                *(_parameter(name, "query", schema) for name, schema in self.query.items()),
+            ]
+        if not closed:
+            operation["security"] = []
+        return operation
 
 
-def _parameter(name: str, place: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _parameter(name: str, place: str, schema: _Schema) -> dict[str, Any]:
     return {"name": name, "in": place, "required": place == "path", "schema": schema}
 
 
-def _results(good: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a batch: for each item what it would get by itself."""
-    return _object({"results": {"type": "array", "items": {"anyOf": [good, problem]}}})
-
-
-def _problem(schema: dict[str, Any], status: int) -> dict[str, Any]:
+def _problem(schema: _Schema, status: int) -> dict[str, Any]:
     names = ", ".join(f"`{name}`" for name, its in TYPES.items() if its == status)
     return {"description": f"A problem document: {names}", "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
-def _object(properties: dict[str, Any], *, required: list[str] | None = None) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties) if required is None else required,
-        "additionalProperties": False,
-    }
+def _object(**properties: _Schema) -> _Schema:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _each(item: dict[str, Any]) -> dict[str, Any]:
-    """An item of a batch: whatever is not what it should be gets a problem document of its own, and the batch a 200."""
-    return {"anyOf": [item, {"description": "anything else is answered by a problem document in its place"}]}
+def _list(items: _Schema) -> _Schema:
+    return {"type": "array", "items": items}
+
+
+def _batch(item: _Schema, most: int) -> _Schema:
+    """Whatever is not what it should be gets a problem document of its own, and the batch a 200."""
+    wrong = {"description": "anything else is answered by a problem document in its place"}
+    return {**_list({"anyOf": [item, wrong]}), "minItems": 1, "maxItems": most}
 
 
 def _page(document: dict[str, Any]) -> bytes:

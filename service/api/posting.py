@@ -63,12 +63,14 @@ def posting(path: str, handler: Handler, max_body_bytes: int) -> ASGIRouteHandle
     @asgi(path, copy_scope=False)
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         facts: Any = scope
-        if facts["method"] != "POST":
-            await _another_method(facts["method"], send)
+        if facts["method"] == "OPTIONS":
+            await _send(send, 204, b"", [(b"allow", _ALLOWED.encode())])
             return
+        if facts["method"] != "POST":
+            raise MethodNotAllowedException(headers={"allow": _ALLOWED})
         posted = Posted(await _body(facts, receive, max_body_bytes), receive, facts.get("request_id"))
         answer = await handler(posted)
-        await send_whole(send, answer.status, answer.body, JSON, answer.headers)
+        await send_document(send, answer.status, answer.body, JSON, answer.headers)
 
     return answer
 
@@ -81,24 +83,16 @@ def decode_item(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], place: str) 
         raise InvalidInputError(error.expected, path=f"{place}{error.path.removeprefix('$')}") from None
 
 
-async def send_whole(send: Send, status: int, body: bytes, media_type: bytes, headers: Headers = ()) -> None:
+async def send_document(send: Send, status: int, body: bytes, media_type: bytes, headers: Headers = ()) -> None:
     """One answer with all of its body."""
-    start: Any = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *headers],
-    }
+    own = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)))
+    await _send(send, status, body, (*own, *headers))
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    start: Any = {"type": "http.response.start", "status": status, "headers": headers}
     await send(start)
     end: Any = {"type": "http.response.body", "body": body}
-    await send(end)
-
-
-async def _another_method(method: str, send: Send) -> None:
-    if method != "OPTIONS":
-        raise MethodNotAllowedException(headers={"allow": _ALLOWED})
-    start: Any = {"type": "http.response.start", "status": 204, "headers": [(b"allow", _ALLOWED.encode())]}
-    await send(start)
-    end: Any = {"type": "http.response.body", "body": b""}
     await send(end)
 
 

@@ -12,8 +12,9 @@ from service.base.text import visible
 from service.commands.common import PROBLEM, Command, config_option, json_option, running_core, settings_of
 from service.commands.instructions import read_instructions
 from service.contract.errors import LocalAgentOffError
+from service.contract.execution import ExecutionRequest
 from service.contract.settings import Settings
-from service.executions.local_runner import Job, RunResult
+from service.executions.local_runner import RunResult
 from service.logs.output import say
 
 WAIT_SECONDS = 1.0
@@ -48,21 +49,20 @@ def command(
     instructions = read_instructions(text, file)
     if not instructions:
         raise click.UsageError("Say what is to be done: TEXT, `-` for stdin, or --file.")
-    job = Job(
-        execution_id=uuid7(),
+    request = ExecutionRequest(
         name=name,
         instructions=instructions,
-        model=model or settings.local_model.model,
+        model=model,
         max_tokens=max_tokens,
         temperature=temperature,
     )
-    result = asyncio.run(_run(settings, job, as_json=as_json))
+    result = asyncio.run(_run(settings, request, as_json=as_json))
     if not result.succeeded:
         say(f"{result.exit_reason}: {result.detail}", err=True)
         raise SystemExit(PROBLEM)
 
 
-async def _run(settings: Settings, job: Job, *, as_json: bool) -> RunResult:
+async def _run(settings: Settings, request: ExecutionRequest, *, as_json: bool) -> RunResult:
     async with running_core(settings, learned=False) as core:
         runner = core.make_runner()
         if runner is None:
@@ -70,7 +70,8 @@ async def _run(settings: Settings, job: Job, *, as_json: bool) -> RunResult:
         screen = _Screen(as_json=as_json)
         waiting = asyncio.create_task(screen.wait())
         try:
-            result = await runner.run(job, None, on_text=screen.text, on_line=screen.line if as_json else None)
+            on_line = screen.line if as_json else None
+            result = await runner.run(uuid7(), request, None, on_text=screen.text, on_line=on_line)
         finally:
             waiting.cancel()
             screen.end()

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
+from service.base.clock import utc_now
 from service.base.stopwatch import Stopwatch
 from service.classifiers.ladder import Classification
 from service.contract.decision import Decision, LoggedDecision, Source
@@ -23,7 +24,9 @@ from service.knowledge.knowledge import InUse, Knowledge
 class Decide(Protocol):
     """`Pipeline.decide`, or what is put around it."""
 
-    def __call__(self, task: Task, *, arrived: float | None, left: Left | None) -> Awaitable[Decision]: ...
+    def __call__(
+        self, task: Task, *, arrived: float | None = None, left: Left | None = None
+    ) -> Awaitable[Decision]: ...
 
 
 class Pipeline:
@@ -36,7 +39,7 @@ class Pipeline:
         *,
         observers: Sequence[Callable[[LoggedDecision], object]] = (),
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         """Each of the `observers` is told of each decision, before the caller is."""
         self.in_use = in_use

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,12 +16,11 @@ MAX_RECENT = 1024
 
 
 class Recent(Generic[T]):
-    """Values of the last `seconds` (on `clock`), at most `limit`; the oldest go first."""
+    """Values of the last `seconds` (on `clock`), at most `MAX_RECENT`; the oldest go first."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float], *, limit: int = MAX_RECENT) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._limit = limit
         self._kept: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
 
     def get(self, key: Hashable) -> T | None:
@@ -42,7 +41,7 @@ class Recent(Generic[T]):
         self._kept.pop(key, None)
         self._kept[key] = (self._clock(), value)
         while self._kept and (
-            len(self._kept) > self._limit or self._clock() - next(iter(self._kept.values()))[0] >= self._seconds
+            len(self._kept) > MAX_RECENT or self._clock() - next(iter(self._kept.values()))[0] >= self._seconds
         ):
             self._kept.popitem(last=False)
 
@@ -77,7 +76,7 @@ class SharedCalls(Generic[T]):
     async def share(
         self,
         key: Hashable,
-        work: Callable[[], Awaitable[T]],
+        work: Callable[[], Coroutine[Any, Any, T]],
         *,
         timeout_seconds: float,
         left: "asyncio.Future[None] | None" = None,
@@ -89,7 +88,7 @@ class SharedCalls(Generic[T]):
         """
         call = self._calls.get(key)
         if call is None:
-            call = self._calls[key] = _SharedCall(asyncio.ensure_future(_run(work)), self._clock())
+            call = self._calls[key] = _SharedCall(asyncio.create_task(work()), self._clock())
             call.task.add_done_callback(lambda _: self._ended(key, call))
         call.waiting += 1
         watched: set[asyncio.Future[Any]] = {call.task} if left is None else {call.task, left}
@@ -118,7 +117,3 @@ class SharedCalls(Generic[T]):
             del self._calls[key]
         if call.task.done() and not call.task.cancelled():
             call.task.exception()  # retrieved, so that a call which all have left does not warn
-
-
-async def _run(work: Callable[[], Awaitable[T]]) -> T:
-    return await work()

@@ -15,7 +15,7 @@ from service.base.ids import uuid7
 from service.contract.errors import NotFoundError, OverloadedError, StoreUnavailableError
 from service.contract.execution import Execution, ExecutionRequest
 from service.contract.settings import ExecutionSettings
-from service.executions.local_runner import Job, LocalRunner, RunResult
+from service.executions.local_runner import LocalRunner, RunResult
 from service.executions.log_file import LogError
 from service.executions.log_folder import CHUNK, LogFolder
 from service.executions.runs import Run, Runs
@@ -128,16 +128,7 @@ class Executions:
             del self._runs[execution.execution_id]
             return self._runs[kept.execution_id].execution if kept.execution_id in self._runs else kept
         run.stored = execution
-        job = Job(
-            execution_id=execution.execution_id,
-            name=request.name,
-            instructions=request.instructions,
-            labels=request.labels,
-            model=execution.model,
-            max_tokens=request.max_tokens,
-            temperature=request.temperature,
-        )
-        run.work = asyncio.create_task(self._work(run, job))
+        run.work = asyncio.create_task(self._work(run, request))
         run.ending = asyncio.create_task(self._end(run, run.work))
         if self._closing:
             run.end("interrupted", "shutdown")
@@ -180,8 +171,8 @@ class Executions:
         await asyncio.wait({run.ending}, timeout=_CANCEL_SECONDS)
         return run.execution
 
-    async def follow(self, execution_id: str) -> AsyncGenerator[bytes]:
-        """The log as it is and as it grows, until the execution has ended. Raises NotFoundError."""
+    async def log(self, execution_id: str, *, follow: bool) -> AsyncGenerator[bytes]:
+        """The log as it is and, with `follow`, as it grows until the execution has ended. Raises NotFoundError."""
         run, execution, read_at = self._runs.get(execution_id), await self.get(execution_id), self._clocks.monotonic()
         file = None
         try:
@@ -196,7 +187,7 @@ class Executions:
                         break
                     yield chunk
                     await asyncio.sleep(0)
-                if ended:
+                if ended or not follow:
                     return
                 if news is not None:
                     await news.wait()
@@ -210,17 +201,17 @@ class Executions:
             if file is not None:
                 file.close()
 
-    async def _work(self, run: Run, job: Job) -> RunResult:
+    async def _work(self, run: Run, request: ExecutionRequest) -> RunResult:
         """Waits for its turn and runs; may be cancelled at any moment. Raises LogError."""
         async with self._slots:
             run.execution = msgspec.structs.replace(run.execution, state="running", started_at=self._clocks.now())
             run.tell()
             await self._runs.save(run, self._table)
-            log = self.logs.open(job.execution_id)
-            try:
-                return await self._runner.run(job, log, on_line=lambda _: run.tell(), why_cancelled=lambda: run.stop[1])
-            finally:
-                log.close()
+            execution_id = run.execution.execution_id
+            with contextlib.closing(self.logs.open(execution_id)) as log:
+                return await self._runner.run(
+                    execution_id, request, log, on_line=lambda _: run.tell(), why_cancelled=lambda: run.stop[1]
+                )
 
     async def _end(self, run: Run, work: "asyncio.Task[RunResult]") -> None:
         """Waits for its end, however it ends, and writes that down."""

@@ -141,16 +141,13 @@ def last_lines(path: Path, size: int) -> tuple[list[bytes], bool]:
 
 
 def result_of(path: Path) -> dict[str, Any] | None:
-    """The `result` line in which a log ends, however long it is; None where it has none. Raises OSError."""
-    size, whole = 1 << 16, False
-    while not whole:
-        lines, whole = last_lines(path, size)
-        written = [line for line in lines if line]
-        if written:
-            entry = next(read_lines(written[-1:]), None)
-            return entry if entry is not None and entry.get("type") == "result" else None
-        size <<= 4
-    return None
+    """The `result` line in which a log ends; None where it has none. Raises OSError."""
+    last = b""
+    with path.open("rb") as file:
+        for line in file:
+            last = line if line.strip() else last
+    entry = next(read_lines([last]), None)
+    return entry if entry is not None and entry.get("type") == "result" else None
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -41,6 +41,7 @@ class Learner:
     """Follows the record of outcomes and replaces the forecaster in use; a database that is away is asked again."""
 
     def __init__(self, outcomes: OutcomeTable, in_use: InUse) -> None:
+        self.report = LearningReport()
         self._outcomes = outcomes
         self._in_use = in_use
         self._history = History()
@@ -81,19 +82,14 @@ class Learner:
                 break
         self._learned = learned
         self._in_use.knowledge = replace(current, forecaster=Forecaster(catalog, learned))
-        self._log.info("learned", outcomes=learned.used, ignored=learned.ignored, version=learned.version)
+        self.report = LearningReport(outcomes=learned.used, ignored=learned.ignored, version=learned.version)
+        self._log.info("learned", **msgspec.structs.asdict(self.report))
 
     def adopt(self, knowledge: Knowledge) -> None:
         """Takes a new catalog and new prompts into use; what was learned for the same pairs follows in a moment."""
         self._in_use.knowledge = replace(knowledge, forecaster=Forecaster(knowledge.catalog, self._learned))
         self._stale = True
         self.nudge()
-
-    def report(self) -> LearningReport:
-        learned = self._learned
-        if learned is None:
-            return LearningReport()
-        return LearningReport(outcomes=learned.used, ignored=learned.ignored, version=learned.version)
 
     async def _read(self) -> bool:
         changed = False

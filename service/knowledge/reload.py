@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from service.base.background import Background
+from service.base.clock import utc_now
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
 from service.knowledge.knowledge import Knowledge, knowledge_files, read_knowledge
@@ -48,7 +49,6 @@ class Reloader:
         *,
         config_file: Path | None = None,
         reread: Callable[[], Settings] | None = None,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`reread` reads the settings anew, of which `config_file` is the file; without it they stay as they are."""
         self.status = ReloadStatus()
@@ -56,7 +56,6 @@ class Reloader:
         self._adopt = adopt
         self._config_file = config_file
         self._reread = reread
-        self._now = now
         self._seen = self._digest()
         self._forced = False
         self._looking = asyncio.Lock()
@@ -113,7 +112,7 @@ class Reloader:
         self._log.info("reloaded", catalog=versions.catalog, prompt=versions.prompt, needs_restart=waiting)
 
     def _note(self, **changes: object) -> None:
-        self.status = msgspec.structs.replace(self.status, **changes, last_at=self._now())
+        self.status = msgspec.structs.replace(self.status, **changes, last_at=utc_now())
 
     def _read(self) -> tuple[Settings, Knowledge]:
         """The settings as their file says now, and the knowledge as its files do, for the endpoint that is in use."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_any
 
 from service.llm.errors import LLMConnectionError, LLMError, LLMStatusError
 from service.llm.limits import Limits, Timing
@@ -66,7 +66,7 @@ def retrying(
 
     return AsyncRetrying(
         sleep=timing.sleep,
-        stop=stop_after_attempt(limits.max_attempts) | too_late,
+        stop=stop_any(stop_after_attempt(limits.max_attempts), too_late),
         wait=seconds,
         retry=retry_if_exception(again),
         reraise=True,

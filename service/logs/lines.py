@@ -57,9 +57,7 @@ def configure_logging(level: str) -> LogWriter:
             ],
         )
     )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(number)
+    _hand_all_to(handler, number)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     return writer
@@ -74,9 +72,13 @@ def configure_command_logging() -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PlainFormatter())
+    _hand_all_to(handler, logging.WARNING)
+
+
+def _hand_all_to(handler: logging.Handler, level: int) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(level)
 
 
 def frames(error: BaseException) -> list[str]:

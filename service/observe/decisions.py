@@ -1,12 +1,13 @@
 """What is told of each decision: counts of it and of each call of a classifier, and one log line."""
 
 from functools import lru_cache, partial
+from typing import Any
 
 import structlog
 
 from service.classifiers.classifier import Classified, Classifier, ClassifierError
 from service.classifiers.ladder import Answered, LadderObserver
-from service.contract.decision import LoggedDecision
+from service.contract.decision import Decision, LoggedDecision
 from service.observe.metrics import LABELS_KEPT, Metrics
 
 _STAGES = frozenset({"total", "eligibility", "forecast", "local_model", "cli"})
@@ -63,18 +64,20 @@ class DecisionLines:
 
     def decided(self, logged: LoggedDecision) -> None:
         decision = logged.decision
-        self._log.info(
-            "decided",
-            decision_id=decision.decision_id,
-            task_id=logged.task_id,
-            source=decision.source,
-            agent_type=decision.agent_type,
-            model=decision.model,
-            degraded=decision.degraded,
-            cached=decision.cached,
-            failures=[f"{failure.source}:{failure.problem}" for failure in decision.failures],
-            total_ms=decision.timings_ms["total"],
-        )
+        self._log.info("decided", task_id=logged.task_id, **facts_of(decision), total_ms=decision.timings_ms["total"])
+
+
+def facts_of(decision: Decision) -> dict[str, Any]:
+    """What log lines and traces say of it: no word of the task or of a reply."""
+    return {
+        "decision_id": decision.decision_id,
+        "source": decision.source,
+        "agent_type": decision.agent_type,
+        "model": decision.model,
+        "degraded": decision.degraded,
+        "cached": decision.cached,
+        "failures": [f"{failure.source}:{failure.problem}" for failure in decision.failures],
+    }
 
 
 def problem_label(problem: str) -> str:

@@ -44,7 +44,7 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
         "max_in_flight": classifiers.max_in_flight,
         "executions": None if executions is None else {"running": executions.running, "queued": executions.queued},
         "store": parts.store.status,
-        "learning": parts.learner.report(),
+        "learning": parts.learner.report,
         "reload": parts.reloader.status,
         "versions": parts.pipeline.knowledge.versions,
     }

@@ -36,7 +36,7 @@ async def store(open_store: OpenStore) -> Store:
 
 async def followed(executions: Executions, execution_id: str) -> bytes:
     """All that a follower gets."""
-    return b"".join([chunk async for chunk in executions.follow(execution_id)])
+    return b"".join([chunk async for chunk in executions.log(execution_id, follow=True)])
 
 
 def left_open(executions: Executions, owner: str | None = None, *, seen_ago: float = 0.0, **more: object) -> Execution:
@@ -246,7 +246,7 @@ async def test_a_slow_follower_holds_nobody_up(
     fake_endpoint.then(streamed(*["x" * 50_000] * 20))
     executions = await open_executions(store)
     created = await executions.create(a_task())
-    slow = executions.follow(created.execution_id)
+    slow = executions.log(created.execution_id, follow=True)
     await reached(executions, created.execution_id, "running")
     first = await anext(slow)
     await reached(executions, created.execution_id, "succeeded")
@@ -458,22 +458,20 @@ async def test_the_store_may_be_away_when_it_ends(
     open_executions: OpenExecutions, open_store: OpenStore, fake_endpoint: FakeEndpoint, tmp_path: Path
 ) -> None:
     """The run goes on and its end is told from memory; it is in the store once that is back, and not live any more."""
-    file = tmp_path / "store.db"
-    store = await open_store(f"sqlite:///{file}", retry_seconds=(0.02, 0.02), probe_seconds=0.05)
+    folder, aside = tmp_path / "store", tmp_path / "aside"
+    folder.mkdir()
+    store = await open_store(f"sqlite:///{folder / 'store.db'}", retry_seconds=(0.02, 0.02), probe_seconds=0.05)
     fake_endpoint.then(streamed(*"abcdef", pause=0.05))
     executions = await open_executions(store)
     created = await executions.create(a_task())
     await reached(executions, created.execution_id, "running")
-    aside = tmp_path / "aside.db"
-    file.rename(aside)
-    file.mkdir()  # the database cannot be made anew
+    folder.rename(aside)  # and so the database cannot be made anew
     assert (await reached(executions, created.execution_id, *ENDED)).state == "succeeded"
     with pytest.raises(StoreUnavailableError):
         await executions.create(a_task())
     assert (await executions.get(created.execution_id)).state == "succeeded"
     assert list(executions._runs) == [created.execution_id]
-    file.rmdir()
-    aside.rename(file)
+    aside.rename(folder)
     await until(lambda: not executions._runs)
     kept = await executions.get(created.execution_id)
     assert (kept.state, kept.exit_reason, kept.tokens_in) == ("succeeded", "completed", 10)

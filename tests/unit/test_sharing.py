@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from service.decide.sharing import Recent, SharedCalls
+from service.decide.sharing import MAX_RECENT, Recent, SharedCalls
 from tests.support.builders import HandClock
 
 
@@ -152,10 +152,11 @@ def test_recent_values_last_their_time() -> None:
 
 def test_recent_values_are_bounded() -> None:
     """Beyond the limit the oldest go first, and one put again is the newest: memory stays flat."""
-    recent = Recent[int](30.0, HandClock(), limit=3)
-    for key in (1, 2, 3, 1, 4):
+    recent = Recent[int](30.0, HandClock())
+    for key in (*range(MAX_RECENT), 0, MAX_RECENT):
         recent.put(key, key)
-    assert [recent.get(key) for key in (1, 2, 3, 4)] == [1, None, 3, 4]
+    assert [recent.get(key) for key in (0, 1, 2, MAX_RECENT)] == [0, None, 2, MAX_RECENT]
+    assert len(recent._kept) == MAX_RECENT
 
 
 def test_old_values_are_dropped_by_new_ones() -> None:
