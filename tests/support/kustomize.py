@@ -32,6 +32,8 @@ _OVERLAYS = _folders("overlays")
 _ALONE = [folder for folder in _folders("components") if folder.replace("components", "overlays") not in _OVERLAYS]
 TARGETS = ("base", *_OVERLAYS, *_ALONE)
 """Everything an operator can apply; a component that has no overlay of its name, with the base and what it needs."""
+COPIES = tuple(_folders("copy"))
+"""What takes one database over into another, while no pod runs."""
 STATES = tuple(_folders("state"))
 """What is applied before and stays: the namespace and the claims."""
 

@@ -4,6 +4,7 @@ import copy
 import importlib
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,12 +15,13 @@ import pytest
 
 from tests.support.custom_schemas import SCHEMAS
 from tests.support.custom_schemas import validate as validate_custom
-from tests.support.kustomize import K8S, STATES, TARGETS, build, container, of_kind, one, selects, workloads
+from tests.support.kustomize import COPIES, K8S, STATES, TARGETS, build, container, of_kind, one, selects, workloads
 
 VERSIONS = ("1.30", "1.34", "1.37")
 """The oldest where `preStop.sleep` is on by default, one between, and the newest whose schemas are at hand."""
 ADDED = {"pointsman-edge": "pointsman", "node-local-dns": None, "openshift-dns": None}
 """Policies that only add to others: to one kind of pods, or to all."""
+PINNED = r"[a-z0-9/._-]+(:v?\d+\.\d+(\.\d+)?|@sha256:[0-9a-f]{64})"
 RESTRICTED_VOLUMES = {
     *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret")
 }
@@ -93,6 +95,39 @@ def test_the_schemas_of_custom_resources_refuse(
         validate_custom(manifest)
 
 
+@pytest.mark.parametrize("copy", COPIES)
+def test_the_job_that_copies_a_database_is_held_to_the_same_rules(copy: str) -> None:
+    """Valid, restricted, pinned, behind a policy of its own that lets it reach the database; no pod of the Service."""
+    manifests = build(copy)
+    for manifest in manifests:
+        assert manifest["metadata"]["namespace"] == "pointsman"
+        for version in VERSIONS:
+            _fits(json.dumps(manifest), version)
+    ((_, template),) = workloads(manifests)
+    assert _violations(template["spec"]) == []
+    assert re.fullmatch(PINNED, container(template)["image"])
+    (policy,) = of_kind(manifests, "NetworkPolicy")
+    assert selects(policy["spec"]["podSelector"], template["metadata"]["labels"])
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    service = one(build("base"), "Service")["spec"]["selector"]
+    assert not selects({"matchLabels": service}, template["metadata"]["labels"])
+    ours = one(build("base"), "NetworkPolicy")["spec"]["egress"]
+    assert all(rule in ours for rule in policy["spec"]["egress"])
+
+
+def test_each_way_has_its_copy() -> None:
+    """From the file to the database, and back; both are the ones that the service uses."""
+    to, back = (container(workloads(build(f"copy/to-{name}"))[0][1]) for name in ("postgresql", "sqlite"))
+    assert to["args"] == ["store", "copy", "$(SQLITE)", "$(POSTGRESQL)"]
+    assert back["args"] == ["store", "copy", "$(POSTGRESQL)", "$(SQLITE)"]
+    settings = tomllib.loads((K8S / "base/pointsman.toml").read_text())
+    file, database = to["env"]
+    assert file["value"] == settings["store"]["url"]
+    replicas = container(one(build("overlays/replicas"), "Deployment")["spec"]["template"])["env"]
+    (url,) = [each for each in replicas if each["name"] == "POINTSMAN_STORE__URL"]
+    assert database["valueFrom"] == url["valueFrom"]
+
+
 def test_every_object_lies_in_the_namespace(target: str) -> None:
     """Nothing lands in whatever namespace kubectl happens to use."""
     for manifest in build(target):
@@ -149,7 +184,7 @@ def test_every_container_is_pinned_limited_and_cannot_write_its_image(target: st
     for name, template in workloads(build(target)):
         assert template["spec"]["automountServiceAccountToken"] is False, name
         for each in template["spec"]["containers"]:
-            assert re.fullmatch(r"[a-z0-9/._-]+(:v?\d+\.\d+(\.\d+)?|@sha256:[0-9a-f]{64})", each["image"]), name
+            assert re.fullmatch(PINNED, each["image"]), name
             for kind in ("requests", "limits"):
                 assert {"cpu", "memory"} <= each["resources"][kind].keys(), name
             assert each["securityContext"]["readOnlyRootFilesystem"] is True, name
@@ -297,7 +332,8 @@ def test_the_way_back_from_replicas_names_all_that_would_be_left_behind() -> Non
         left = [m["kind"] for m in build(f"components/{component}") if (m["kind"], m["metadata"]["name"]) not in base]
         assert left == kinds
         head = (K8S / "components" / component / "kustomization.yaml").read_text()
-        assert f"delete {kinds[0].lower()} pointsman" in head
+        assert f"kubectl delete {kinds[0].lower()}/pointsman -n pointsman" in head
+        assert f"{kinds[0].lower()}/pointsman" in (K8S / "README.md").read_text()
 
 
 @pytest.mark.parametrize("overlay", ["replicas", "production"])
