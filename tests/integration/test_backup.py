@@ -168,7 +168,7 @@ def _sqlite(job: str, database: Path, folder: Path, **environ: str) -> str:
         "/var/lib/pointsman/pointsman.db": str(database),
         "/backup": str(folder),
     }
-    arguments: list[str] = [places.get(word, word) for word in _container("backup-sqlite", job)["args"]]
+    arguments: list[str] = [places.get(str(word), str(word)) for word in _container("backup-sqlite", job)["args"]]
     return _run([sys.executable, *arguments], environ)
 
 

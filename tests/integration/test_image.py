@@ -179,7 +179,8 @@ def test_of_two_pods_started_at_once_on_one_claim_one_records_and_the_other_take
     file and what to do, and records once the first has gone.
     """
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        running = list(pool.map(stack.enter_context, [pods.run("first"), pods.run("second")]))
+        starting = [pool.submit(stack.enter_context, pods.run(name)) for name in ("first", "second")]
+        running = [each.result() for each in starting]
         owner, other = sorted(running, key=lambda pod: not pod.client.get("/v1/status").json()["store"]["recording"])
         assert owner.client.get("/v1/status").json()["store"]["recording"] is True
         store = other.client.get("/v1/status").json()["store"]

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Table, select
 
 from service.base.ids import uuid7
-from service.contract.execution import Execution
+from service.contract.execution import Execution, ExecutionState
 from service.store import Store
 from service.store.address import parse_address
 from service.store.database import Database
@@ -54,7 +54,7 @@ def an_execution(number: int) -> Execution:
     """The first is still running."""
     created = datetime.now(UTC) - timedelta(hours=1)
     ended = None if number == 0 else created + timedelta(seconds=number)
-    state = "running" if number == 0 else "succeeded"
+    state: ExecutionState = "running" if number == 0 else "succeeded"
     return Execution(
         execution_id=uuid7(), task_id=f"T-{number}", name="Run", model="m", state=state, created_at=created,
         started_at=created, ended_at=ended, owner="somebody", tokens_in=1, tokens_out=2, cost_usd=0.0,

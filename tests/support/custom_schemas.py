@@ -161,4 +161,5 @@ SCHEMAS: Mapping[str, Schema] = {
 
 def validate(manifest: Mapping[str, Any]) -> None:
     """jsonschema.ValidationError that names the place where a custom resource does not fit."""
-    jsonschema.Draft202012Validator(SCHEMAS[manifest["kind"]]).validate(manifest)
+    validator: Any = jsonschema.Draft202012Validator(SCHEMAS[manifest["kind"]])
+    validator.validate(manifest)

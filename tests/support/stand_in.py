@@ -61,7 +61,7 @@ def machine_mounts(folder: Path) -> list[str]:
 def _pip_settings() -> str:
     """The index that this machine's pip is told to use, where it is told one; folders of this machine are left out."""
     said = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout
-    found = dict(line.partition("=")[::2] for line in said.splitlines())
+    found = _pairs(said)
     urls = {key.rpartition(".")[2]: value.strip("'") for key, value in found.items() if key.endswith("index-url")}
     return "".join(f"{key} = {value}\n" for key, value in urls.items() if value.startswith("http"))
 
@@ -75,8 +75,13 @@ def _npm_registry() -> str:
 
 
 def _suite() -> str:
-    release = dict(line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines())
-    return release.get("VERSION_CODENAME", "stable")
+    return _pairs(Path("/etc/os-release").read_text()).get("VERSION_CODENAME", "stable")
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """Lines of `key=value`."""
+    split = [line.partition("=") for line in text.splitlines()]
+    return {key: value for key, _, value in split}
 
 
 def _run(command: list[str]) -> str:
