@@ -157,7 +157,7 @@ class Crun:
 
     def _make_bases(self) -> None:
         if not _answers([*self._buildah, "inspect", "--type=image", PYTHON]):
-            make_python(self._buildah, self._folder)
+            make_python(self._buildah)
         if not _answers([*self._buildah, "inspect", "--type=image", NODE]):
             make_node(self._buildah)
 
