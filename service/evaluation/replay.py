@@ -3,13 +3,14 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 
 from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
+from service.contract.outcome import Outcome
 from service.contract.task import Attempt, Pair, Require, Task
 from service.decide.pipeline import Pipeline
 from service.evaluation.recorded import RecordedTask
@@ -39,6 +40,17 @@ class Played:
     cost_usd: float
     models: list[str]
     seconds: list[float]
+    said: list[tuple[float, bool]] = field(default_factory=list)
+    """Of each attempt, the chance that it was given and whether it was accepted."""
+
+
+class StepCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """The `n` attempts made at one step (the first is 1): their mean chance, and the share of them that solved."""
+
+    step: int
+    said: float
+    seen: float
+    n: int
 
 
 class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +63,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     attempts_per_task: float
     solve_rate_ci95: tuple[float, float]
     first_choice: dict[str, float]
+    calibration: list[StepCalibration]
     latency_ms: dict[str, float]
 
     @property
@@ -59,8 +72,18 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.policy} at ${self.value_usd:g}"
 
 
+Report = Callable[[Outcome], Awaitable[object]]
+"""Is told what became of each attempt, by the id of its decision and nothing else, as a scheduler would tell it."""
+
+
 async def play(
-    pipeline: Pipeline, task: RecordedTask, *, value_usd: float, max_attempts: int | None, verifier: Verifier
+    pipeline: Pipeline,
+    task: RecordedTask,
+    *,
+    value_usd: float,
+    max_attempts: int | None,
+    verifier: Verifier,
+    report: Report | None = None,
 ) -> Played:
     """Asks, plays the chosen model's outcome back, and asks again with `attempts` after each failure.
 
@@ -75,12 +98,13 @@ async def play(
     request = Task(
         name=task.name,
         instructions=task.instructions,
+        task_id=task.id,
         labels=task.labels,
         require=Require(exclude=missing),
         value_usd=value_usd,
     )
     attempts: list[Attempt] = []
-    cost, solved, seconds = 0.0, False, list[float]()
+    cost, solved, seconds, said = 0.0, False, list[float](), list[tuple[float, bool]]()
     while max_attempts is None or len(attempts) < max_attempts:
         started = time.perf_counter()
         try:
@@ -93,10 +117,31 @@ async def play(
         outcome = task.outcomes[decision.model]
         cost += outcome.cost_usd
         attempts.append(Attempt(agent_type=decision.agent_type, model=decision.model, result="failed"))
-        if verifier.accepts(task, decision.model, solved=outcome.solved):
+        accepted = verifier.accepts(task, decision.model, solved=outcome.solved)
+        said.append((decision.p_solve, accepted))
+        if report is not None:
+            await report(Outcome(decision_id=decision.decision_id, solved=accepted, cost_usd=outcome.cost_usd))
+        if accepted:
             solved = outcome.solved
             break
-    return Played(solved=solved, cost_usd=cost, models=[attempt.model for attempt in attempts], seconds=seconds)
+    models = [attempt.model for attempt in attempts]
+    return Played(solved=solved, cost_usd=cost, models=models, seconds=seconds, said=said)
+
+
+def calibration(played: Sequence[Played]) -> list[StepCalibration]:
+    """What was said of the attempts at each step, beside what was seen."""
+    steps: list[StepCalibration] = []
+    for number in range(max((len(one.said) for one in played), default=0)):
+        made = [one.said[number] for one in played if len(one.said) > number]
+        steps.append(
+            StepCalibration(
+                step=number + 1,
+                said=sum(p for p, _ in made) / len(made),
+                seen=sum(accepted for _, accepted in made) / len(made),
+                n=len(made),
+            )
+        )
+    return steps
 
 
 def summarise(policy: str, value_usd: float, played: Sequence[Played], *, seed: int) -> PolicyResult:
@@ -115,5 +160,6 @@ def summarise(policy: str, value_usd: float, played: Sequence[Played], *, seed: 
         attempts_per_task=sum(len(one.models) for one in played) / len(played),
         solve_rate_ci95=(float(low), float(high)),
         first_choice={model: count / len(played) for model, count in first.most_common()},
+        calibration=calibration(played),
         latency_ms={"p50": round(float(p50), 3), "p99": round(float(p99), 3)},
     )
