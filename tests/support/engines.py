@@ -221,7 +221,7 @@ def _arguments(labels: Mapping[str, str]) -> list[str]:
 
 
 def _has(program: str, base: str) -> bool:
-    return _answers([program, "image", "inspect", base]) or _answers([program, "pull", base], seconds=120)
+    return _answers([program, "image", "inspect", base]) or _answers([program, "pull", base], seconds=90)
 
 
 def _answers(command: Sequence[str], seconds: float = 20) -> bool:
