@@ -23,8 +23,8 @@ USER = 65532
 LAUNCHER = Path(__file__).with_name("crun_launcher.py")
 BASES = ("python:3.12-slim", "node:22-slim")
 HOW_TO_GET_ONE = (
-    "needs root on Debian with `apt-get install buildah crun mmdebstrap`, or Docker or Podman with the images "
-    f"{' and '.join(BASES)}"
+    "needs root on Debian with `apt-get install buildah crun mmdebstrap`, or root on Linux with Docker or Podman and "
+    f"the images {' and '.join(BASES)}"
 )
 _LIMITS = ("--ulimit=nofile=20000:20000", "--ulimit=nproc=4096:4096")
 """What a build step may have; left out, buildah takes its defaults, which chroot isolation may not be able to raise."""
@@ -82,12 +82,16 @@ class Engine(Protocol):
 
 
 def find_engine() -> "Engine | None":
-    """The one of this machine; Docker or Podman first, for they can have the real base images."""
+    """The one of this machine; Docker or Podman first, for they can have the real base images. Root only: the volumes
+    belong to a group of nobody's, and what runs in a container is looked at from outside.
+    """
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return None
     for program in ("docker", "podman"):
         if shutil.which(program) and _answers([program, "info"]) and all(_has(program, base) for base in BASES):
             return Docker(program)
     tools = ("buildah", "crun", "mmdebstrap", "unshare")
-    if sys.platform == "linux" and os.geteuid() == 0 and all(map(shutil.which, tools)):
+    if all(map(shutil.which, tools)):
         return Crun(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pointsman-image")
     return None
 
