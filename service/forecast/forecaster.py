@@ -24,7 +24,9 @@ from service.forecast.difficulty import (
 )
 from service.forecast.evidence import log_minutes
 from service.forecast.history import label_digest
+from service.forecast.options import Options
 from service.forecast.plan import MAX_STEPS, best_path
+from service.forecast.stakes import Stakes
 
 MinutesSource = Literal["classifier", "text"]
 
@@ -142,7 +144,8 @@ def _plan(
     first: int | None,
     max_steps: int,
 ) -> Plan:
-    path = best_path(posterior, chance, cost, value_usd, first=first, max_steps=max_steps)
+    stakes = Stakes(value_usd=value_usd)
+    path = best_path(posterior, Options(chance, cost), stakes, first=first, max_steps=max_steps)
     return Plan(
         steps=tuple(
             PlannedStep(candidate=candidates[c], p_solve=p, cost_usd=cost)

@@ -1,4 +1,4 @@
-"""How fast the forecast is, and what the screen beyond 14 candidates loses against the exact plan.
+"""How fast the forecast is, and what the screen beyond 12 candidates loses against the exact plan.
 
 OPENBLAS_NUM_THREADS=1 python -m tests.load.bench_forecast [decide|shared|learn|screen ...] [--short] [--rounds N]
 
@@ -19,6 +19,8 @@ from service.forecast.ability import learn
 from service.forecast.difficulty import POPULATION, chances, cost_factor
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
+from service.forecast.options import Options
+from service.forecast.stakes import Stakes
 from tests.load.support import Report, arguments, parsed
 
 
@@ -155,15 +157,16 @@ def learning(report: Report, *, short: bool) -> None:
 def screen(report: Report, *, short: bool) -> None:
     """The plan's worth with the screen against the dynamic programme over every candidate."""
     report.say("loss by the screen, share of the exact plan's worth")
-    for count, times in ((16, 10),) if short else ((16, 60), (20, 45), (26, 15), (34, 6)):
+    for count, times in ((14, 10),) if short else ((14, 60), (16, 45), (18, 15), (20, 6)):
         losses: list[float] = []
         for seed in range(times):
             rng = np.random.default_rng(1000 * count + seed)
             theta, cost = candidates(rng, count, SHAPES[2 if seed % 2 else seed % 3])
             chance, price = chances(theta), cost[:, None] * cost_factor(0.0)
             value = float(np.exp(rng.uniform(-1, 4)))
-            found = plan.best_path(POPULATION, chance, price, value)
-            best = plan.best_path(POPULATION, chance, price, value, exact=count)
+            options, stakes = Options(chance, price), Stakes(value_usd=value)
+            found = plan.best_path(POPULATION, options, stakes)
+            best = plan.best_path(POPULATION, options, stakes, exact=count)
             worth, most = (value * path.total_p_solve - path.total_cost_usd for path in (found, best))
             losses.append(1 - worth / most if most > 0 else 0.0)
         report.figure(f"screen, {count} candidates, mean loss", float(np.mean(losses)))

@@ -153,7 +153,7 @@ def test_plan_totals_follow_from_its_steps() -> None:
     for step in plan.steps:
         spent += reached * step.cost_usd
         reached *= 1 - step.p_solve
-    assert len(plan.steps) == 5
+    assert len(plan.steps) == 6
     assert (plan.p_solve, plan.cost_usd) == pytest.approx((1 - reached, spent))
 
 
