@@ -3,22 +3,24 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+Left = Callable[[], "asyncio.Future[None]"]
+"""Gives the future that is done once the caller went away; asked for only when there is something to wait for."""
 
 MAX_RECENT = 1024
 """Answers kept; each is a verdict, its prompt and the head of its reply: 10 KB as a rule, 100 KB at the worst."""
 
 
 class Recent(Generic[T]):
-    """Values of the last `seconds` (on `clock`), at most `limit`; the oldest go first."""
+    """Values of the last `seconds` (on `clock`), at most `MAX_RECENT`; the oldest go first."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float], *, limit: int = MAX_RECENT) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._limit = limit
         self._kept: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
 
     def get(self, key: Hashable) -> T | None:
@@ -39,50 +41,42 @@ class Recent(Generic[T]):
         self._kept.pop(key, None)
         self._kept[key] = (self._clock(), value)
         while self._kept and (
-            len(self._kept) > self._limit or self._clock() - next(iter(self._kept.values()))[0] >= self._seconds
+            len(self._kept) > MAX_RECENT or self._clock() - next(iter(self._kept.values()))[0] >= self._seconds
         ):
             self._kept.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forgets all."""
-        self._kept.clear()
 
 
 class CallerLeftError(Exception):
     """Whoever asked is gone: nobody waits for an answer any more, and none was made."""
 
 
-class _Flight(Generic[T]):
+class _SharedCall(Generic[T]):
     def __init__(self, task: "asyncio.Task[T]", began: float) -> None:
         self.task = task
         self.began = began
-        self.passengers = 0
+        self.waiting = 0
 
 
-class Flights(Generic[T]):
+class SharedCalls(Generic[T]):
     """One piece of work for each key at a time; it is cancelled when the last one who waits for it goes away."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._flights: dict[Hashable, _Flight[T]] = {}
+        self._calls: dict[Hashable, _SharedCall[T]] = {}
 
     def __len__(self) -> int:
         """How many are under way."""
-        return len(self._flights)
-
-    def __contains__(self, key: Hashable) -> bool:
-        """Whether `share` would join one that is under way."""
-        return key in self._flights
+        return len(self._calls)
 
     def began(self, key: Hashable) -> float | None:
         """When (on the clock) the one began that `share` would join; None where it would begin one."""
-        flight = self._flights.get(key)
-        return None if flight is None else flight.began
+        call = self._calls.get(key)
+        return None if call is None else call.began
 
     async def share(
         self,
         key: Hashable,
-        work: Callable[[], Awaitable[T]],
+        work: Callable[[], Coroutine[Any, Any, T]],
         *,
         timeout_seconds: float,
         left: "asyncio.Future[None] | None" = None,
@@ -92,38 +86,34 @@ class Flights(Generic[T]):
         None where it takes longer than the time given, or is cut short by `aclose`. CallerLeftError as soon as `left`
         is done, where it is given: the future that tells that this caller went away.
         """
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = _Flight(asyncio.ensure_future(_run(work)), self._clock())
-            flight.task.add_done_callback(lambda _: self._landed(key, flight))
-        flight.passengers += 1
-        watched: set[asyncio.Future[Any]] = {flight.task} if left is None else {flight.task, left}
+        call = self._calls.get(key)
+        if call is None:
+            call = self._calls[key] = _SharedCall(asyncio.create_task(work()), self._clock())
+            call.task.add_done_callback(lambda _: self._ended(key, call))
+        call.waiting += 1
+        watched: set[asyncio.Future[Any]] = {call.task} if left is None else {call.task, left}
         try:
             await asyncio.wait(watched, timeout=max(0.0, timeout_seconds), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            flight.passengers -= 1
-            if flight.passengers == 0 and not flight.task.done():
-                self._landed(key, flight)
-                flight.task.cancel()
-        if flight.task.done():
-            return None if flight.task.cancelled() else flight.task.result()
+            call.waiting -= 1
+            if call.waiting == 0 and not call.task.done():
+                self._ended(key, call)
+                call.task.cancel()
+        if call.task.done():
+            return None if call.task.cancelled() else call.task.result()
         if left is not None and left.done():
             raise CallerLeftError
         return None
 
     async def aclose(self) -> None:
         """Cancels what is under way and waits for its end."""
-        tasks = [flight.task for flight in self._flights.values()]
+        tasks = [call.task for call in self._calls.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _landed(self, key: Hashable, flight: "_Flight[T]") -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        if flight.task.done() and not flight.task.cancelled():
-            flight.task.exception()  # retrieved, so that a flight which all have left does not warn
-
-
-async def _run(work: Callable[[], Awaitable[T]]) -> T:
-    return await work()
+    def _ended(self, key: Hashable, call: "_SharedCall[T]") -> None:
+        if self._calls.get(key) is call:
+            del self._calls[key]
+        if call.task.done() and not call.task.cancelled():
+            call.task.exception()  # retrieved, so that a call which all have left does not warn

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.contract.catalog import Candidate
-from service.decide.sharing import CallerLeftError, Flights
+from service.decide.sharing import CallerLeftError, SharedCalls
 from tests.support.builders import pipeline, task
 from tests.support.fake_behaviours import hang, slow
 from tests.support.fake_endpoint import FakeEndpoint
@@ -184,17 +184,17 @@ async def test_nothing_is_listened_for_where_nothing_is_waited_for() -> None:
     assert (await with_classifier.decide(task(), left=never)).cached
 
 
-async def test_a_flight_tells_who_left_from_who_ran_out_of_time() -> None:
+async def test_a_shared_call_tells_who_left_from_who_ran_out_of_time() -> None:
     """The one is CallerLeftError, the other None: would catch an answer that is made, logged and counted for nobody."""
 
     async def never() -> Candidate:
         await asyncio.Event().wait()
         raise AssertionError
 
-    flights, left = Flights[Candidate](), asyncio.get_running_loop().create_future()
-    assert await flights.share("key", never, timeout_seconds=0.01, left=left) is None
+    calls, left = SharedCalls[Candidate](), asyncio.get_running_loop().create_future()
+    assert await calls.share("key", never, timeout_seconds=0.01, left=left) is None
     left.set_result(None)
     with pytest.raises(CallerLeftError):
-        await flights.share("key", never, timeout_seconds=5.0, left=left)
+        await calls.share("key", never, timeout_seconds=5.0, left=left)
     await asyncio.sleep(0)
-    assert len(flights) == 0
+    assert len(calls) == 0

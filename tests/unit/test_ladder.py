@@ -8,7 +8,7 @@ import pytest
 
 from service.classifiers.breaker import FAILURES, Breaker
 from service.classifiers.classifier import Blame, Brief, Classified
-from service.classifiers.ladder import RESERVE_SECONDS, SHARE, Climb, Ladder, Rung
+from service.classifiers.ladder import RESERVE_SECONDS, SHARE, Classification, Ladder, Stage
 from service.contract.decision import Usage
 from service.contract.errors import ClassifierFailedError, DeadlineExceededError
 from tests.support.builders import HandClock, brief, task
@@ -18,7 +18,7 @@ from tests.support.scripted_classifier import Act, ScriptedClassifier, chooses, 
 def ladder(*classifiers: ScriptedClassifier, clock: Callable[[], float] | None = None) -> Ladder:
     """A ladder of these, each with a breaker of its own."""
     clock = clock or HandClock()
-    return Ladder([Rung(classifier, Breaker(clock)) for classifier in classifiers], clock=clock)
+    return Ladder([Stage(classifier, Breaker(clock)) for classifier in classifiers], clock=clock)
 
 
 def local(*acts: Act, **more: Any) -> ScriptedClassifier:  # noqa: ANN401 - the times of a classifier
@@ -31,9 +31,9 @@ def cli(*acts: Act, **more: Any) -> ScriptedClassifier:  # noqa: ANN401 - as abo
     return ScriptedClassifier(*acts, source="cli", **more)
 
 
-async def climb(steps: Ladder, seconds: float = 10.0, *, strict: bool = False) -> Climb:
+async def classified_by(steps: Ladder, seconds: float = 10.0, *, strict: bool = False) -> Classification:
     """One way up, with so many seconds from now."""
-    return await steps.climb(brief(task(strict=strict)), deadline=steps._clock() + seconds)
+    return await steps.classify(brief(task(strict=strict)), deadline=steps._clock() + seconds)
 
 
 async def hangs(_brief: Brief, _seconds: float) -> Classified:
@@ -50,7 +50,7 @@ async def breaks(_brief: Brief, _seconds: float) -> Classified:
 async def test_the_first_that_answers_decides() -> None:
     """Where the local model answers the CLI is not asked, and nothing has failed."""
     first, second = local(chooses()), cli(chooses())
-    found = await climb(ladder(first, second))
+    found = await classified_by(ladder(first, second))
     assert (found.source, found.failures, second.given) == ("local_model", [], [])
     assert found.usage == Usage(tokens_in=10, tokens_out=5, cost_usd=0.01)
     assert (found.prompt, found.reply) == ("the prompt", "the reply")
@@ -59,7 +59,7 @@ async def test_the_first_that_answers_decides() -> None:
 
 async def test_a_failure_leads_to_the_next_one() -> None:
     """What failed is told, its usage counted with the rest, and both stages are timed."""
-    found = await climb(ladder(local(fails("http-500")), cli(chooses())))
+    found = await classified_by(ladder(local(fails("http-500")), cli(chooses())))
     assert found.source == "cli"
     assert [(f.source, f.problem, f.detail) for f in found.failures] == [("local_model", "http-500", "it is http-500")]
     assert found.usage == Usage(tokens_in=20, tokens_out=10, cost_usd=0.02)
@@ -68,14 +68,14 @@ async def test_a_failure_leads_to_the_next_one() -> None:
 
 async def test_where_all_fail_there_is_no_verdict() -> None:
     """The failures say why the forecast must choose, and the last prompt that was asked with is kept for the record."""
-    found = await climb(ladder(local(fails("a")), cli(fails("b"))))
+    found = await classified_by(ladder(local(fails("a")), cli(fails("b"))))
     assert found.classified is None
     assert [f.problem for f in found.failures] == ["a", "b"]
 
 
 async def test_no_classifier_is_no_failure() -> None:
     """With nothing configured there is nothing that failed."""
-    found = await climb(ladder())
+    found = await classified_by(ladder())
     assert (found.classified, found.failures) == (None, [])
 
 
@@ -95,7 +95,7 @@ async def test_each_gets_its_share(
 ) -> None:
     """Enough is kept back for what comes after: for the next classifier where it could start, and for the forecast."""
     asked, second = local(fails(), **first), cli(chooses(), **behind)
-    await climb(ladder(asked, second), seconds)
+    await classified_by(ladder(asked, second), seconds)
     assert asked.given == [pytest.approx(expected)]
 
 
@@ -103,10 +103,10 @@ async def test_the_last_one_gets_all_that_is_left_but_the_reserve() -> None:
     """Nothing is kept back for a classifier that rests behind its breaker."""
     asked, second = local(chooses()), cli(chooses())
     steps = ladder(asked, second)
-    call = steps.rungs[1].breaker.enter()
+    call = steps.stages[1].breaker.enter()
     assert call is not None
-    steps.rungs[1].breaker.failed(call, Blame.CLASSIFIER, retry_after=60.0)
-    await climb(steps, 5.0)
+    steps.stages[1].breaker.failed(call, Blame.CLASSIFIER, retry_after=60.0)
+    await classified_by(steps, 5.0)
     assert asked.given == [pytest.approx(5 - RESERVE_SECONDS)]
 
 
@@ -115,16 +115,16 @@ async def test_too_little_time_is_not_spent() -> None:
     slow = cli(chooses(), least_seconds=1.0)
     steps = ladder(slow)
     for _ in range(10):
-        found = await climb(steps, 0.5)
+        found = await classified_by(steps, 0.5)
         assert [f.problem for f in found.failures] == ["no-time"]
-    assert (slow.given, steps.rungs[0].breaker.state) == ([], "closed")
+    assert (slow.given, steps.stages[0].breaker.state) == ([], "closed")
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, RESERVE_SECONDS / 2])
 async def test_a_deadline_that_is_over_asks_nobody(seconds: float) -> None:
     """With no time at all the ladder ends at once."""
     asked = local(chooses())
-    assert (await climb(ladder(asked), seconds)).classified is None
+    assert (await classified_by(ladder(asked), seconds)).classified is None
     assert asked.given == []
 
 
@@ -133,8 +133,8 @@ async def test_one_that_rests_is_passed_over_and_told() -> None:
     asked, second = local(fails("down")), cli(chooses())
     steps = ladder(asked, second)
     for _ in range(FAILURES):
-        await climb(steps)
-    found = await climb(steps)
+        await classified_by(steps)
+    found = await classified_by(steps)
     assert len(asked.given) == FAILURES
     assert found.source == "cli"
     assert [(f.problem, f.detail) for f in found.failures] == [("resting", "next probe in 2.0 s after: down")]
@@ -146,12 +146,12 @@ async def test_it_comes_back_with_one_probe() -> None:
     clock = HandClock()
     steps = ladder(local(fails(), fails(), fails(), chooses()), clock=clock)
     for _ in range(FAILURES):
-        await climb(steps)
+        await classified_by(steps)
     assert not steps.answering(deadline=clock() + 5)
     clock.move(2.0)
     assert steps.answering(deadline=clock() + 5)
-    assert (await climb(steps)).source == "local_model"
-    assert steps.rungs[0].breaker.state == "closed"
+    assert (await classified_by(steps)).source == "local_model"
+    assert steps.stages[0].breaker.state == "closed"
 
 
 async def test_answering_needs_time_and_an_open_door() -> None:
@@ -171,7 +171,7 @@ async def test_strict_asks_only_the_first_one() -> None:
     """Its failure is the answer: no other classifier is asked."""
     second = cli(chooses())
     with pytest.raises(ClassifierFailedError) as caught:
-        await climb(ladder(local(fails("http-500")), second), strict=True)
+        await classified_by(ladder(local(fails("http-500")), second), strict=True)
     assert [f.problem for f in caught.value.failures] == ["http-500"]
     assert "http-500" in str(caught.value)
     assert second.given == []
@@ -181,23 +181,23 @@ async def test_strict_asks_only_the_first_one() -> None:
 async def test_strict_and_out_of_time_is_another_error(problem: str) -> None:
     """The classifier's share of the time ran out, in its queue or at its work: 504 and not 502."""
     with pytest.raises(DeadlineExceededError) as caught:
-        await climb(ladder(local(fails(problem))), strict=True)
+        await classified_by(ladder(local(fails(problem))), strict=True)
     assert [f.problem for f in caught.value.failures] == [problem]
 
 
 async def test_strict_with_too_little_time_is_out_of_time() -> None:
     """Neither is a classifier called broken that could not even start."""
     with pytest.raises(DeadlineExceededError):
-        await climb(ladder(cli(chooses(), least_seconds=1.0)), 0.5, strict=True)
+        await classified_by(ladder(cli(chooses(), least_seconds=1.0)), 0.5, strict=True)
 
 
 async def test_strict_and_resting_has_failed() -> None:
     """A classifier behind its breaker cannot be asked: 502 at once."""
     steps = ladder(local(fails()), cli(chooses()))
     for _ in range(FAILURES):
-        await climb(steps)
+        await classified_by(steps)
     with pytest.raises(ClassifierFailedError, match="resting"):
-        await climb(steps, strict=True)
+        await classified_by(steps, strict=True)
 
 
 async def test_one_that_ignores_its_time_is_made_to_keep_it() -> None:
@@ -209,10 +209,10 @@ async def test_one_that_ignores_its_time_is_made_to_keep_it() -> None:
     steps = ladder(local(hangs, timeout_seconds=0.02), cli(chooses()), clock=clock)
     for _ in range(FAILURES):
         async with asyncio.timeout(5):
-            found = await climb(steps)
+            found = await classified_by(steps)
         assert found.source == "cli"
         assert [f.problem for f in found.failures] == ["timeout"]
-    assert steps.rungs[0].breaker.state == "open"
+    assert steps.stages[0].breaker.state == "open"
 
 
 async def test_a_hasty_callers_time_out_does_not_count() -> None:
@@ -220,13 +220,13 @@ async def test_a_hasty_callers_time_out_does_not_count() -> None:
     clock = asyncio.get_running_loop().time
     steps = ladder(local(hangs, timeout_seconds=0.01, patience_seconds=1.0), clock=clock)
     for _ in range(FAILURES + 1):
-        await climb(steps)
-    assert steps.rungs[0].breaker.state == "closed"
+        await classified_by(steps)
+    assert steps.stages[0].breaker.state == "closed"
 
 
 async def test_a_defect_in_a_classifier_is_a_failure_like_others() -> None:
     """Without `strict` a task is answered whatever a classifier does; the defect's own text stays in the log."""
-    found = await climb(ladder(local(breaks), cli(chooses())))
+    found = await classified_by(ladder(local(breaks), cli(chooses())))
     assert found.source == "cli"
     assert [f.problem for f in found.failures] == ["internal"]
     assert "oops" not in found.failures[0].detail
@@ -237,20 +237,20 @@ async def test_a_caller_that_goes_away_frees_the_probe() -> None:
     clock = HandClock()
     steps = ladder(local(fails(), fails(), fails(), hangs), clock=clock)
     for _ in range(FAILURES):
-        await climb(steps)
+        await classified_by(steps)
     clock.move(2.0)
-    caller = asyncio.create_task(climb(steps))
+    caller = asyncio.create_task(classified_by(steps))
     await asyncio.sleep(0)
-    assert not steps.rungs[0].breaker.admits
+    assert not steps.stages[0].breaker.admits
     caller.cancel()
     await asyncio.gather(caller, return_exceptions=True)
     assert caller.cancelled()
-    assert steps.rungs[0].breaker.admits
+    assert steps.stages[0].breaker.admits
 
 
 async def test_failures_are_fit_to_be_shown() -> None:
     """A detail is one clean line of at most 500 characters, whatever a server said."""
-    found = await climb(ladder(local(fails("\x1b[31m" + "x\n" * 5000))))
+    found = await classified_by(ladder(local(fails("\x1b[31m" + "x\n" * 5000))))
     detail = found.failures[0].detail
     assert len(detail) <= 500
     assert detail.isprintable()

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from service.decide.sharing import Flights, Recent
+from service.decide.sharing import MAX_RECENT, Recent, SharedCalls
 from tests.support.builders import HandClock
 
 
@@ -31,9 +31,9 @@ class Work:
         return self._result
 
 
-async def start(count: int, flights: Flights[object], work: Work, seconds: float = 5.0) -> list[asyncio.Task[object]]:
-    """So many passengers of one flight, all of them waiting."""
-    tasks = [asyncio.create_task(flights.share("key", work, timeout_seconds=seconds)) for _ in range(count)]
+async def start(count: int, calls: SharedCalls[object], work: Work, seconds: float = 5.0) -> list[asyncio.Task[object]]:
+    """So many who wait for one call, all of them waiting."""
+    tasks = [asyncio.create_task(calls.share("key", work, timeout_seconds=seconds)) for _ in range(count)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
@@ -41,30 +41,28 @@ async def start(count: int, flights: Flights[object], work: Work, seconds: float
 
 async def test_passengers_share_one_piece_of_work() -> None:
     """Ten who ask for the same at once cause one piece of work and get its one result."""
-    flights, work = Flights[object](), Work()
-    tasks = await start(10, flights, work)
-    assert (len(flights), "key" in flights) == (1, True)
+    calls, work = SharedCalls[object](), Work()
+    tasks = await start(10, calls, work)
+    assert len(calls) == 1
     work.go.set()
     assert await asyncio.gather(*tasks) == ["done"] * 10
     assert work.began == 1
-    assert len(flights) == 0
+    assert len(calls) == 0
 
 
 async def test_different_keys_do_not_share() -> None:
     """Work is shared by its key and by nothing else."""
-    flights, one, two = Flights[object](), Work(1), Work(2)
+    calls, one, two = SharedCalls[object](), Work(1), Work(2)
     one.go.set()
     two.go.set()
-    results = await asyncio.gather(
-        flights.share("a", one, timeout_seconds=5), flights.share("b", two, timeout_seconds=5)
-    )
+    results = await asyncio.gather(calls.share("a", one, timeout_seconds=5), calls.share("b", two, timeout_seconds=5))
     assert list(results) == [1, 2]
 
 
 async def test_the_work_goes_on_while_one_passenger_is_left() -> None:
     """One who goes away, also the one who began it, does not end it for the others."""
-    flights, work = Flights[object](), Work()
-    first, second = await start(2, flights, work)
+    calls, work = SharedCalls[object](), Work()
+    first, second = await start(2, calls, work)
     first.cancel()
     await asyncio.sleep(0)
     work.go.set()
@@ -75,41 +73,41 @@ async def test_the_work_goes_on_while_one_passenger_is_left() -> None:
 
 async def test_the_work_is_cancelled_when_the_last_passenger_leaves() -> None:
     """Nobody waits, nothing is spent: catches work that goes on for callers who are gone."""
-    flights, work = Flights[object](), Work()
-    tasks = await start(3, flights, work)
+    calls, work = SharedCalls[object](), Work()
+    tasks = await start(3, calls, work)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.sleep(0)
     assert work.cancelled == 1
-    assert len(flights) == 0
+    assert len(calls) == 0
 
 
 async def test_who_comes_after_the_last_one_left_begins_anew() -> None:
-    """A flight that is being cancelled is not joined."""
-    flights, work, again = Flights[object](), Work(), Work("again")
-    (task,) = await start(1, flights, work)
+    """A call that is being cancelled is not joined."""
+    calls, work, again = SharedCalls[object](), Work(), Work("again")
+    (task,) = await start(1, calls, work)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     again.go.set()
-    assert await flights.share("key", again, timeout_seconds=5) == "again"
+    assert await calls.share("key", again, timeout_seconds=5) == "again"
 
 
 async def test_an_exception_reaches_every_passenger() -> None:
     """What the work raises is raised to each, and the next one begins anew."""
-    flights, work = Flights[object](), Work(ValueError("no"))
-    tasks = await start(3, flights, work)
+    calls, work = SharedCalls[object](), Work(ValueError("no"))
+    tasks = await start(3, calls, work)
     work.go.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [str(result) for result in results] == ["no"] * 3
-    assert len(flights) == 0
+    assert len(calls) == 0
 
 
 async def test_who_runs_out_of_time_gets_none() -> None:
     """A passenger leaves at the end of its own time; the others stay."""
-    flights, work = Flights[object](), Work()
-    (patient,) = await start(1, flights, work)
-    assert await flights.share("key", work, timeout_seconds=0.01) is None
+    calls, work = SharedCalls[object](), Work()
+    (patient,) = await start(1, calls, work)
+    assert await calls.share("key", work, timeout_seconds=0.01) is None
     work.go.set()
     assert await patient == "done"
 
@@ -124,8 +122,8 @@ async def test_no_failure_is_left_unlooked_at(caplog: pytest.LogCaptureFixture) 
             raise ValueError("late") from None
         return None
 
-    flights = Flights[object]()
-    assert await flights.share("key", stubborn, timeout_seconds=0.01) is None
+    calls = SharedCalls[object]()
+    assert await calls.share("key", stubborn, timeout_seconds=0.01) is None
     await asyncio.sleep(0.01)
     gc.collect()
     await asyncio.sleep(0)
@@ -134,9 +132,9 @@ async def test_no_failure_is_left_unlooked_at(caplog: pytest.LogCaptureFixture) 
 
 async def test_closing_ends_the_work_and_tells_who_waits() -> None:
     """At shutdown passengers get None, so that they can still be answered; they are not cancelled themselves."""
-    flights, work = Flights[object](), Work()
-    tasks = await start(2, flights, work)
-    await flights.aclose()
+    calls, work = SharedCalls[object](), Work()
+    tasks = await start(2, calls, work)
+    await calls.aclose()
     assert await asyncio.gather(*tasks) == [None, None]
     assert work.cancelled == 1
 
@@ -154,10 +152,11 @@ def test_recent_values_last_their_time() -> None:
 
 def test_recent_values_are_bounded() -> None:
     """Beyond the limit the oldest go first, and one put again is the newest: memory stays flat."""
-    recent = Recent[int](30.0, HandClock(), limit=3)
-    for key in (1, 2, 3, 1, 4):
+    recent = Recent[int](30.0, HandClock())
+    for key in (*range(MAX_RECENT), 0, MAX_RECENT):
         recent.put(key, key)
-    assert [recent.get(key) for key in (1, 2, 3, 4)] == [1, None, 3, 4]
+    assert [recent.get(key) for key in (0, 1, 2, MAX_RECENT)] == [0, None, 2, MAX_RECENT]
+    assert len(recent._kept) == MAX_RECENT
 
 
 def test_old_values_are_dropped_by_new_ones() -> None:
@@ -176,4 +175,3 @@ def test_no_time_is_no_memory(seconds: float) -> None:
     recent = Recent[int](seconds, HandClock())
     recent.put("a", 1)
     assert recent.get("a") is None
-    recent.clear()
