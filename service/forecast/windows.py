@@ -19,7 +19,7 @@ PACE_WEIGHT = 0.8
 """What is usual counts as much as so much of a window that was seen."""
 
 BURST = 0.15
-"""Use comes in pieces of about so much of a window: agents work in bursts, and a pace tells little of the next hours."""
+"""Use comes in pieces of about so much of a window: agents work in bursts, and a pace tells little of what follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

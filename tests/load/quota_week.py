@@ -22,7 +22,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from service.contract.catalog import DEFAULT_CATALOG, Candidate, load_catalog
+from service.contract.catalog import Candidate
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.quota import Window
 from service.forecast.difficulty import GRID, SIGMA, Array, ability, chances, cost_factor, log_normal, weights
 from service.forecast.options import Options
