@@ -26,12 +26,18 @@ class Excluded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt of a plan. `p_solve` (0 to 1) is conditional on every earlier step having failed; cost in USD."""
+    """One attempt of a plan; all is conditional on every earlier step having been rejected.
+
+    `p_solve` is 0 to 1, money in US dollars: `cost_usd` is what the attempt takes (under a plan, from others before a
+    window begins anew), `list_cost_usd` its list price. `minutes` is None where nothing is known.
+    """
 
     agent_type: str
     model: str
     p_solve: float
     cost_usd: float
+    list_cost_usd: float = 0.0
+    minutes: float | None = None
 
     def __str__(self) -> str:
         """`agent/model`, for people."""
@@ -60,6 +66,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     decision_id: str
     agent_type: str
     model: str
+    dispatch: Literal["now", "wait"]
+    not_before: datetime | None
     reason: str
     source: Source
     degraded: bool
@@ -67,9 +75,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     confidence: float | None
     p_solve: float
     cost_usd: float
+    list_cost_usd: float
+    minutes: float | None
     plan: list[Step]
     plan_p_solve: float
+    plan_p_wrong: float
     plan_cost_usd: float
+    plan_minutes: float | None
     worthwhile: bool
     excluded: list[Excluded]
     usage: Usage

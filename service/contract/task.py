@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.contract.quota import PoolState
+from service.contract.verifier import Verifier
+
 Objective = Literal["economy", "balanced", "quality"]
 InputKind = Literal["text", "image", "audio", "pdf"]
 AttemptResult = Literal["failed", "solved", "rate_limited", "error"]
@@ -17,6 +20,10 @@ Labels = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=100)], Annotated[str, Meta(max_length=300)]], Meta(max_length=32)
 ]
 """Facts about a task; the limits keep a log line and a row of the store small."""
+
+
+UsdPerHour = Annotated[float, Meta(ge=0, le=1e9)]
+"""What an hour of waiting for a task's solution costs."""
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,7 +58,8 @@ class FleetState(_Wire, frozen=True, kw_only=True):
 
 
 class Attempt(_Wire, frozen=True, kw_only=True):
-    """An earlier attempt at this same task. Only `failed` says something about how hard the task is."""
+    """An earlier attempt at this same task. Only `failed` says something about how hard the task is: that the verifier
+    rejected its work."""
 
     agent_type: Name
     model: Name
@@ -69,9 +77,12 @@ class Task(_Wire, frozen=True, kw_only=True):
     model: Name | None = None
     require: Require = Require()
     fleet: Annotated[dict[Name, FleetState], Meta(max_length=1000)] = {}
+    pools: Annotated[dict[Name, PoolState], Meta(max_length=1000)] = {}
     attempts: Annotated[list[Attempt], Meta(max_length=1000)] = []
     objective: Objective | None = None
     value_usd: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    delay_usd_per_hour: UsdPerHour | None = None
+    verifier: Verifier | None = None
     deadline_ms: Annotated[int, Meta(ge=20, le=600_000)] | None = None
     strict: bool = False
     explain: bool = False
@@ -87,5 +98,8 @@ class TaskBatch(_Wire, frozen=True, kw_only=True):
 
     tasks: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=100)]
     fleet: Annotated[dict[Name, FleetState], Meta(max_length=1000)] | None = None
+    pools: Annotated[dict[Name, PoolState], Meta(max_length=1000)] | None = None
     objective: Objective | None = None
+    delay_usd_per_hour: UsdPerHour | None = None
+    verifier: Verifier | None = None
     deadline_ms: Annotated[int, Meta(ge=20, le=600_000)] | None = None

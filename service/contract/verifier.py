@@ -5,6 +5,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+FalseRate = Annotated[float, Meta(ge=0, le=0.5)]
+HarmUsd = Annotated[float, Meta(ge=0, le=1e9)]
+
 
 class Verifier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whatever tells the scheduler that an attempt solved its task: tests, a review, a person.
@@ -13,9 +16,9 @@ class Verifier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     accepted wrong work costs in US dollars. All 0: a perfect check.
     """
 
-    false_accept: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
-    false_reject: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
-    harm_usd: Annotated[float, Meta(ge=0, le=1_000_000_000)] = 0.0
+    false_accept: FalseRate = 0.0
+    false_reject: FalseRate = 0.0
+    harm_usd: HarmUsd = 0.0
 
     @property
     def perfect(self) -> bool:

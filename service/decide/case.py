@@ -13,6 +13,8 @@ from service.contract.errors import NoEligibleCandidateError
 from service.contract.task import Task
 from service.decide.budget import expected_cost
 from service.decide.eligibility import Eligibility, Obstacle, refusal, screen
+from service.decide.quota import Quota, quota_of
+from service.forecast.stakes import Stakes
 from service.knowledge.knowledge import Knowledge
 
 
@@ -25,12 +27,9 @@ class Case:
     noted: list[Failure]
     requested: Candidate | None
     eligibility: Eligibility
-
-    @property
-    def value_usd(self) -> float:
-        """What solving it is worth in US dollars."""
-        own = self.task.value_usd
-        return self.knowledge.decision.value_usd(self.task.objective) if own is None else own
+    quota: Quota
+    stakes: Stakes
+    now: datetime
 
     def short_cut(self) -> Source | None:
         """Why nothing is left to be chosen; None where something is."""
@@ -52,7 +51,7 @@ class Case:
             return
         obstacle = Obstacle(f"its endpoint does not serve now ({problem})", passing=True)
         down = tuple((candidate, (obstacle,)) for candidate in eligible if candidate not in others)
-        self.eligibility = Eligibility(others, (*self.eligibility.obstacles, *down))
+        self.eligibility = Eligibility(others, (*self.eligibility.obstacles, *down), self.eligibility.again)
 
     def brief(self) -> Brief:
         """What a classifier is given."""
@@ -61,7 +60,7 @@ class Case:
             eligible=self.eligibility.eligible,
             catalog=self.knowledge.catalog,
             prompts=self.knowledge.prompts,
-            value_usd=self.value_usd,
+            value_usd=self.stakes.value_usd,
         )
 
 
@@ -77,7 +76,10 @@ def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
         detail = f"agent type {task.agent_type!r} is not in the catalog ({known}); every agent competes"
         noted = [Failure(source="request", problem="unknown-agent-type", detail=one_line(detail, 500))]
         task = msgspec.structs.replace(task, agent_type=None, model=None)
-    eligibility = screen(catalog, task, now=now, cost_usd=expected_cost(task, catalog, knowledge.forecaster))
+    quota = quota_of(task.pools, catalog, now)
+    noted.extend(quota.noted)
+    cost_usd = None if task.require.max_cost_usd is None else expected_cost(task, knowledge, quota)
+    eligibility = screen(catalog, task, now=now, cost_usd=cost_usd, quota=quota)
     requested = None
     if task.agent_type is not None and task.model is not None:
         requested = catalog.by_key.get((task.agent_type, task.model))
@@ -85,7 +87,27 @@ def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
             raise _no_such_model(task.agent_type, task.model, knowledge, eligibility)
     if not eligibility.eligible or (requested is not None and requested not in eligibility.eligible):
         raise refusal(eligibility, now=now, requested=requested, failures=noted)
-    return Case(task=task, knowledge=knowledge, noted=noted, requested=requested, eligibility=eligibility)
+    return Case(
+        task=task,
+        knowledge=knowledge,
+        noted=noted,
+        requested=requested,
+        eligibility=eligibility,
+        quota=quota,
+        stakes=_stakes(task, knowledge),
+        now=now,
+    )
+
+
+def _stakes(task: Task, knowledge: Knowledge) -> Stakes:
+    """What the request says is at stake, and the settings where it does not."""
+    decision, delay = knowledge.decision, task.delay_usd_per_hour
+    return Stakes(
+        value_usd=decision.value_usd(task.objective) if task.value_usd is None else task.value_usd,
+        delay_usd_per_hour=decision.delay_usd_per_hour if delay is None else delay,
+        verifier=task.verifier or knowledge.verifier,
+        max_cost_usd=task.require.max_cost_usd,
+    )
 
 
 def _no_such_model(

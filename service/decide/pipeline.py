@@ -12,9 +12,9 @@ from service.base.stopwatch import Stopwatch
 from service.classifiers.ladder import Classification
 from service.contract.decision import Decision, LoggedDecision, Source
 from service.contract.task import Task
-from service.decide.budget import affordable, forecast_within
 from service.decide.case import open_case
 from service.decide.conclude import conclude, explanation
+from service.decide.dispatch import Read, dispatch_of
 from service.decide.shared_classifiers import SharedClassifiers
 from service.decide.sharing import Left
 from service.forecast.effort import estimate_minutes
@@ -88,29 +88,26 @@ class Pipeline:
         # 4. What are the chances, and what will it cost?
         minutes = verdict.minutes if verdict else None
         effort = estimate_minutes(task.name, task.instructions) if minutes is None else None
-        eligible = case.eligibility.eligible
-        forecast = forecast_within(task, eligible, knowledge.forecaster, minutes=minutes, effort=effort)
 
-        # 5. In which order?
-        plan = affordable(forecast.plan(case.value_usd, first=first), task.require.max_cost_usd)
+        # 5. In which order, and when?
+        dispatch = dispatch_of(case, Read(minutes=minutes, effort=effort), first)
+        source = "forecast" if source is None or dispatch.not_before is not None else source
         watch.lap("forecast")
 
         # 6. The decision
-        decision = conclude(
-            case, found, plan, source=source or "forecast", cached=cached, timings_ms=watch.milliseconds()
-        )
+        decision = conclude(case, found, dispatch, source=source, cached=cached, timings_ms=watch.milliseconds())
         logged = LoggedDecision(
             decided_at=now,
             task_id=task.task_id,
             name=task.name,
             labels=task.labels,
             decision=decision,
-            explanation=explanation(found, effort, forecast.explained),
+            explanation=explanation(case, found, effort, dispatch.forecast.explained),
         )
         for observer in self.observers:
             observer(logged)
         if task.explain:
-            shown = explanation(found, msgspec.to_builtins(effort), forecast.explain())
+            shown = explanation(case, found, msgspec.to_builtins(effort), dispatch.forecast.explain())
             return msgspec.structs.replace(decision, explanation={**shown, "system_prompt": knowledge.prompts.system})
         return decision
 

@@ -1,16 +1,15 @@
-"""What each candidate's chances and costs are for one task, from everything learned so far, and the plan from them."""
+"""What makes forecasts: everything learned so far, put to one task and its candidates."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
-from service.contract.decision import Step
 from service.contract.task import Attempt
+from service.contract.verifier import PERFECT, Verifier
 from service.forecast.ability import NEUTRAL, Learned, LearnedAbility, learn
 from service.forecast.costs import UNKNOWN_COST_USD
 from service.forecast.difficulty import (
@@ -24,10 +23,10 @@ from service.forecast.difficulty import (
     weights,
 )
 from service.forecast.evidence import log_minutes
+from service.forecast.forecast import Forecast, known_minutes
 from service.forecast.history import label_digest
+from service.forecast.luck import Tried, rejection
 from service.forecast.options import Options
-from service.forecast.plan import MAX_STEPS, best_path
-from service.forecast.stakes import Stakes
 
 MinutesSource = Literal["classifier", "text"]
 
@@ -39,9 +38,11 @@ The estimate was itself fitted with those issues among others, which flatters it
 
 
 FORECASTS_KEPT = 256
-PLANS_KEPT = 16
-"""Of each forecast. Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where
-minutes are round numbers and labels say nothing yet. A forecast holds some 10 KB."""
+"""Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where minutes are round
+numbers and labels say nothing yet. A forecast holds some 10 KB."""
+
+OPTIONS_KEPT = 64
+"""Sets of candidates after certain failures: what luck tells of them is reckoned once for all tasks."""
 
 
 class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,102 +61,6 @@ class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
     theta: float
     n: int
     n_cost: int
-
-
-COST_DIGITS = 9
-"""Of an answer's dollars: a cost that equals a limit shall not exceed it by the last bit of a sum."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The steps, at least one; chance that one of them solves the task, expected cost of going through them.
-
-    `worthwhile` is false where for every candidate p_solve × value < cost_usd now: then the step is the least loss.
-    """
-
-    steps: tuple[Step, ...]
-    p_solve: float
-    cost_usd: float
-    worthwhile: bool
-
-
-class Forecast:
-    """Chances and costs of the candidates for one task, given the attempts so far. Immutable, and shared by tasks."""
-
-    def __init__(
-        self,
-        candidates: tuple[Candidate, ...],
-        posterior: Array,
-        chance: Array,
-        cost: Array,
-        explanation: dict[str, Any],
-    ) -> None:
-        self.candidates = candidates
-        self.posterior = posterior
-        self._explanation = explanation
-        self._plan = lru_cache(PLANS_KEPT)(partial(_plan, candidates, posterior, chance, cost))
-        self.p_solve: tuple[float, ...] = tuple((chance @ posterior).tolist())
-        self.cost_usd: tuple[float, ...] = tuple((cost @ posterior).tolist())
-
-    def plan(self, value_usd: float, first: Candidate | None = None, max_steps: int = MAX_STEPS) -> Plan:
-        """The best plan where a solved task is worth `value_usd`; `first`, one of the candidates, is its step one."""
-        return self._plan(value_usd, None if first is None else self.candidates.index(first), max_steps)
-
-    def explain(self) -> dict[str, Any]:
-        """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used. Not to be
-        changed: it is made once."""
-        return self._explained
-
-    @cached_property
-    def explained(self) -> msgspec.Raw:
-        """The same as JSON, written once."""
-        return msgspec.Raw(msgspec.json.encode(self._explained))
-
-    @cached_property
-    def _explained(self) -> dict[str, Any]:
-        mean = float(self.posterior @ GRID)
-        spread = float(np.sqrt(self.posterior @ (GRID - mean) ** 2))
-        return {
-            **self._explanation,
-            "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3)},
-            "candidates": [
-                {
-                    "agent_type": candidate.agent_type,
-                    "model": candidate.model,
-                    **self._explanation["candidates"][i],
-                    "p_solve": round(self.p_solve[i], 4),
-                    "cost_usd": round(self.cost_usd[i], 6),
-                }
-                for i, candidate in enumerate(self.candidates)
-            ],
-        }
-
-
-def _plan(
-    candidates: tuple[Candidate, ...],
-    posterior: Array,
-    chance: Array,
-    cost: Array,
-    value_usd: float,
-    first: int | None,
-    max_steps: int,
-) -> Plan:
-    stakes = Stakes(value_usd=value_usd)
-    path = best_path(posterior, Options(chance, cost), stakes, first=first, max_steps=max_steps)
-    return Plan(
-        steps=tuple(
-            Step(
-                agent_type=candidates[c].agent_type,
-                model=candidates[c].model,
-                p_solve=p,
-                cost_usd=round(cost, COST_DIGITS),
-            )
-            for c, p, cost in zip(path.order, path.p_solve, path.cost_usd, strict=True)
-        ),
-        p_solve=path.total_p_solve,
-        cost_usd=path.total_cost_usd,
-        worthwhile=path.worthwhile,
-    )
 
 
 class Forecaster:
@@ -180,7 +85,12 @@ class Forecaster:
         self._log_fail_stranger: Array = -np.logaddexp(0.0, NEUTRAL - GRID)
         mean_cost = np.array([one.cost_usd for one in known])
         self._cost: Array = mean_cost[:, None] * cost_factor(self.learned.tasks)
+        minutes = known_minutes(catalog.candidates)
+        self._minutes = None if minutes is None else minutes[:, None] * cost_factor(self.learned.tasks)
+        models = {(c.agent_type, c.model): number for number, c in enumerate(catalog.candidates)}
+        self._model = tuple(models[c.agent_type, c.model] for c in catalog.candidates)
         self._made = lru_cache(FORECASTS_KEPT)(self._make)
+        self._options = lru_cache(OPTIONS_KEPT)(self._make_options)
 
     @property
     def version(self) -> str:
@@ -200,36 +110,39 @@ class Forecaster:
         minutes: float | None,
         minutes_source: MinutesSource,
         attempts: Sequence[Attempt],
+        verifier: Verifier = PERFECT,
+        again: bool = False,
     ) -> Forecast:
         """Chances and costs of these candidates of the catalog, at least one, for a task.
 
-        Each `failed` attempt multiplies the distribution of difficulty by 1 − P(solved); one by a pair that the catalog
-        does not have counts as one of a middling candidate. `rate_limited` and `error` never really ran, and `solved`
-        is no reason to ask again: they say nothing.
+        Each `failed` attempt multiplies the distribution of difficulty by the chance that the `verifier` rejected it,
+        1 − P(solved) where that never errs; one by a pair that the catalog does not have counts as one of a middling
+        candidate. A plan may try each candidate twice, those attempts included, where that is to be done `again`.
+        `rate_limited` and `error` never really ran, and `solved` is no reason to ask again: they say nothing.
         """
         known = self.learned.labels
         offsets = [(key, known.get(label_digest(key, value), 0.0)) for key, value in labels.items()] if known else []
         failed = (self._row.get((a.agent_type, a.model)) for a in attempts if a.result == "failed")
         rows = tuple([self._row[candidate.key] for candidate in candidates])
         shifting = tuple([(key, offset) for key, offset in offsets if offset])
-        return self._made(rows, shifting, minutes, minutes_source, tuple(failed))
+        return self._made(rows, shifting, (minutes, minutes_source), tuple(failed), verifier, again)
 
     def _make(
         self,
         rows: tuple[int, ...],
         offsets: tuple[tuple[str, float], ...],
-        minutes: float | None,
-        minutes_source: MinutesSource,
+        told: tuple[float | None, MinutesSource],
         failed: tuple[int | None, ...],
+        verifier: Verifier,
+        again: bool,
     ) -> Forecast:
         """`rows` number the candidates and those that failed; None is one that the catalog does not have."""
+        minutes, minutes_source = told
         weight = self.learned.minutes_weight if minutes_source == "classifier" else TEXT_WEIGHT
         by_minutes = 0.0 if minutes is None else weight * log_minutes(minutes)
         shift = self.learned.tasks + sum(offset for _, offset in offsets) + by_minutes
         mean = min(max(shift, -MAX_SHIFT), MAX_SHIFT)
-        log_density = log_normal(mean)
-        for row in failed:
-            log_density = log_density + (self._log_fail_stranger if row is None else self._log_fail[row])
+        log_density = log_normal(mean) + self._log_rejection(failed, verifier)
         candidates = tuple(self.catalog.candidates[row] for row in rows)
         known = [self._abilities[candidate.key] for candidate in candidates]
         explanation: dict[str, Any] = {
@@ -248,10 +161,47 @@ class Forecaster:
             "failed_attempts": len(failed),
             "candidates": [{"theta": round(one.theta, 4), "n": one.n} for one in known],
         }
-        chance, cost = self._chance, self._cost
-        if rows != tuple(range(len(chance))):
-            chance, cost = chance[list(rows)], cost[list(rows)]
-        return Forecast(candidates, weights(log_density), chance, cost, explanation)
+        options = self._options(rows, tuple(row for row in failed if row is not None), again)
+        return Forecast(candidates, weights(log_density), options, explanation, verifier=verifier)
+
+    def _make_options(self, rows: tuple[int, ...], failed: tuple[int, ...], again: bool) -> Options:
+        of = list(rows)
+        return Options(
+            self._chance[of],
+            self._cost[of],
+            minutes=None if self._minutes is None else self._minutes[of],
+            model=[self._model[row] for row in rows],
+            pair=rows,
+            tries=[2 - min(1, failed.count(row)) if again else 1 for row in rows],
+            rejected=[self._tried(row) for row in failed],
+        )
+
+    def _tried(self, row: int) -> Tried:
+        return Tried(self._model[row], row, self._chance[row])
+
+    def _log_rejection(self, failed: tuple[int | None, ...], verifier: Verifier) -> Array:
+        """log P(all these attempts were rejected) at each grid point; those of one model share luck."""
+        total = np.zeros(len(GRID))
+        by_model: dict[int, list[int]] = {}
+        for row in failed:
+            if row is None:
+                total = total + self._log_one(self._log_fail_stranger, verifier)
+            else:
+                by_model.setdefault(self._model[row], []).append(row)
+        for rows in by_model.values():
+            if len(rows) == 1:
+                total = total + self._log_one(self._log_fail[rows[0]], verifier)
+            else:
+                shared = rejection([self._tried(row) for row in rows], verifier)
+                total = total + np.log(np.maximum(shared, 1e-300))
+        return total
+
+    @staticmethod
+    def _log_one(log_fail: Array, verifier: Verifier) -> Array:
+        if verifier.perfect:
+            return log_fail
+        wrong = np.exp(log_fail)
+        return np.log(wrong * (1 - verifier.false_accept) + (1 - wrong) * verifier.false_reject)
 
     def abilities(self) -> list[AbilityReport]:
         """Every candidate of the catalog, in its order, with what is known of it before and after outcomes."""

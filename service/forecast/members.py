@@ -39,12 +39,17 @@ class Members:
 
 
 def gather(
-    chance: Array, of: Sequence[int], model: Sequence[int], rejected: Sequence[Tried], verifier: Verifier
+    chance: Array,
+    of: Sequence[int],
+    model: Sequence[int],
+    pair: Sequence[int],
+    rejected: Sequence[Tried],
+    verifier: Verifier,
 ) -> Members:
     """The members that candidates `of` give, after attempts that were rejected.
 
     `chance` holds each candidate's chances at a first attempt, `model` the number of its model: attempts of one number
-    share its luck. `rejected` names the model of each attempt by `Tried.model`.
+    share its luck. `pair` numbers the candidates as `rejected` does.
     """
     models = {model[c] for c in of}
     if len(models) == len(of) and not any(one.model in models for one in rejected):
@@ -57,7 +62,7 @@ def gather(
     for m, c in enumerate(of):
         before = [one for one in rejected if one.model == model[c]]
         for code in range(1 << len(kin[m])):
-            also = [Tried(model[c], of[k], chance[of[k]]) for bit, k in enumerate(kin[m]) if code >> bit & 1]
-            rows.append(chance_after([*before, *also], Tried(model[c], c, chance[c]), verifier))
+            also = [Tried(model[c], pair[of[k]], chance[of[k]]) for bit, k in enumerate(kin[m]) if code >> bit & 1]
+            rows.append(chance_after([*before, *also], Tried(model[c], pair[c], chance[c]), verifier))
     start = tuple(accumulate((1 << len(k) for k in kin[:-1]), initial=0))
     return Members(of=tuple(of), kin=kin, start=start, chance=np.array(rows))

@@ -1,6 +1,7 @@
 """What may be tried on a task: the candidates' chances, costs and minutes, and the luck that their attempts share."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
 
 import numpy as np
@@ -18,9 +19,9 @@ class Options:
     """What may be tried, candidates × grid: chances at a first attempt, costs in US dollars, and minutes where known.
 
     Costs and minutes are multiples of one curve for each kind of work, so that what is dearer at one difficulty is so
-    at each. `model` numbers each candidate's model: attempts of one share its luck. `tries` says how often each may be
-    tried in one plan. `rejected` are the attempts before it. The grid has an equal part for each of `kinds`. Immutable
-    but for what it remembers, and shared by tasks.
+    at each. `model` and `pair` number each candidate's model and the candidate itself, as `rejected`, the attempts
+    before the plan, do: attempts of one model share luck. `tries` says how often each may be tried in one plan. The
+    grid has an equal part for each of `kinds`. Immutable but for what it remembers, and shared by tasks.
     """
 
     def __init__(
@@ -31,14 +32,17 @@ class Options:
         minutes: Array | None = None,
         model: Sequence[int] | None = None,
         tries: Sequence[int] | None = None,
+        pair: Sequence[int] | None = None,
         rejected: Sequence[Tried] = (),
         kinds: int = 1,
     ) -> None:
         self.chance = chance
         self.cost = cost
+        self.list_cost = cost
         self.minutes = minutes
         self.model = tuple(range(len(chance))) if model is None else tuple(model)
         self.tries = (1,) * len(chance) if tries is None else tuple(tries)
+        self.pair = tuple(range(len(chance))) if pair is None else tuple(pair)
         self.rejected = tuple(rejected)
         self.kinds = kinds
         self._members = lru_cache(MEMBERS_KEPT)(self._gather)
@@ -46,7 +50,13 @@ class Options:
 
     def tried(self, candidate: int) -> Tried:
         """An attempt of this candidate."""
-        return Tried(self.model[candidate], candidate, self.chance[candidate])
+        return Tried(self.model[candidate], self.pair[candidate], self.chance[candidate])
+
+    def priced(self, prices: Sequence[float]) -> "Options":
+        """The same where an attempt of each candidate takes only so much of its list price."""
+        made = copy(self)
+        made.cost = self.list_cost * np.array(prices)[:, None]
+        return made
 
     def chance_after(self, orders: Sequence[int], candidate: int, verifier: Verifier) -> Array:
         """The chances of a candidate after `rejected` and after these candidates, by what they tell of its luck."""
@@ -80,4 +90,4 @@ class Options:
     def _gather(self, kept: tuple[int, ...], first: int | None, verifier: Verifier) -> Members:
         of = [c for c in kept for _ in range(self.tries[c] - (c == first))]
         rejected = self.rejected if first is None else (*self.rejected, self.tried(first))
-        return gather(self.chance, of, self.model, rejected, verifier)
+        return gather(self.chance, of, self.model, self.pair, rejected, verifier)

@@ -50,11 +50,13 @@ class Path:
     order: tuple[int, ...]
     p_solve: tuple[float, ...]
     cost_usd: tuple[float, ...]
+    list_cost_usd: tuple[float, ...]
     minutes: tuple[float, ...] | None
     total_p_solve: float
     total_p_wrong: float
     total_cost_usd: float
     total_minutes: float | None
+    worth_usd: float
     worthwhile: bool
 
 
@@ -179,6 +181,7 @@ def _walk(prior: Array, options: Options, stakes: Stakes, order: Sequence[int], 
     check = stakes.verifier
     p_solve: list[float] = []
     cost_usd: list[float] = []
+    list_cost_usd: list[float] = []
     minutes: list[float] = []
     solved, wrong, spent, taken = 0.0, 0.0, 0.0, 0.0
     reached, now = 1.0, prior
@@ -186,6 +189,7 @@ def _walk(prior: Array, options: Options, stakes: Stakes, order: Sequence[int], 
         chance = options.chance_after(order[:step], c, check)
         p_solve.append(float(now @ chance))
         cost_usd.append(float(now @ options.cost[c]))
+        list_cost_usd.append(cost_usd[-1] if options.list_cost is options.cost else float(now @ options.list_cost[c]))
         spent += reached * cost_usd[-1]
         if options.minutes is not None:
             minutes.append(float(now @ options.minutes[c]))
@@ -195,14 +199,18 @@ def _walk(prior: Array, options: Options, stakes: Stakes, order: Sequence[int], 
         reached *= 1 - check.false_accept - check.tells * p_solve[-1]
         rejected = now * stakes.rejection(chance)
         now = rejected / rejected.sum()
+    p_solved = 1 - reached if check.perfect else solved
+    worth = stakes.value_usd * p_solved - check.harm_usd * wrong - spent - stakes.delay_usd_per_hour / 60 * taken
     return Path(
         order=tuple(order),
         p_solve=tuple(p_solve),
         cost_usd=tuple(cost_usd),
+        list_cost_usd=tuple(list_cost_usd),
         minutes=None if options.minutes is None else tuple(minutes),
-        total_p_solve=1 - reached if check.perfect else solved,
+        total_p_solve=p_solved,
         total_p_wrong=wrong,
         total_cost_usd=spent,
         total_minutes=None if options.minutes is None else taken,
+        worth_usd=worth,
         worthwhile=worthwhile,
     )

@@ -8,7 +8,7 @@ attempt's cost is its list price times the chance of that.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from service.contract.quota import Window
 
@@ -41,7 +41,7 @@ def read(window: Window, *, reserve: float, now: datetime) -> Reading | None:
     usual as a prior worth PACE_WEIGHT, the pace is a gamma distribution, and the use until the reset a sum of bursts at
     that pace; its mean and variance are matched by a log-normal distribution.
     """
-    seconds = (window.resets_at.astimezone(UTC) - now).total_seconds()
+    seconds = (window.resets_at - now).total_seconds()
     if seconds <= 0:
         return None
     remaining = min(1.0, seconds / 60 / window.minutes)

@@ -9,6 +9,7 @@ from service.contract.catalog import Catalog
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.decision import Versions
 from service.contract.settings import DecisionSettings, Settings
+from service.contract.verifier import PERFECT, Verifier
 from service.forecast.forecaster import Forecaster
 
 
@@ -20,6 +21,7 @@ class Knowledge:
     prompts: Prompts
     forecaster: Forecaster
     decision: DecisionSettings = field(default_factory=DecisionSettings)
+    verifier: Verifier = PERFECT
 
     @property
     def versions(self) -> Versions:
@@ -49,6 +51,7 @@ def knowledge_of(catalog: Catalog, settings: Settings) -> Knowledge:
         prompts=Prompts(prompt_folder(settings.prompts.path), catalog, with_reason=settings.local_model.reason),
         forecaster=Forecaster(catalog),
         decision=settings.decision,
+        verifier=settings.verifier.verifier,
     )
 
 

@@ -88,7 +88,7 @@ def _time(report: Report, name: str, forecasters: list[Forecaster], *, vary: boo
             minutes=minutes,
             minutes_source="text",
             attempts=[Attempt(agent_type="any", model="m0", result="failed")],
-        ).plan(value)
+        ).plan(Stakes(value_usd=value))
         spent.append((time.thread_time() - worked) * 1e3)
         taken.append((time.perf_counter() - begin) * 1e3)
     told = ""
