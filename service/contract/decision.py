@@ -66,8 +66,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     decision_id: str
     agent_type: str
     model: str
-    dispatch: Literal["now", "wait"]
-    not_before: datetime | None
+    dispatch: Literal["now", "wait"] = "now"
+    not_before: datetime | None = None
     reason: str
     source: Source
     degraded: bool
@@ -75,13 +75,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     confidence: float | None
     p_solve: float
     cost_usd: float
-    list_cost_usd: float
-    minutes: float | None
+    list_cost_usd: float = 0.0
+    minutes: float | None = None
     plan: list[Step]
     plan_p_solve: float
-    plan_p_wrong: float
+    plan_p_wrong: float = 0.0
     plan_cost_usd: float
-    plan_minutes: float | None
+    plan_minutes: float | None = None
     worthwhile: bool
     excluded: list[Excluded]
     usage: Usage
