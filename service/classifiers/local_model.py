@@ -48,7 +48,6 @@ class LocalModelClassifier:
         return True
 
     async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
-        """Names an eligible candidate, or raises ClassifierError."""
         started = self._clock()
         question = brief.question(max_task_tokens=self._settings.max_task_tokens, random_bytes=self._random_bytes)
         messages = [
@@ -56,7 +55,7 @@ class LocalModelClassifier:
             ChatMessage(role="user", content=question.user),
         ]
         reply = await self._ask(messages, brief, timeout_seconds, Usage())
-        usage, text = _spent(reply), self._text(reply)
+        usage, text = reply.usage or Usage(), self._text(reply)
         read = _read(text, brief)
         spent = self._clock() - started
         if isinstance(read, VerdictError) and timeout_seconds - spent >= spent * _REPAIR_SHARE:
@@ -65,7 +64,7 @@ class LocalModelClassifier:
                 ChatMessage(role="user", content=brief.prompts.repair(str(read), brief.eligible)),
             ]
             reply = await self._ask(messages, brief, timeout_seconds - spent, usage)
-            usage, text = total(usage, _spent(reply)), self._text(reply)
+            usage, text = total(usage, reply.usage or Usage()), self._text(reply)
             read = _read(text, brief)
         if isinstance(read, VerdictError):
             cut = reply.finish_reason == "length"
@@ -148,7 +147,3 @@ def _read(text: str, brief: Brief) -> Verdict | VerdictError:
         return read_verdict(text, brief.eligible, brief.catalog.candidates)
     except VerdictError as error:
         return error
-
-
-def _spent(reply: ChatReply) -> Usage:
-    return Usage(tokens_in=reply.usage.tokens_in, tokens_out=reply.usage.tokens_out) if reply.usage else Usage()

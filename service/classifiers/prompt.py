@@ -98,7 +98,6 @@ class Prompts:
         return Question(self.system, user, left_out > 0)
 
     def repair(self, problem: str, eligible: Sequence[Candidate]) -> str:
-        """What a model is told whose answer could not be used."""
         return self._repair.substitute(problem=problem, eligible=self._eligible(eligible), reply=self._reply)
 
     def leaks(self, text: str) -> bool:
