@@ -127,18 +127,12 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _candidate(agent: _AgentEntry, model: _ModelEntry) -> Candidate:
+    facts = msgspec.structs.asdict(model)
     return Candidate(
         agent_type=agent.type,
-        model=model.id,
-        effort=model.effort,
+        model=facts.pop("id"),
         agent_description=agent.description,
-        description=model.description,
-        solve_rate=model.solve_rate,
-        cost_usd=model.cost_usd,
-        minutes=model.minutes,
-        kinds=model.kinds,
-        context_tokens=model.context_tokens,
-        inputs=model.inputs,
         local=agent.local,
         quota_pool=agent.quota_pool,
+        **facts,
     )

@@ -12,9 +12,10 @@ import structlog
 from service.base.background import Background
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import RecordedOutcome
-from service.forecast.ability import Learned, learn
+from service.forecast.ability import learn
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
+from service.forecast.learned import Learned
 from service.knowledge.knowledge import InUse, Knowledge
 from service.logs.lines import log_defect
 from service.store.outcomes import OutcomeTable
@@ -45,7 +46,6 @@ class Learner:
         self._outcomes = outcomes
         self._in_use = in_use
         self._history = History()
-        self._positions: dict[str, int] = {}
         self._cursor = 0
         self._learned: Learned | None = None
         self._stale = False
@@ -100,22 +100,23 @@ class Learner:
                 return changed
 
     def _take(self, recorded: RecordedOutcome) -> None:
-        position = self._positions.get(recorded.outcome_id)
         if recorded.withdrawn_at is not None:
-            if position is not None:
-                self._history.withdraw(position)
-        elif position is None:
-            outcome = recorded.outcome
-            self._positions[recorded.outcome_id] = self._history.add(
-                OutcomeRow(
-                    agent_type=outcome.agent_type,
-                    model=outcome.model,
-                    solved=outcome.solved,
-                    cost_usd=outcome.cost_usd,
-                    labels=outcome.labels,
-                    task=outcome.task_id or outcome.decision_id,
-                )
-            )
+            self._history.withdraw(recorded.outcome_id)
+            return
+        outcome = recorded.outcome
+        self._history.put(
+            OutcomeRow(
+                agent_type=outcome.agent_type,
+                model=outcome.model,
+                solved=outcome.solved,
+                cost_usd=outcome.cost_usd,
+                duration_seconds=outcome.duration_seconds,
+                labels=outcome.labels,
+                kind=outcome.kind or outcome.labels.get("kind"),
+                task=outcome.task_id or outcome.decision_id,
+            ),
+            recorded.outcome_id,
+        )
 
     async def _follow(self) -> None:
         started = time.monotonic()
