@@ -21,6 +21,7 @@ from service.logs.output import print_json
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _SHARE = click.FloatRange(0, 1)
+_USD = click.FloatRange(min=0, max=1e9)
 _VALUE = click.FloatRange(min=0, min_open=True)
 
 
@@ -47,6 +48,7 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and of the verifier.")
 @click.option("--false-accept", type=_SHARE, default=0.0, help="Share of failures that the verifier lets pass.")
 @click.option("--false-reject", type=_SHARE, default=0.0, help="Share of solutions that the verifier turns down.")
+@click.option("--harm-usd", type=_USD, help="What accepted wrong work costs; tells the plans how often that is.")
 @click.option(
     "--catalog-from-tasks", is_flag=True, help="Make the catalog of the tasks' models; nothing known of them."
 )
@@ -65,7 +67,7 @@ def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path |
         policies=given["policies"] or _default_policies(settings),
         max_attempts=given["max_attempts"],
         seed=given["seed"],
-        verifier=Verifier(given["false_accept"], given["false_reject"], given["seed"]),
+        verifier=Verifier(given["false_accept"], given["false_reject"], given["seed"], given["harm_usd"]),
     )
     results, baselines = asyncio.run(_evaluate(settings, evaluation))
     if plot is not None:
@@ -146,7 +148,7 @@ def _shown(baselines: list[Baseline]) -> list[Baseline]:
 
 
 def _show(number: int, results: list[PolicyResult], baselines: list[Baseline]) -> None:
-    titles = ("policy", "solved", "95 %", "cost per task", "attempts", "ms p50", "ms p99")
+    titles = ("policy", "solved", "95 %", "wrong", "cost per task", "attempts", "ms p50", "ms p99")
     policies = table(*titles, title=f"{number} tasks")
     for result in results:
         low, high = result.solve_rate_ci95
@@ -154,6 +156,7 @@ def _show(number: int, results: list[PolicyResult], baselines: list[Baseline]) -
             f"{result.policy}, value ${result.value_usd:g}",
             f"{result.solve_rate:.1%}",
             f"{low:.1%} to {high:.1%}",
+            f"{result.wrong_rate:.1%}",
             f"${result.cost_usd_per_task:.4f}",
             f"{result.attempts_per_task:.2f}",
             f"{result.latency_ms['p50']:.2f}",
@@ -161,7 +164,7 @@ def _show(number: int, results: list[PolicyResult], baselines: list[Baseline]) -
         )
     policies.add_section()
     for baseline in baselines:
-        policies.add_row(baseline.name, f"{baseline.solve_rate:.1%}", "", f"${baseline.cost_usd_per_task:.4f}")
+        policies.add_row(baseline.name, f"{baseline.solve_rate:.1%}", "", "", f"${baseline.cost_usd_per_task:.4f}")
     out = console()
     out.print(policies)
     out.print("")

@@ -11,6 +11,7 @@ import numpy as np
 
 from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
 from service.contract.task import Attempt, Pair, Require, Task
+from service.contract.verifier import Verifier as Told
 from service.decide.pipeline import Pipeline
 from service.evaluation.recorded import RecordedTask
 
@@ -19,11 +20,26 @@ BOOTSTRAP_ROUNDS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Tells whether an attempt solved the task, and errs: shares of failures accepted and of solutions rejected."""
+    """Tells whether an attempt solved the task, and errs: shares of failures accepted and of solutions rejected.
+
+    With `harm_usd`, what accepted wrong work costs, the plans are told of it all; without, they go by the settings.
+    """
 
     false_accept: float = 0.0
     false_reject: float = 0.0
     seed: int = 0
+    harm_usd: float | None = None
+
+    @property
+    def told(self) -> Told | None:
+        """As a request tells it; rates above one half are told as that."""
+        if self.harm_usd is None:
+            return None
+        return Told(
+            false_accept=min(self.false_accept, 0.5),
+            false_reject=min(self.false_reject, 0.5),
+            harm_usd=self.harm_usd,
+        )
 
     def accepts(self, task: RecordedTask, model: str, *, solved: bool) -> bool:
         """The same for the same seed, task and model, whatever else was asked before."""
@@ -33,9 +49,11 @@ class Verifier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """What became of one task: solved in truth, its cost in US dollars, and which models were tried in which order."""
+    """What became of one task: solved in truth, or ended with accepted `wrong` work; its cost in US dollars, and which
+    models were tried in which order."""
 
     solved: bool
+    wrong: bool = False
     cost_usd: float
     models: list[str]
     seconds: list[float]
@@ -50,6 +68,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd_per_task: float
     attempts_per_task: float
     solve_rate_ci95: tuple[float, float]
+    wrong_rate: float
     first_choice: dict[str, float]
     latency_ms: dict[str, float]
 
@@ -76,15 +95,17 @@ async def play(
         name=task.name,
         instructions=task.instructions,
         labels=task.labels,
-        require=Require(exclude=missing),
         value_usd=value_usd,
+        verifier=verifier.told,
     )
     attempts: list[Attempt] = []
-    cost, solved, seconds = 0.0, False, list[float]()
+    cost, solved, wrong, seconds = 0.0, False, False, list[float]()
     while max_attempts is None or len(attempts) < max_attempts:
         started = time.perf_counter()
         try:
-            decision = await pipeline.decide(msgspec.structs.replace(request, attempts=attempts))
+            # Each pair was recorded once, so that a second try of it cannot be played back.
+            require = Require(exclude=[*missing, *(Pair(agent_type=a.agent_type, model=a.model) for a in attempts)])
+            decision = await pipeline.decide(msgspec.structs.replace(request, require=require, attempts=attempts))
         except (NoEligibleCandidateError, NoCandidateAvailableError):
             break
         seconds.append(time.perf_counter() - started)
@@ -94,9 +115,11 @@ async def play(
         cost += outcome.cost_usd
         attempts.append(Attempt(agent_type=decision.agent_type, model=decision.model, result="failed"))
         if verifier.accepts(task, decision.model, solved=outcome.solved):
-            solved = outcome.solved
+            solved, wrong = outcome.solved, not outcome.solved
             break
-    return Played(solved=solved, cost_usd=cost, models=[attempt.model for attempt in attempts], seconds=seconds)
+    return Played(
+        solved=solved, wrong=wrong, cost_usd=cost, models=[attempt.model for attempt in attempts], seconds=seconds
+    )
 
 
 def summarise(policy: str, value_usd: float, played: Sequence[Played], *, seed: int) -> PolicyResult:
@@ -114,6 +137,7 @@ def summarise(policy: str, value_usd: float, played: Sequence[Played], *, seed: 
         cost_usd_per_task=sum(one.cost_usd for one in played) / len(played),
         attempts_per_task=sum(len(one.models) for one in played) / len(played),
         solve_rate_ci95=(float(low), float(high)),
+        wrong_rate=sum(one.wrong for one in played) / len(played),
         first_choice={model: count / len(played) for model, count in first.most_common()},
         latency_ms={"p50": round(float(p50), 3), "p99": round(float(p99), 3)},
     )
