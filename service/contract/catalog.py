@@ -45,6 +45,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """What identifies it everywhere: (agent type, model)."""
         return (self.agent_type, self.model)
 
+    def __hash__(self) -> int:
+        """By name: its figures by kind stand in a dictionary."""
+        return hash(self.key)
+
     def __str__(self) -> str:
         """`agent/model`, for people."""
         return f"{self.agent_type}/{self.model}"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 Source = Literal["local_model", "cli", "forecast", "requested", "only_candidate"]
+KindSource = Literal["caller", "local_model", "cli", "text"]
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +24,14 @@ class Excluded(msgspec.Struct, frozen=True, kw_only=True):
     agent_type: str
     model: str
     why: str
+
+
+class KindTold(msgspec.Struct, frozen=True, kw_only=True):
+    """What kind of work a task was taken for, who said so, and how likely each kind is (what is left out is not)."""
+
+    id: str
+    source: KindSource
+    probabilities: dict[str, float]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +75,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     decision_id: str
     agent_type: str
     model: str
+    kind: KindTold | None = None
     dispatch: Literal["now", "wait"] = "now"
     not_before: datetime | None = None
     reason: str
@@ -88,6 +98,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     timings_ms: dict[str, float]
     versions: Versions
     cached: bool = False
+    explored: bool = False
+    propensity: float = 1.0
     explanation: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
     @cached_property
@@ -97,6 +109,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 _ENCODER = msgspec.json.Encoder()
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a decision knew beyond its answer and its labels, for learning from what becomes of it.
+
+    `failed` are the attempts at the task that had failed, each as agent type and model; `minutes` is the classifier's
+    estimate, None where there was none; `kind` what kind of work the task was taken for.
+    """
+
+    failed: list[tuple[str, str]] = []
+    minutes: float | None = None
+    kind: str | None = None
 
 
 class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,3 +135,4 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     decision: Decision
     explanation: dict[str, Any]
+    known: Known = Known()

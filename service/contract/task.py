@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.contract.kind import KindId
 from service.contract.quota import PoolState
 from service.contract.verifier import Verifier
 
@@ -75,6 +76,7 @@ class Task(_Wire, frozen=True, kw_only=True):
     labels: Labels = {}
     agent_type: Name | None = None
     model: Name | None = None
+    kind: KindId | None = None
     require: Require = Require()
     fleet: Annotated[dict[Name, FleetState], Meta(max_length=1000)] = {}
     pools: Annotated[dict[Name, PoolState], Meta(max_length=1000)] = {}

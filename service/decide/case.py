@@ -13,6 +13,7 @@ from service.contract.errors import NoEligibleCandidateError
 from service.contract.task import Task
 from service.decide.budget import expected_cost
 from service.decide.eligibility import Eligibility, Obstacle, refusal, screen
+from service.decide.kind import told_kind
 from service.decide.quota import Quota, quota_of
 from service.forecast.stakes import Stakes
 from service.knowledge.knowledge import Knowledge
@@ -20,11 +21,13 @@ from service.knowledge.knowledge import Knowledge
 
 @dataclass(slots=True, kw_only=True)
 class Case:
-    """`noted` is what was wrong with the request and changed it; `requested` the pair that the caller fixed."""
+    """`noted` is what was wrong with the request and changed it; `kind` the kind that the caller told, and `requested`
+    the pair that the caller fixed."""
 
     task: Task
     knowledge: Knowledge
     noted: list[Failure]
+    kind: str | None
     requested: Candidate | None
     eligibility: Eligibility
     quota: Quota
@@ -76,9 +79,10 @@ def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
         detail = f"agent type {task.agent_type!r} is not in the catalog ({known}); every agent competes"
         noted = [Failure(source="request", problem="unknown-agent-type", detail=one_line(detail, 500))]
         task = msgspec.structs.replace(task, agent_type=None, model=None)
+    kind, unknown = told_kind(task, catalog.kind_ids)
     quota = quota_of(task.pools, catalog, now)
-    noted.extend(quota.noted)
-    cost_usd = None if task.require.max_cost_usd is None else expected_cost(task, knowledge, quota)
+    noted += [*unknown, *quota.noted]
+    cost_usd = None if task.require.max_cost_usd is None else expected_cost(task, kind, knowledge, quota)
     eligibility = screen(catalog, task, now=now, cost_usd=cost_usd, quota=quota)
     requested = None
     if task.agent_type is not None and task.model is not None:
@@ -91,6 +95,7 @@ def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
         task=task,
         knowledge=knowledge,
         noted=noted,
+        kind=kind,
         requested=requested,
         eligibility=eligibility,
         quota=quota,

@@ -3,13 +3,14 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 
 from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
+from service.contract.outcome import Outcome
 from service.contract.task import Attempt, Pair, Require, Task
 from service.contract.verifier import Verifier as Told
 from service.decide.pipeline import Pipeline
@@ -57,6 +58,17 @@ class Played:
     cost_usd: float
     models: list[str]
     seconds: list[float]
+    said: list[tuple[float, bool]] = field(default_factory=list)
+    """Of each attempt, the chance that it was given and whether it was accepted."""
+
+
+class StepCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """The `n` attempts made at one step (the first is 1): their mean chance, and the share of them that solved."""
+
+    step: int
+    said: float
+    seen: float
+    n: int
 
 
 class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +82,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     solve_rate_ci95: tuple[float, float]
     wrong_rate: float
     first_choice: dict[str, float]
+    calibration: list[StepCalibration]
     latency_ms: dict[str, float]
 
     @property
@@ -78,8 +91,18 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.policy} at ${self.value_usd:g}"
 
 
+Report = Callable[[Outcome], Awaitable[object]]
+"""Is told what became of each attempt, by the id of its decision and nothing else, as a scheduler would tell it."""
+
+
 async def play(
-    pipeline: Pipeline, task: RecordedTask, *, value_usd: float, max_attempts: int | None, verifier: Verifier
+    pipeline: Pipeline,
+    task: RecordedTask,
+    *,
+    value_usd: float,
+    max_attempts: int | None,
+    verifier: Verifier,
+    report: Report | None = None,
 ) -> Played:
     """Asks, plays the chosen model's outcome back, and asks again with `attempts` after each failure.
 
@@ -94,12 +117,14 @@ async def play(
     request = Task(
         name=task.name,
         instructions=task.instructions,
+        task_id=task.id,
         labels=task.labels,
         value_usd=value_usd,
         verifier=verifier.told,
     )
     attempts: list[Attempt] = []
-    cost, solved, wrong, seconds = 0.0, False, False, list[float]()
+    cost, solved, wrong = 0.0, False, False
+    seconds, said = list[float](), list[tuple[float, bool]]()
     while max_attempts is None or len(attempts) < max_attempts:
         started = time.perf_counter()
         try:
@@ -114,12 +139,31 @@ async def play(
         outcome = task.outcomes[decision.model]
         cost += outcome.cost_usd
         attempts.append(Attempt(agent_type=decision.agent_type, model=decision.model, result="failed"))
-        if verifier.accepts(task, decision.model, solved=outcome.solved):
+        accepted = verifier.accepts(task, decision.model, solved=outcome.solved)
+        said.append((decision.p_solve, accepted))
+        if report is not None:
+            await report(Outcome(decision_id=decision.decision_id, solved=accepted, cost_usd=outcome.cost_usd))
+        if accepted:
             solved, wrong = outcome.solved, not outcome.solved
             break
-    return Played(
-        solved=solved, wrong=wrong, cost_usd=cost, models=[attempt.model for attempt in attempts], seconds=seconds
-    )
+    models = [attempt.model for attempt in attempts]
+    return Played(solved=solved, wrong=wrong, cost_usd=cost, models=models, seconds=seconds, said=said)
+
+
+def calibration(played: Sequence[Played]) -> list[StepCalibration]:
+    """What was said of the attempts at each step, beside what was seen."""
+    steps: list[StepCalibration] = []
+    for number in range(max((len(one.said) for one in played), default=0)):
+        made = [one.said[number] for one in played if len(one.said) > number]
+        steps.append(
+            StepCalibration(
+                step=number + 1,
+                said=sum(p for p, _ in made) / len(made),
+                seen=sum(accepted for _, accepted in made) / len(made),
+                n=len(made),
+            )
+        )
+    return steps
 
 
 def summarise(policy: str, value_usd: float, played: Sequence[Played], *, seed: int) -> PolicyResult:
@@ -139,5 +183,6 @@ def summarise(policy: str, value_usd: float, played: Sequence[Played], *, seed: 
         solve_rate_ci95=(float(low), float(high)),
         wrong_rate=sum(one.wrong for one in played) / len(played),
         first_choice={model: count / len(played) for model, count in first.most_common()},
+        calibration=calibration(played),
         latency_ms={"p50": round(float(p50), 3), "p99": round(float(p99), 3)},
     )
