@@ -32,6 +32,7 @@ def conclude(
         decision_id=uuid7(),
         agent_type=chosen.agent_type,
         model=chosen.model,
+        effort=chosen.effort,
         kind=kind,
         dispatch="now" if dispatch.not_before is None else "wait",
         not_before=dispatch.not_before,

@@ -7,6 +7,7 @@ from datetime import datetime
 from service.classifiers.reading import Reading
 from service.contract.catalog import Candidate
 from service.contract.decision import KindTold
+from service.contract.task import Key
 from service.decide.budget import too_dear
 from service.decide.case import Case
 from service.decide.quota import quota_of
@@ -119,7 +120,7 @@ def _within(case: Case, forecast: Forecast, prices: Prices | None, first: Candid
 
 def _later(case: Case) -> list[tuple[datetime, tuple[Candidate, ...]]]:
     """The moments at which something comes back, and who can take the task then."""
-    back: dict[tuple[str, str], datetime] = {}
+    back: dict[Key, datetime] = {}
     for candidate, obstacles in case.eligibility.obstacles:
         untils = [obstacle.until for obstacle in obstacles if obstacle.passing and obstacle.until is not None]
         if len(untils) == len(obstacles):
@@ -135,5 +136,4 @@ def _later(case: Case) -> list[tuple[datetime, tuple[Candidate, ...]]]:
 
 def _same_step(later: Dispatch, now: Dispatch) -> bool:
     """Nobody waits for what could begin now."""
-    a, b = later.plan.steps[0], now.plan.steps[0]
-    return (a.agent_type, a.model) == (b.agent_type, b.model)
+    return later.plan.steps[0].key == now.plan.steps[0].key

@@ -125,7 +125,7 @@ class Pipeline:
             decision=decision,
             explanation=explanation(case, found, effort, words, dispatch.forecast.explained),
             known=Known(
-                failed=[(one.agent_type, one.model) for one in task.attempts if one.result == "failed"],
+                failed=[one.key for one in task.attempts if one.result == "failed"],
                 minutes=minutes,
                 kind=learned_kind(kind),
             ),
@@ -155,7 +155,7 @@ class Pipeline:
 
         def first_in(world: Forecaster) -> Candidate:
             step = plan_now(case, read, None, world).plan.steps[0]
-            return knowledge.catalog.by_key[step.agent_type, step.model]
+            return knowledge.catalog.by_key[step.key]
 
         return self.explorer.draw(
             knowledge.worlds,

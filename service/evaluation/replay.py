@@ -110,7 +110,7 @@ async def play(
     (None: no limit); the first attempt is always made.
     """
     missing = [
-        Pair(agent_type=c.agent_type, model=c.model)
+        Pair(agent_type=c.agent_type, model=c.model, effort=c.effort)
         for c in pipeline.knowledge.catalog.candidates
         if c.model not in task.outcomes
     ]
@@ -129,7 +129,9 @@ async def play(
         started = time.perf_counter()
         try:
             # Each pair was recorded once, so that a second try of it cannot be played back.
-            require = Require(exclude=[*missing, *(Pair(agent_type=a.agent_type, model=a.model) for a in attempts)])
+            require = Require(
+                exclude=[*missing, *(Pair(agent_type=a.agent_type, model=a.model, effort=a.effort) for a in attempts)]
+            )
             decision = await pipeline.decide(msgspec.structs.replace(request, require=require, attempts=attempts))
         except (NoEligibleCandidateError, NoCandidateAvailableError):
             break
@@ -138,7 +140,9 @@ async def play(
             break
         outcome = task.outcomes[decision.model]
         cost += outcome.cost_usd
-        attempts.append(Attempt(agent_type=decision.agent_type, model=decision.model, result="failed"))
+        attempts.append(
+            Attempt(agent_type=decision.agent_type, model=decision.model, effort=decision.effort, result="failed")
+        )
         accepted = verifier.accepts(task, decision.model, solved=outcome.solved)
         said.append((decision.p_solve, accepted))
         if report is not None:

@@ -114,6 +114,7 @@ class Forecast:
                 {
                     "agent_type": candidate.agent_type,
                     "model": candidate.model,
+                    "effort": candidate.effort,
                     **self._explanation["candidates"][i],
                     "p_solve": round(self.p_solve[i], 4),
                     "cost_usd": round(self.cost_usd[i], 6),
@@ -145,6 +146,7 @@ class Forecast:
         return Step(
             agent_type=candidate.agent_type,
             model=candidate.model,
+            effort=candidate.effort,
             p_solve=p_solve,
             cost_usd=round(list_cost_usd * price, COST_DIGITS),
             list_cost_usd=round(list_cost_usd, COST_DIGITS),

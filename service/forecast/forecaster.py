@@ -72,6 +72,7 @@ class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
 
     agent_type: str
     model: str
+    effort: str | None = None
     prior_solve_rate: float | None
     prior_cost_usd: float | None
     learned_solve_rate: float
@@ -165,7 +166,7 @@ class Forecaster:
             for key, value in (labels.items() if known else ())
             if (offset := known.get(label_digest(key, value), 0.0)) and not (read_as_kind and key == "kind")
         ]
-        failed = (self._row.get((a.agent_type, a.model)) for a in attempts if a.result == "failed")
+        failed = (self._row.get(a.key) for a in attempts if a.result == "failed")
         rows = tuple([self._row[candidate.key] for candidate in candidates])
         of = mixture(kinds, self.catalog.kind_ids) if kinds else _NO_KIND
         leans = self._leans(rows, leaning) if leaning else None
@@ -284,6 +285,7 @@ class Forecaster:
                 AbilityReport(
                     agent_type=candidate.agent_type,
                     model=candidate.model,
+                    effort=candidate.effort,
                     prior_solve_rate=candidate.solve_rate,
                     prior_cost_usd=candidate.cost_usd,
                     learned_solve_rate=rates[None][row],

@@ -12,8 +12,8 @@ from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
 
 FIELDS = [
-    *("decision_id", "agent_type", "model", "kind", "dispatch", "not_before", "reason", "source", "degraded"),
-    *("failures", "confidence", "p_solve", "cost_usd", "list_cost_usd", "minutes", "plan", "plan_p_solve"),
+    *("decision_id", "agent_type", "model", "effort", "kind", "dispatch", "not_before", "reason", "source"),
+    *("degraded", "failures", "confidence", "p_solve", "cost_usd", "list_cost_usd", "minutes", "plan", "plan_p_solve"),
     *("plan_p_wrong", "plan_cost_usd", "plan_minutes", "worthwhile", "excluded", "usage", "timings_ms", "versions"),
     *("cached", "explored", "propensity"),
 ]
