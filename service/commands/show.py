@@ -9,7 +9,7 @@ from rich.table import Table
 
 from service.base.text import one_line
 from service.contract.decision import Decision
-from service.contract.task import Task
+from service.contract.task import Task, key_of
 from service.forecast.forecaster import AbilityReport
 
 _WIDTH_WITHOUT_TERMINAL = 110
@@ -43,7 +43,7 @@ def show_decision(decision: Decision, task: Task) -> None:
     """The choice, why, the plan, and why not the others."""
     out = console()
     out.print(
-        f"[bold green]{safe(decision.agent_type)} / {safe(decision.model)}[/]  [dim]by {safe(decision.source)}[/]"
+        f"[bold green]{safe(decision.agent_type)} / {safe(decision.key[1])}[/]  [dim]by {safe(decision.source)}[/]"
     )
     out.print(f"  {safe(decision.reason)}")
     for failure in decision.failures:
@@ -55,7 +55,7 @@ def show_decision(decision: Decision, task: Task) -> None:
     for number, step in enumerate(decision.plan, 1):
         when = "" if number == 1 else "[dim]if that fails[/] "
         plan.add_row(
-            f"{number}. {when}{safe(step.agent_type)} / {safe(step.model)}",
+            f"{number}. {when}{safe(step.agent_type)} / {safe(step.key[1])}",
             f"{step.p_solve:.0%}",
             f"${step.cost_usd:.3f}",
         )
@@ -64,7 +64,7 @@ def show_decision(decision: Decision, task: Task) -> None:
     if decision.excluded:
         out.print("\n[dim]not eligible[/]")
         for pair in decision.excluded:
-            out.print(f"  {safe(pair.agent_type)} / {safe(pair.model)}: {safe(pair.why)}")
+            out.print(f"  {safe(pair.agent_type)} / {safe(pair.key[1])}: {safe(pair.why)}")
     if task.explain and isinstance(decision.explanation, dict):
         out.print("\n[dim]explanation[/]")
         out.print_json(data=decision.explanation, ensure_ascii=True)
@@ -78,7 +78,7 @@ def show_catalog(reports: list[AbilityReport]) -> None:
     candidates = table("candidate", "published", "cost", "learned", "cost", "outcomes")
     for report in reports:
         candidates.add_row(
-            f"{safe(report.agent_type)} / {safe(report.model)}",
+            f"{safe(report.agent_type)} / {safe(key_of(report.agent_type, report.model, report.effort)[1])}",
             "?" if report.prior_solve_rate is None else f"{report.prior_solve_rate:.0%}",
             "?" if report.prior_cost_usd is None else f"${report.prior_cost_usd:.3f}",
             f"{report.learned_solve_rate:.0%}",

@@ -8,6 +8,7 @@ import msgspec
 from service.base.ids import is_uuid
 from service.contract.decision import Known, LoggedDecision, Step
 from service.contract.outcome import Context
+from service.contract.task import Key, key_of
 from service.store.decisions import DecisionTable, StoredDecision
 from service.store.facts import CLASSIFIERS
 from service.store.schema import storable
@@ -19,17 +20,19 @@ AT_ONCE = 200
 """Decisions read at once: a few milliseconds of the event loop."""
 
 
-class _Pair(msgspec.Struct, frozen=True):
+class _Choice(msgspec.Struct, frozen=True):
     agent_type: str
     model: str
+    effort: str | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True):
     agent_type: str
     model: str
+    effort: str | None = None
     plan: Sequence[Step] = ()
     source: str = ""
-    forecast_choice: _Pair | None = None
+    forecast_choice: _Choice | None = None
 
 
 class _Remembered(msgspec.Struct, frozen=True):
@@ -55,7 +58,7 @@ class Contexts:
         """A decision was made here. Never waits."""
         made = logged.decision
         other = getattr(made, "forecast_choice", None)
-        answer = _Answer(made.agent_type, made.model, made.plan, made.source, other)
+        answer = _Answer(made.agent_type, made.model, made.effort, made.plan, made.source, other)
         self._newest[made.decision_id] = _Remembered(answer, logged.task_id, logged.labels, logged.known)
         if len(self._newest) > REMEMBERED:
             self._newest.popitem(last=False)
@@ -85,18 +88,20 @@ def _context(one: _Remembered) -> Context:
     return Context(
         agent_type=storable(one.answer.agent_type),
         model=storable(one.answer.model),
+        effort=None if one.answer.effort is None else storable(one.answer.effort),
         task_id=None if one.task_id is None else storable(one.task_id),
         labels={storable(key): storable(value) for key, value in one.labels.items()},
         kind=one.known.kind,
         minutes=one.known.minutes,
         failed=[(storable(agent_type), storable(model)) for agent_type, model in one.known.failed],
-        plan=[(storable(s.agent_type), storable(s.model), s.p_solve) for s in one.answer.plan],
+        plan=[(storable(s.key[0]), storable(s.key[1]), s.p_solve) for s in one.answer.plan],
         forecast_choice=_forecast_choice(one.answer),
     )
 
 
-def _forecast_choice(answer: _Answer) -> tuple[str, str] | None:
+def _forecast_choice(answer: _Answer) -> Key | None:
     other = answer.forecast_choice
     if other is None or answer.source not in CLASSIFIERS:
         return None
-    return storable(other.agent_type), storable(other.model)
+    agent_type, model = key_of(other.agent_type, other.model, other.effort)
+    return storable(agent_type), storable(model)

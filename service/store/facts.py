@@ -10,6 +10,7 @@ import msgspec
 
 from service.contract.decision import Decision, Known, LoggedDecision
 from service.contract.outcome import Context, Outcome, promised
+from service.contract.task import Key, key_of
 from service.store.schema import storable_or_none
 
 ChosenBy = Literal["both", "classifier", "forecast"]
@@ -26,12 +27,12 @@ def facts_of_decision(logged: LoggedDecision, *, keep_instructions: bool) -> dic
     other = _forecast_choice(decision)
     return {
         "kind": storable_or_none(_kind(decision, known)),
-        "effort": storable_or_none(getattr(decision, "effort", None)),
+        "effort": storable_or_none(decision.effort),
         "failures": len(known.failed),
         "plan_p_solve": decision.plan_p_solve,
         "plan_cost_usd": decision.plan_cost_usd,
         "classifying_usd": decision.usage.cost_usd,
-        "agreed": None if other is None else other == (decision.agent_type, decision.model),
+        "agreed": None if other is None else other == decision.key,
         "loss_usd": None if other is None else decision.forecast_choice.loss_usd,  # type: ignore[attr-defined]
         "request": _request(logged, keep_instructions=keep_instructions),
     }
@@ -42,7 +43,7 @@ def facts_of_outcome(outcome: Outcome, context: Context | None) -> dict[str, Any
     said = promised(outcome, context)
     return {
         "kind": storable_or_none(outcome.kind or (context.kind if context else None)),
-        "effort": storable_or_none(getattr(outcome, "effort", None)),
+        "effort": storable_or_none(outcome.effort),
         "step": None if said is None else said[1] + 1,
         "p_solve": None if said is None else said[0],
         "cost_usd": outcome.cost_usd,
@@ -53,22 +54,23 @@ def facts_of_outcome(outcome: Outcome, context: Context | None) -> dict[str, Any
 def _chosen_by(outcome: Outcome, context: Context) -> ChosenBy | None:
     if context.forecast_choice is None:
         return None
-    by_classifier = outcome.pair == (context.agent_type, context.model)
+    by_classifier = outcome.pair == key_of(context.agent_type, context.model, context.effort)
     by_forecast = outcome.pair == context.forecast_choice
     if by_classifier:
         return "both" if by_forecast else "classifier"
     return "forecast" if by_forecast else None
 
 
-def _forecast_choice(decision: Decision) -> tuple[str, str] | None:
+def _forecast_choice(decision: Decision) -> Key | None:
     """What the forecast alone would have put first, where a classifier chose."""
     other = getattr(decision, "forecast_choice", None)
-    return None if other is None or decision.source not in CLASSIFIERS else (other.agent_type, other.model)
+    if other is None or decision.source not in CLASSIFIERS:
+        return None
+    return key_of(other.agent_type, other.model, other.effort)
 
 
 def _kind(decision: Decision, known: Known) -> str | None:
-    told = getattr(decision, "kind", None)
-    return known.kind if told is None else str(told.id)
+    return known.kind if decision.kind is None else decision.kind.id
 
 
 def _request(logged: LoggedDecision, *, keep_instructions: bool) -> str | None:

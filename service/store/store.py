@@ -19,6 +19,7 @@ from service.store.decisions import DecisionTable
 from service.store.executions import ExecutionTable
 from service.store.migrations import migrate
 from service.store.outcomes import OutcomeTable
+from service.store.snapshots import SnapshotTable
 from service.store.tallies import Tallies
 
 PRUNE_SECONDS = 300.0
@@ -88,6 +89,7 @@ class Store:
         )
         self.outcomes = OutcomeTable(self._database, clock=clock)
         self.tallies = Tallies(self._database)
+        self.snapshots = SnapshotTable(self._database, clock=clock)
         self.executions = ExecutionTable(self._database, clock=clock)
         self._pause = 0.0
         self._tried = asyncio.Event()
