@@ -17,7 +17,7 @@ from service.store.buffer import DecisionBuffer, DecisionRow
 from service.store.database import Database
 from service.store.dialect import insert_new
 from service.store.schema import AnyRow, AnySelect, decisions, sortable, storable
-from service.store.search import DecisionFilter, ids_of
+from service.store.search import DecisionFilter, search
 
 PRUNE_ROWS = 1000
 """Deleted in one transaction: short enough that no writer waits long for it."""
@@ -106,12 +106,24 @@ class DecisionTable:
         """Newest first, without explanations; `before` is a decision_id, exclusive."""
         return await self._listed(listing(limit=limit, before=before, task_id=task_id, agent_type=agent_type))
 
-    async def search(self, wanted: DecisionFilter, *, limit: int) -> list[StoredDecision]:
-        """Newest first, without explanations."""
+    async def search(self, wanted: DecisionFilter, *, limit: int) -> tuple[list[StoredDecision], str | None]:
+        """Newest first, without explanations; and the decision_id from which to go on, None where that is all."""
         await self.flush()
-        rows = await self._database.rows(ids_of(wanted, limit, self._database.backend))
-        found = await self.get_many([row.decision_id for row in rows]) if rows else []
-        return sorted(found, key=lambda stored: stored.decision_id, reverse=True)
+        found = await search(self._database, wanted, limit + 1)
+        kept, more = found.ids[:limit], len(found.ids) > limit
+        stored = await self.get_many(kept) if kept else []
+        ordered = sorted(stored, key=lambda one: one.decision_id, reverse=True)
+        return ordered, kept[-1] if more else found.searched_to
+
+    async def requests(self, *, since: datetime, before: str | None, limit: int) -> list[StoredDecision]:
+        """Newest first, with what was asked; without explanations."""
+        await self.flush()
+        newest = select(*_LISTED, decisions.c.request).where(decisions.c.decision_id >= first_id(since))
+        if before is not None:
+            newest = newest.where(decisions.c.decision_id < storable(before))
+        rows = await self._database.rows(newest.order_by(decisions.c.decision_id.desc()).limit(limit))
+        found = [_readable(row, row.request) for row in rows]
+        return [stored for stored in found if stored is not None]
 
     async def newest_pools(self) -> StoredDecision | None:
         """The newest decision whose caller told what is left of quota pools, among the newest few."""

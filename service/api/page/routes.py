@@ -37,7 +37,7 @@ from service.contract.problem import headers_of, problem_of
 from service.knowledge.knowledge import InUse
 from service.observe.metrics import Metrics
 from service.observe.report import DAYS, question_of, report_of
-from service.store import Store
+from service.store import Store, StoredDecision
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -108,13 +108,13 @@ class PageRoutes:
     async def decisions(self, request: AnyRequest) -> Page:
         query = one_of_each(request, FILTERS)
         wanted = filter_of(query)
-        problem, found = "", []
+        problem, found, older = "", list[StoredDecision](), None
         try:
-            found = await self._store.decisions.search(wanted, limit=PAGE + 1)
+            found, older = await self._store.decisions.search(wanted, limit=PAGE)
         except StoreUnavailableError as error:
             problem = str(error)
         asked = {**dict.fromkeys(FILTERS), **query}
-        context = {"asked": asked, "problem": problem, **choices(self._in_use.knowledge), **listed(found, query)}
+        context = {"asked": asked, "problem": problem, **choices(self._in_use.knowledge), **listed(found, older, query)}
         return self._view("decisions.html", "/decisions", context, status=503 if problem else 200)
 
     async def decision(self, request: AnyRequest, decision_id: FromPath[str]) -> Page:

@@ -59,14 +59,12 @@ def filter_of(query: Mapping[str, str]) -> DecisionFilter:
     return DecisionFilter(**texts, **moments, degraded="degraded" in given)
 
 
-def listed(found: Sequence[StoredDecision], query: Mapping[str, str]) -> dict[str, Any]:
-    """The rows of the list, and where its neighbours are."""
-    rows = [{**msgspec.json.decode(one.decision), **_beside(one)} for one in found[:PAGE]]
+def listed(found: Sequence[StoredDecision], older: str | None, query: Mapping[str, str]) -> dict[str, Any]:
+    """The rows of the list, and where its neighbours are; `older` is the decision_id from which to go on."""
     kept = {name: value for name, value in query.items() if value and name != "before"}
-    older = {**kept, "before": found[PAGE - 1].decision_id} if len(found) > PAGE else None
     return {
-        "found": rows,
-        "older": f"/decisions?{urlencode(older)}" if older else None,
+        "found": [{**msgspec.json.decode(one.decision), **_beside(one)} for one in found],
+        "older": f"/decisions?{urlencode({**kept, 'before': older})}" if older else None,
         "newest": "/decisions" + (f"?{urlencode(kept)}" if kept else "") if query.get("before") else None,
     }
 
