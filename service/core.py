@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ class Core:
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
             self.decide = partial(self.tracing.decide, self.pipeline.decide)
-        self.learner = Learner(self.store.outcomes, self.in_use, settings.learning)
+        self.learner = Learner(self.store.outcomes, self.in_use, settings.learning, self.store.snapshots)
         self.outcomes = Outcomes(
             self.store.outcomes,
             self.contexts,
@@ -136,9 +137,9 @@ class Core:
         await self.reloader.aclose()
         if self.executions is not None:
             await self.executions.aclose()
-        await self.outcomes.aclose()
+        await self.outcomes.background.aclose()
         await self.kinds.background.aclose()
-        await self.learner.background.aclose()
+        await self.learner.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
             if client is not None:
@@ -154,8 +155,9 @@ class Core:
 
     def use_catalog(self, catalog: Catalog) -> None:
         """Decides with this catalog from now on; what was learned for the same pairs follows in a moment."""
-        settings = msgspec.structs.replace(self.settings, decision=self.in_use.knowledge.decision)
-        self.learner.adopt(knowledge_of(catalog, settings))
+        now = self.in_use.knowledge
+        made = knowledge_of(catalog, msgspec.structs.replace(self.settings, decision=now.decision))
+        self.learner.adopt(replace(made, verifier=now.verifier))
 
     def make_runner(self) -> LocalRunner | None:
         """Runs whole tasks on the local model; None where no endpoint is set."""

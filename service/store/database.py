@@ -41,6 +41,8 @@ class Database:
         self.problem: str | None = "not connected yet"
         self.write_failed = False
         """The problem came up in writing: reading does not prove it gone (a full disk can be read)."""
+        self.generation = 0
+        """Goes up whenever another file stands in the place of the one that was open."""
         self._patience = patience_seconds
         self._engine = create_engine(address, patience_seconds)
         self._running: set[asyncio.Task[Any]] = set()
@@ -125,6 +127,7 @@ class Database:
         if self.ready and self._file is not None and self._file != self._identity():
             self.ready = False
             self._file = None
+            self.generation += 1
             self._failed("the file was deleted or replaced", writing=True)
             self._reconnect()
             self._disown()  # the lock may have gone with it; the next migration takes it anew

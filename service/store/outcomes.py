@@ -89,6 +89,7 @@ class OutcomeTable:
         self._clock = clock
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
+        self._generation = database.generation
         self._insert = insert_new(database.backend, outcomes, []).returning(outcomes.c.outcome_id)
 
     async def record(
@@ -158,7 +159,8 @@ class OutcomeTable:
         """
         statement = select(*_READ).where(outcomes.c.change > cursor).order_by(outcomes.c.change).limit(limit)
         rows = await self._database.rows(statement)
-        if not rows and cursor and (await self.last_change()) < cursor:
+        replaced, self._generation = self._generation != self._database.generation, self._database.generation
+        if cursor and (replaced or (not rows and (await self.last_change()) < cursor)):
             return OutcomeChanges(cursor=0, outcomes=[], restarted=True)
         readable, unreadable = _readable(rows)
         return OutcomeChanges(cursor=rows[-1].change if rows else cursor, outcomes=readable, unreadable=unreadable)

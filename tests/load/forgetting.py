@@ -22,6 +22,7 @@ from service.forecast.ability import learn
 from service.forecast.difficulty import Array, Shape, ability, chances, cost_factor, density
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
+from service.forecast.stakes import Stakes
 
 PUBLISHED: tuple[float, ...] = (0.90, 0.70, 0.75, 0.60, 0.45)
 TRUE: tuple[float, ...] = (0.90, 0.70, 0.60, 0.72, 0.45)
@@ -87,10 +88,10 @@ class World:
                 return rows
             plan = self.forecaster.forecast(
                 left, labels={}, minutes=None, minutes_source="text", attempts=attempts
-            ).plan(VALUE_USD)
+            ).plan(Stakes(value_usd=VALUE_USD))
             if attempts and not plan.worthwhile:
                 return rows
-            chosen = plan.steps[0].candidate
+            chosen = self.catalog.by_key[plan.steps[0].agent_type, plan.steps[0].model]
             c = self.catalog.candidates.index(chosen)
             solved = bool(self.rng.random() < 1 / (1 + np.exp(difficulty - self.truth[c])))
             cost = float(self.cost_usd[c]) * float(self.rng.lognormal(-0.125, 0.5))
@@ -121,7 +122,8 @@ class World:
         forecast = forecaster.forecast(
             self.catalog.candidates, labels={}, minutes=None, minutes_source="text", attempts=()
         )
-        return [step.candidate for step in forecast.plan(VALUE_USD).steps]
+        steps = forecast.plan(Stakes(value_usd=VALUE_USD)).steps
+        return [self.catalog.by_key[step.agent_type, step.model] for step in steps]
 
     def worth(self, order: list[int]) -> float:
         """Of going through these candidates, under the true abilities."""

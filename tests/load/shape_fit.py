@@ -26,6 +26,7 @@ from service.forecast.difficulty import SHAPE, Shape
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
 from service.forecast.learned import Learned
+from service.forecast.stakes import Stakes
 from tests.load.forgetting import interval
 from tests.support.recorded_tasks import Array, data_directory, folds, read_lines
 
@@ -117,10 +118,10 @@ def play(
         if value_usd is None:
             chosen = left[int(rng.integers(len(left)))]
         else:
-            plan = forecast.plan(value_usd)
+            plan = forecast.plan(Stakes(value_usd=value_usd))
             if attempts and not plan.worthwhile:
                 break
-            chosen = plan.steps[0].candidate
+            chosen = forecaster.catalog.by_key[plan.steps[0].agent_type, plan.steps[0].model]
         outcome = one.tasks[task]["outcomes"][chosen.model]
         said.append((task, forecast.p_solve[left.index(chosen)], bool(outcome["solved"])))
         worth += (value_usd or 0.0) * outcome["solved"] - outcome["cost_usd"]
