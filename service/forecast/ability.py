@@ -164,13 +164,16 @@ def _prior_variance(prior: Prior) -> Array:
     """Of abilities and of the mean of all tasks, before any outcome: that of a rate in logits, for difficulty's spread
     (Laplace)."""
     attenuated = 1 + (prior.shape.sigma / 1.7) ** 2
-    return np.r_[attenuated / (prior.weight * prior.rate * (1 - prior.rate)), TASKS_SD**2]
+    variance: Array = np.r_[attenuated / (prior.weight * prior.rate * (1 - prior.rate)), TASKS_SD**2]
+    return variance
 
 
 def _fitted(evidence: Evidence, prior: Prior, place: Place) -> tuple[Fit, Likelihood, Array]:
     """The fit, what it was made with, and the width of each label's key."""
     model, again = Likelihood(evidence, prior), Likelihood(evidence, prior, again=True)
-    for _ in range(_ROUNDS):
+    left = _ROUNDS
+    while True:
+        left -= 1
         fit = maximise(model, place)
         unit = fit.place.unit(prior.shape)
         widths = label_widths(evidence.labels, fit.label_alone / unit, fit.label_variance / unit**2)
@@ -179,11 +182,10 @@ def _fitted(evidence: Evidence, prior: Prior, place: Place) -> tuple[Fit, Likeli
         changed = max(
             np.abs(np.log(spreads / prior.shift_sd[2:])).max(initial=0.0), np.abs(shape - fit.place.shape).max()
         )
-        if changed < _SETTLED:
-            break
+        if changed < _SETTLED or left == 0:
+            return fit, model, widths
         prior.shift_sd[2:] = spreads
         place = fit.place.reshaped(shape)
-    return fit, model, widths
 
 
 def _cost_factors(evidence: Evidence, model: Likelihood, fit: Fit) -> Array:

@@ -90,8 +90,8 @@ class World:
             ).plan(VALUE_USD)
             if attempts and not plan.worthwhile:
                 return rows
-            chosen = plan.steps[0].candidate
-            c = self.catalog.candidates.index(chosen)
+            chosen = plan.steps[0]
+            c = [one.model for one in self.catalog.candidates].index(chosen.model)
             solved = bool(self.rng.random() < 1 / (1 + np.exp(difficulty - self.truth[c])))
             cost = float(self.cost_usd[c]) * float(self.rng.lognormal(-0.125, 0.5))
             rows.append(
@@ -121,7 +121,9 @@ class World:
         forecast = forecaster.forecast(
             self.catalog.candidates, labels={}, minutes=None, minutes_source="text", attempts=()
         )
-        return [step.candidate for step in forecast.plan(VALUE_USD).steps]
+        return [
+            one for step in forecast.plan(VALUE_USD).steps for one in self.catalog.candidates if one.model == step.model
+        ]
 
     def worth(self, order: list[int]) -> float:
         """Of going through these candidates, under the true abilities."""
