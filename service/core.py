@@ -27,6 +27,7 @@ from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
 from service.knowledge.contexts import Contexts
+from service.knowledge.kind_learner import KindLearner
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
 from service.knowledge.learner import Learner
 from service.knowledge.outcomes import Outcomes
@@ -81,6 +82,7 @@ class Core:
         self.llm = _llm(settings, self.http, settings.local_model.max_concurrency, waits_when_told=False)
         cli = CliClassifier.configured(settings.cli, environ)
         self.in_use = InUse(read_knowledge(settings))
+        self.kinds = KindLearner(self.in_use)
         self.contexts = Contexts(self.store.decisions)
         self.pipeline = self._pipeline(cli)
         self.decide: Decide = self.pipeline.decide
@@ -120,6 +122,7 @@ class Core:
             if self.executions is not None:
                 await self.executions.start()
             await self.outcomes.start()
+            self.kinds.background.start()
             self.reloader.start()
         self.ready = True
 
@@ -134,6 +137,7 @@ class Core:
         if self.executions is not None:
             await self.executions.aclose()
         await self.outcomes.background.aclose()
+        await self.kinds.background.aclose()
         await self.learner.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
@@ -183,6 +187,7 @@ class Core:
                 cache_seconds=settings.decision.cache_seconds,
             ),
             observers=[self.store.decisions.add, self.contexts.remember, counts.decided, DecisionLines().decided],
+            told=self.kinds.told,
             explorer=Explorer(settings.learning.explore_usd_per_day),
         )
 

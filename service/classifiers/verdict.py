@@ -37,9 +37,11 @@ class VerdictError(PointsmanError):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """A classifier's validated answer. `minutes` > 0 and `confidence` 0 to 1 are None where it gave none fit."""
+    """A classifier's validated answer. `kind`, `minutes` > 0 and `confidence` 0 to 1 are None where it gave
+    none fit."""
 
     candidate: Candidate
+    kind: str | None = None
     minutes: float | None
     confidence: float | None
     reason: str
@@ -48,6 +50,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Only the choice must have its type: a good choice is not thrown away for its trimmings."""
 
+    kind: Any = None
     minutes: Any = None
     confidence: Any = None
     reason: Any = None
@@ -66,7 +69,9 @@ class _Named(_Reply, frozen=True, kw_only=True):
     model: str
 
 
-def read_verdict(text: str, eligible: Sequence[Candidate], known: Sequence[Candidate]) -> Verdict:
+def read_verdict(
+    text: str, eligible: Sequence[Candidate], known: Sequence[Candidate], kinds: Sequence[str] = ()
+) -> Verdict:
     """Reads the one JSON object of a reply. Prose, fences, a list and `<think>` around it are passed over.
 
     Raises VerdictError (`no-json`, `wrong-shape`, `ambiguous`, `unknown-candidate`, `ineligible-candidate`), worded so
@@ -90,6 +95,7 @@ def read_verdict(text: str, eligible: Sequence[Candidate], known: Sequence[Candi
         raise VerdictError("ineligible-candidate", f"{choice} may not take this task")
     return Verdict(
         candidate=choice,
+        kind=_kind(reply.kind, kinds),
         minutes=_number(reply.minutes, above=0.0, at_most=MAX_MINUTES),
         confidence=_number(reply.confidence, above=-1e-12, at_most=1.0),
         reason=_reason(reply.reason, known),
@@ -127,6 +133,12 @@ def _reason(given: object, known: Sequence[Candidate]) -> str:
     if not isinstance(given, str):
         return ""
     return one_line(in_names(one_line(given, REASON_LIMIT), known), REASON_LIMIT)
+
+
+def _kind(given: object, kinds: Sequence[str]) -> str | None:
+    """The kind that it names, whatever its case; a kind that the catalog does not have says nothing."""
+    name = given.strip().casefold() if isinstance(given, str) else ""
+    return next((kind for kind in kinds if kind.casefold() == name), None)
 
 
 def _folded(agent_type: str, model: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 Source = Literal["local_model", "cli", "forecast", "requested", "only_candidate"]
+KindSource = Literal["caller", "local_model", "cli", "text"]
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +24,14 @@ class Excluded(msgspec.Struct, frozen=True, kw_only=True):
     agent_type: str
     model: str
     why: str
+
+
+class KindTold(msgspec.Struct, frozen=True, kw_only=True):
+    """What kind of work a task was taken for, who said so, and how likely each kind is (what is left out is not)."""
+
+    id: str
+    source: KindSource
+    probabilities: dict[str, float]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +69,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     decision_id: str
     agent_type: str
     model: str
+    kind: KindTold | None = None
     reason: str
     source: Source
     degraded: bool

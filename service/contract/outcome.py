@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from service.contract.kind import KindId
 from service.contract.task import Labels, Name
 
 
@@ -25,7 +26,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tokens_in: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     tokens_out: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     labels: Labels = {}
-    kind: Annotated[str, Meta(max_length=100)] | None = None
+    kind: KindId | None = None
     task_id: Annotated[str, Meta(max_length=200)] | None = None
 
     def __post_init__(self) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.contract.kind import KindId
+
 Objective = Literal["economy", "balanced", "quality"]
 InputKind = Literal["text", "image", "audio", "pdf"]
 AttemptResult = Literal["failed", "solved", "rate_limited", "error"]
@@ -67,6 +69,7 @@ class Task(_Wire, frozen=True, kw_only=True):
     labels: Labels = {}
     agent_type: Name | None = None
     model: Name | None = None
+    kind: KindId | None = None
     require: Require = Require()
     fleet: Annotated[dict[Name, FleetState], Meta(max_length=1000)] = {}
     attempts: Annotated[list[Attempt], Meta(max_length=1000)] = []

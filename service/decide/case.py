@@ -7,22 +7,27 @@ import msgspec
 
 from service.base.text import one_line
 from service.classifiers.classifier import Brief
+from service.classifiers.reading import Reading
 from service.contract.catalog import Candidate, without_local
-from service.contract.decision import Excluded, Failure, Source
+from service.contract.decision import Excluded, Failure, KindTold, Source
 from service.contract.errors import NoEligibleCandidateError
 from service.contract.task import Task
-from service.decide.budget import expected_cost
+from service.decide.budget import expected_cost, too_dear, unread
 from service.decide.eligibility import Eligibility, Obstacle, refusal, screen
+from service.decide.kind import told_kind
+from service.forecast.forecaster import Forecast, Forecaster
 from service.knowledge.knowledge import Knowledge
 
 
 @dataclass(slots=True, kw_only=True)
 class Case:
-    """`noted` is what was wrong with the request and changed it; `requested` the pair that the caller fixed."""
+    """`noted` is what was wrong with the request and changed it; `kind` the kind that the caller told, and `requested`
+    the pair that the caller fixed."""
 
     task: Task
     knowledge: Knowledge
     noted: list[Failure]
+    kind: str | None
     requested: Candidate | None
     eligibility: Eligibility
 
@@ -54,6 +59,29 @@ class Case:
         down = tuple((candidate, (obstacle,)) for candidate in eligible if candidate not in others)
         self.eligibility = Eligibility(others, (*self.eligibility.obstacles, *down))
 
+    def forecast(
+        self, reading: Reading, kind: KindTold | None, minutes: float | None, world: Forecaster | None = None
+    ) -> Forecast:
+        """By a classifier's `minutes`, or by the text's where there are none; by what is known, or in another `world`.
+
+        Where that would lift an eligible pair over the limit, it goes without the text: a hard limit is checked by what
+        is known before that is read, and no guess from the text may break it or bend it.
+        """
+        task, forecaster, eligible = self.task, world or self.knowledge.forecaster, self.eligibility.eligible
+        forecast = forecaster.forecast(
+            eligible,
+            labels=task.labels,
+            minutes=reading.size.minutes if minutes is None else minutes,
+            minutes_source="text" if minutes is None else "classifier",
+            attempts=task.attempts,
+            kinds=kind.probabilities if kind else None,
+            leaning=reading.leaning,
+        )
+        limit = task.require.max_cost_usd
+        if limit is None or not any(too_dear(cost, limit) for cost in forecast.cost_usd):
+            return forecast
+        return unread(task, self.kind, eligible, forecaster)
+
     def brief(self) -> Brief:
         """What a classifier is given."""
         return Brief(
@@ -77,7 +105,10 @@ def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
         detail = f"agent type {task.agent_type!r} is not in the catalog ({known}); every agent competes"
         noted = [Failure(source="request", problem="unknown-agent-type", detail=one_line(detail, 500))]
         task = msgspec.structs.replace(task, agent_type=None, model=None)
-    eligibility = screen(catalog, task, now=now, cost_usd=expected_cost(task, catalog, knowledge.forecaster))
+    kind, unknown = told_kind(task, catalog.kind_ids)
+    noted += unknown
+    cost_usd = expected_cost(task, kind, catalog, knowledge.forecaster)
+    eligibility = screen(catalog, task, now=now, cost_usd=cost_usd)
     requested = None
     if task.agent_type is not None and task.model is not None:
         requested = catalog.by_key.get((task.agent_type, task.model))
@@ -85,7 +116,7 @@ def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
             raise _no_such_model(task.agent_type, task.model, knowledge, eligibility)
     if not eligibility.eligible or (requested is not None and requested not in eligibility.eligible):
         raise refusal(eligibility, now=now, requested=requested, failures=noted)
-    return Case(task=task, knowledge=knowledge, noted=noted, requested=requested, eligibility=eligibility)
+    return Case(task=task, knowledge=knowledge, noted=noted, kind=kind, requested=requested, eligibility=eligibility)
 
 
 def _no_such_model(

@@ -7,7 +7,7 @@ from service.base.ids import uuid7
 from service.base.text import one_line
 from service.classifiers.ladder import Classification
 from service.classifiers.verdict import REASON_LIMIT
-from service.contract.decision import Decision, Source
+from service.contract.decision import Decision, KindTold, Source
 from service.decide.case import Case
 from service.forecast.forecaster import COST_DIGITS, Plan
 
@@ -18,6 +18,7 @@ def conclude(
     plan: Plan,
     *,
     source: Source,
+    kind: KindTold | None,
     cached: bool,
     timings_ms: dict[str, float],
 ) -> Decision:
@@ -28,6 +29,7 @@ def conclude(
         decision_id=uuid7(),
         agent_type=chosen.agent_type,
         model=chosen.model,
+        kind=kind,
         reason=_reason(case, found, plan, source),
         source=source,
         degraded=bool(found.failures),
@@ -47,9 +49,10 @@ def conclude(
     )
 
 
-def explanation(found: Classification, effort: object, forecast: object) -> dict[str, Any]:
-    """Why: the rendered prompt, the raw reply, the minutes from the text, the abilities and the difficulty used."""
-    return {"prompt": found.prompt, "reply": found.reply, "effort": effort, "forecast": forecast}
+def explanation(found: Classification, effort: object, kind: object, forecast: object) -> dict[str, Any]:
+    """Why: the rendered prompt, the raw reply, the minutes from the text, the words that tell its kind, the abilities
+    and the difficulty used."""
+    return {"prompt": found.prompt, "reply": found.reply, "effort": effort, "kind_words": kind, "forecast": forecast}
 
 
 def _reason(case: Case, found: Classification, plan: Plan, source: Source) -> str:

@@ -10,16 +10,17 @@ import msgspec
 from service.base.clock import utc_now
 from service.base.stopwatch import Stopwatch
 from service.classifiers.ladder import Classification
+from service.classifiers.reading import Reading
 from service.contract.catalog import Candidate
-from service.contract.decision import Decision, Known, LoggedDecision, Source
+from service.contract.decision import Decision, KindTold, Known, LoggedDecision, Source
 from service.contract.task import Task
-from service.decide.budget import affordable, forecast_within
+from service.decide.budget import affordable
 from service.decide.case import Case, open_case
 from service.decide.conclude import conclude, explanation
 from service.decide.exploring import Drawn, Explorer
+from service.decide.kind import kind_of, learned_kind
 from service.decide.shared_classifiers import SharedClassifiers
 from service.decide.sharing import Left
-from service.forecast.effort import Effort, estimate_minutes
 from service.forecast.forecaster import Forecast, Forecaster
 from service.knowledge.knowledge import InUse, Knowledge
 
@@ -41,15 +42,17 @@ class Pipeline:
         classifiers: SharedClassifiers,
         *,
         observers: Sequence[Callable[[LoggedDecision], object]] = (),
+        told: Callable[[Task, KindTold], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utc_now,
         explorer: Explorer | None = None,
     ) -> None:
-        """Each of the `observers` is told of each decision, before the caller is. Without an `explorer` no choice is
-        drawn."""
+        """Each of the `observers` is told of each decision, before the caller is; `told` of its task and its kind.
+        Without an `explorer` no choice is drawn."""
         self.in_use = in_use
         self.classifiers = classifiers
         self.observers = tuple(observers)
+        self._told = told
         self._clock = clock
         self._now = now
         self.explorer = explorer
@@ -92,13 +95,13 @@ class Pipeline:
             source, first = found.source, verdict.candidate
 
         # 4. What are the chances, and what will it cost?
+        reading = knowledge.reader.read(task)
+        kind = kind_of(case.kind, verdict.kind if verdict else None, found.source, reading)
         minutes = verdict.minutes if verdict else None
-        effort = estimate_minutes(task.name, task.instructions) if minutes is None else None
-        eligible = case.eligibility.eligible
-        forecast = forecast_within(task, eligible, knowledge.forecaster, minutes=minutes, effort=effort)
+        forecast = case.forecast(reading, kind, minutes)
 
         # 5. In which order? Now and then another first, to learn something.
-        drawn = self._drawn(case, effort, minutes, forecast) if knowledge.worlds else None
+        drawn = self._drawn(case, reading, kind, minutes, forecast) if knowledge.worlds else None
         if drawn is not None:
             source, first = "forecast", drawn.candidate
         plan = affordable(forecast.plan(case.value_usd, first=first), task.require.max_cost_usd)
@@ -106,8 +109,10 @@ class Pipeline:
 
         # 6. The decision
         decision = conclude(
-            case, found, plan, source=source or "forecast", cached=cached, timings_ms=watch.milliseconds()
+            case, found, plan, source=source or "forecast", kind=kind, cached=cached, timings_ms=watch.milliseconds()
         )
+        effort = reading.size if minutes is None else None
+        words = reading.weights() if kind and task.explain else None
         if drawn is not None:
             decision = msgspec.structs.replace(decision, explored=True, propensity=drawn.propensity)
         logged = LoggedDecision(
@@ -116,20 +121,25 @@ class Pipeline:
             name=task.name,
             labels=task.labels,
             decision=decision,
-            explanation=explanation(found, effort, forecast.explained),
+            explanation=explanation(found, effort, words, forecast.explained),
             known=Known(
                 failed=[(one.agent_type, one.model) for one in task.attempts if one.result == "failed"],
                 minutes=minutes,
+                kind=learned_kind(kind),
             ),
         )
         for observer in self.observers:
             observer(logged)
+        if kind and self._told is not None:
+            self._told(task, kind)
         if task.explain:
-            shown = explanation(found, msgspec.to_builtins(effort), forecast.explain())
+            shown = explanation(found, msgspec.to_builtins(effort), words, forecast.explain())
             return msgspec.structs.replace(decision, explanation={**shown, "system_prompt": knowledge.prompts.system})
         return decision
 
-    def _drawn(self, case: Case, effort: Effort | None, minutes: float | None, forecast: Forecast) -> Drawn | None:
+    def _drawn(
+        self, case: Case, reading: Reading, kind: KindTold | None, minutes: float | None, forecast: Forecast
+    ) -> Drawn | None:
         """A first choice that was drawn: never where the caller fixed it, wants no other, or limits what it costs."""
         task, knowledge, value_usd = case.task, case.knowledge, case.value_usd
         if (
@@ -139,11 +149,10 @@ class Pipeline:
             or self.explorer is None
         ):
             return None
-        eligible = case.eligibility.eligible
         best = forecast.plan(value_usd).worth_usd(value_usd)
 
         def first_in(world: Forecaster) -> Candidate:
-            step = forecast_within(task, eligible, world, minutes=minutes, effort=effort).plan(value_usd).steps[0]
+            step = case.forecast(reading, kind, minutes, world).plan(value_usd).steps[0]
             return knowledge.catalog.by_key[step.agent_type, step.model]
 
         return self.explorer.draw(

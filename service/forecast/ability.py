@@ -2,34 +2,25 @@
 
 import hashlib
 from collections.abc import Iterable
+from functools import partial
 from math import inf
 
 import numpy as np
 
 from service.contract.catalog import Catalog
-from service.forecast import costs
+from service.forecast.by_kind import Fitted, Seen, estimated, learned_kinds, untaught
+from service.forecast.cells import Cells, Grid, Width, cells_of, grid
 from service.forecast.columns import WITHDRAWN
-from service.forecast.difficulty import SHAPE, Array, Shape, ability, cost_factor
+from service.forecast.difficulty import SHAPE, Array, Shape, cost_factor
 from service.forecast.evidence import Evidence, collect
 from service.forecast.history import History, OutcomeRow, label_keys
 from service.forecast.label_width import label_spreads, label_widths
-from service.forecast.learned import Learned, LearnedAbility
+from service.forecast.learned import Learned
 from service.forecast.likelihood import POINTS, Likelihood, Place, Prior, start_shape
-from service.forecast.maximise import Fit, maximise, next_shape
-
-PRIOR_WEIGHT = 30.0
-"""A `solve_rate` of the catalog counts as so many outcomes on average tasks. The data at hand cannot fit it (published
-rates include the very tasks, so that the heavier the prior the better): 30 gives up 0.3 to 1 % of log-likelihood there,
-and lets 30 outcomes elsewhere outweigh a benchmark."""
-
-UNKNOWN_RATE = 0.5
-"""Assumed where the catalog has no `solve_rate`: the middle of the scale."""
-
-UNKNOWN_WEIGHT = 1.0
-"""What is assumed counts as one outcome, the weakest prior that keeps an ability finite."""
+from service.forecast.maximise import maximise, next_shape
 
 NEUTRAL = 0.0
-"""The ability in logits that solves about UNKNOWN_RATE of the catalog's population."""
+"""The ability in logits that solves about half of the catalog's population."""
 
 TASKS_SD = 0.5
 """How far, in logits, this service's tasks as a whole are expected to be from the catalog's population."""
@@ -49,12 +40,6 @@ people are worth 1.5 on SWE-bench Verified (tests/load/forecast_fit.py); a model
 
 CLASSIFIER_WEIGHT_SD = 0.3
 """Its uncertainty: about a hundred tasks with outcomes and minutes move the weight to what they show."""
-
-_RATES = (0.001, 0.999)
-"""A rate beyond these is taken for a rounded one."""
-
-_ROUNDS = 8
-"""How often widths of labels and shapes of difficulty are estimated from abilities and offsets, and these from them."""
 
 _SETTLED = 0.01
 """Change of a shape's logs that is none."""
@@ -83,76 +68,76 @@ def learn(
     """
     history = outcomes if isinstance(outcomes, History) else History(outcomes, half_life=inf, max_rows=10**9)
     columns = history.snapshot()
-    candidates = catalog.candidates
-    keys = [candidate.key for candidate in candidates]
-    evidence = collect(columns, keys)
-    rows, who = evidence.rows, evidence.candidate
+    expected, cells = grid(catalog, shape), cells_of(catalog, columns)
+    evidence = collect(cells.columns, cells.keys)
+    rows = evidence.rows
     live = int((columns.solved != WITHDRAWN).sum())
-    place, prior = _start(catalog, evidence, shape, minutes_prior)
-    factor, widths = np.zeros(0), np.zeros(0)
-    covariance = np.diag(_prior_variance(prior))
+    place, prior = _start(expected, cells, evidence, shape, minutes_prior)
+    found, factor, widths = untaught(expected, TASKS_SD), np.zeros(0), np.zeros(0)
     if len(rows):
-        fit, model, widths = _fitted(
-            evidence, prior, _resumed(place, prior, evidence, catalog, start) if start else place
-        )
-        place, covariance, factor = fit.place, fit.covariance, _cost_factors(evidence, model, fit)[evidence.cell]
-    seen = columns.cost_usd[rows]
-    cost, n_cost = costs.learned_means(
-        *costs.prior_costs(candidates), who, seen, factor, columns.weight[rows], costs.UNKNOWN_COST_USD
+        begin = _resumed(place, prior, evidence, cells, start) if start else place
+        width = Width(*start.kind_widths) if start else Width()
+        found, fitted = estimated(expected, cells, prior, begin, width, partial(_fitted, evidence))
+        place, widths = fitted.fit.place, fitted.label_widths
+        factor = _cost_factors(evidence, fitted.model, place)[evidence.cell]
+    seen = Seen(
+        who=cells.place[evidence.candidate] // expected.columns,
+        kind=cells.kind[rows],
+        cost_usd=columns.cost_usd[rows],
+        minutes=columns.seconds[rows] / 60.0,
+        factor=factor,
+        weight=columns.weight[rows],
     )
-    n = np.bincount(who, minlength=len(keys))
-    theta, shift = place.theta, place.shift
-    content = np.concatenate([theta, cost, n, shift, place.shape.ravel(), evidence.labels.astype(np.float64)])
+    abilities = learned_kinds(catalog, found.theta, seen)
+    everywhere = [one for known in abilities.values() for one in (known, *known.kinds.values())]
+    numbers = np.array([(one.theta, one.cost_usd, one.minutes or 0.0, one.n) for one in everywhere]).ravel()
+    shift = place.shift
+    content = np.concatenate([numbers, shift, place.shape.ravel(), evidence.labels.astype(np.float64)])
     audible = np.flatnonzero(np.abs(shift[2:]) >= _SILENT).tolist()
     return Learned(
-        abilities={
-            key: LearnedAbility(theta=float(theta[i]), cost_usd=float(cost[i]), n=int(n[i]), n_cost=int(n_cost[i]))
-            for i, key in enumerate(keys)
-        },
+        abilities=abilities,
         tasks=float(shift[0]),
         labels={int(evidence.labels[i]): float(shift[2 + i]) for i in audible},
         label_widths=dict(zip(label_keys(evidence.labels).tolist(), widths.tolist(), strict=True)),
         minutes_weight=float(shift[1]),
+        kind_widths=(found.width.kind_sd, found.width.own_sd),
         shapes=dict(zip(evidence.settings.kinds, place.shapes(), strict=True)),
-        covariance=tuple(map(tuple, covariance[: len(keys) + 1, : len(keys) + 1].tolist())),
+        covariance=tuple(map(tuple, found.covariance.tolist())),
         used=len(rows),
         ignored=live - len(rows),
         version=hashlib.sha256(content.round(4).tobytes()).hexdigest()[:12],
     )
 
 
-def published(catalog: Catalog, shape: Shape) -> Array:
-    """The abilities that the catalog's rates are, where difficulty has this shape."""
-    rate = np.array([UNKNOWN_RATE if c.solve_rate is None else c.solve_rate for c in catalog.candidates])
-    return ability(np.clip(rate, *_RATES), shape) if len(rate) else rate
-
-
 def _start(
-    catalog: Catalog, evidence: Evidence, shape: Shape, minutes_prior: tuple[float, float]
+    expected: Grid, cells: Cells, evidence: Evidence, shape: Shape, minutes_prior: tuple[float, float]
 ) -> tuple[Place, Prior]:
-    known = [candidate.solve_rate is not None for candidate in catalog.candidates]
-    rate = [UNKNOWN_RATE if c.solve_rate is None else c.solve_rate for c in catalog.candidates]
-    labels = len(evidence.labels)
+    labels, kinds = len(evidence.labels), len(evidence.settings.kinds)
+    candidate = cells.place // expected.columns
     mean = np.r_[0.0, minutes_prior[0], np.zeros(labels)]
     prior = Prior(
-        rate=np.clip(np.array(rate, dtype=np.float64), *_RATES),
-        weight=np.where(known, PRIOR_WEIGHT, UNKNOWN_WEIGHT),
+        rate=expected.rate[candidate],
+        weight=expected.weight[candidate],
         shift_mean=mean,
         shift_sd=np.r_[TASKS_SD, minutes_prior[1], np.full(labels, LABEL_SD)],
         shape=shape,
         shape_sd=(LOG_SIGMA_SD, LOG_ODDS_SD),
     )
-    kinds = len(evidence.settings.kinds)
-    return Place(published(catalog, shape), mean, np.tile(start_shape(shape), (kinds, 1))), prior
+    theta = expected.mean.ravel()[cells.place]
+    return Place(theta, mean, np.tile(start_shape(shape), (kinds, 1))), prior
 
 
-def _resumed(place: Place, prior: Prior, evidence: Evidence, catalog: Catalog, start: Learned) -> Place:
+def _resumed(place: Place, prior: Prior, evidence: Evidence, cells: Cells, start: Learned) -> Place:
     """What was learned before, as far as it goes."""
-    known = [start.abilities.get(candidate.key) for candidate in catalog.candidates]
+    known = [start.abilities.get(key) for key, _ in cells.names]
+    theta = [
+        before if one is None else one.of(kind).theta
+        for one, before, (_, kind) in zip(known, place.theta.tolist(), cells.names, strict=True)
+    ]
     widths = np.array([start.label_widths.get(key, LABEL_SD) for key in label_keys(evidence.labels).tolist()])
     labels = np.array([start.labels.get(label, 0.0) for label in evidence.labels.tolist()])
     found = Place(
-        np.array([theta if one is None else one.theta for one, theta in zip(known, place.theta.tolist(), strict=True)]),
+        np.array(theta),
         np.r_[start.tasks, start.minutes_weight, labels],
         np.array([start_shape(start.shape(kind)) for kind in evidence.settings.kinds]),
     )
@@ -160,18 +145,9 @@ def _resumed(place: Place, prior: Prior, evidence: Evidence, catalog: Catalog, s
     return found
 
 
-def _prior_variance(prior: Prior) -> Array:
-    """Of abilities and of the mean of all tasks, before any outcome: that of a rate in logits, for difficulty's spread
-    (Laplace)."""
-    attenuated = 1 + (prior.shape.sigma / 1.7) ** 2
-    variance: Array = np.r_[attenuated / (prior.weight * prior.rate * (1 - prior.rate)), TASKS_SD**2]
-    return variance
-
-
-def _fitted(evidence: Evidence, prior: Prior, place: Place) -> tuple[Fit, Likelihood, Array]:
-    """The fit, what it was made with, and the width of each label's key."""
+def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int) -> Fitted:
     model, again = Likelihood(evidence, prior), Likelihood(evidence, prior, again=True)
-    left = _ROUNDS
+    left = times
     while True:
         left -= 1
         fit = maximise(model, place)
@@ -182,21 +158,21 @@ def _fitted(evidence: Evidence, prior: Prior, place: Place) -> tuple[Fit, Likeli
         changed = max(
             np.abs(np.log(spreads / prior.shift_sd[2:])).max(initial=0.0), np.abs(shape - fit.place.shape).max()
         )
-        if changed < _SETTLED or left == 0:
-            return fit, model, widths
+        if changed < _SETTLED or left <= 0:
+            return Fitted(fit=fit, model=model, label_widths=widths)
         prior.shift_sd[2:] = spreads
         place = fit.place.reshaped(shape)
 
 
-def _cost_factors(evidence: Evidence, model: Likelihood, fit: Fit) -> Array:
+def _cost_factors(evidence: Evidence, model: Likelihood, place: Place) -> Array:
     """For each i of the evidence how costly an attempt at such a task is, relative to this service's average task.
 
     It is the mean of `cost_factor` over the task's posterior: costs of a strong candidate that are seen only after
     weaker ones failed come from harder tasks, and are not taken for its mean.
     """
-    like, _ = model.like(fit.place.theta)
-    density = model.density(fit.place)[0]
-    curve = cost_factor(float(fit.place.shift[0]), fit.place.shapes()[0])[::2]
+    like, _ = model.like(place.theta)
+    density = model.density(place)[0]
+    curve = cost_factor(float(place.shift[0]), place.shapes()[0])[::2]
     both = np.vstack([curve, np.ones(len(POINTS))]).T
     factors = np.empty(len(evidence.count))
     for low in range(0, len(factors), _CHUNK):

@@ -19,6 +19,12 @@ UNKNOWN_COST_USD = 0.3
 """Assumed where no candidate of the catalog has a cost: the median of the mean costs of the 30 models published on
 the SWE-bench Verified bash-only leaderboard by 2025-12."""
 
+MISSING_WEIGHT = 2.0
+"""What is taken from other figures of the candidate and of the kind counts as so many outcomes."""
+
+_LEAST = 1e-6
+"""Dollars or minutes; what costs nothing has no ratio to anything."""
+
 CAP = 40.0
 """A recorded cost counts as at most so many times the candidate's median. Of the 2,772 attempts recorded for 12 models
 on 231 SWE-bench Verified tasks none was above 33 times its model's median, so that real costs are hardly touched."""
@@ -67,6 +73,46 @@ def learned_means(
             mean[c] = total / (prior_weight[c] + share @ factor[mine])
             count[c] = len(own)
     return mean, count
+
+
+def by_kind(
+    figures: Array, unknown: float, who: Codes, kind: Codes, seen: Array, factor: Array, weight: Array
+) -> tuple[Array, Codes]:
+    """Mean of each candidate in each kind, and how many outcomes told one.
+
+    `figures` is candidates × kinds, the last column being the catalog's figure for all tasks; NaN where there is none.
+    What is missing is as other candidates' figures of that kind are to their own for all tasks. Then outcomes move each
+    candidate as a whole, each kind as a whole, and last each candidate in each kind.
+    """
+    width = figures.shape[1]
+    general, general_weight = prior_means([None if np.isnan(one) else float(one) for one in figures[:, -1]], unknown)
+    general = np.maximum(general, _LEAST)
+    ratio = np.maximum(figures, _LEAST) / general[:, None]
+    with np.errstate(invalid="ignore"):
+        logs = np.log(ratio)
+    told = ~np.isnan(logs)
+    typical = np.exp(np.where(told, logs, 0.0).sum(axis=0) / np.maximum(told.sum(axis=0), 1))
+    ratio = np.where(told, ratio, typical)
+    ratio[:, -1] = 1.0
+    own_weight = np.where(told, PRIOR_WEIGHT, np.minimum(general_weight, MISSING_WEIGHT)[:, None])
+    mean, n = learned_means(general, general_weight, who, seen, factor * ratio[who, kind], weight, unknown)
+    usable = np.isfinite(seen) & (seen >= 0)
+    expected = factor * mean[who] * ratio[who, kind]
+    times = np.minimum(seen / expected, CAP)[usable]
+    by = (
+        np.bincount(kind[usable], (weight * factor)[usable], width),
+        np.bincount(kind[usable], (weight * factor)[usable] * times, width),
+    )
+    common = (PRIOR_WEIGHT + by[1]) / (PRIOR_WEIGHT + by[0])
+    common[-1] = 1.0
+    prior = (mean[:, None] * ratio * common).ravel()
+    cells, counts = learned_means(prior, own_weight.ravel(), who * width + kind, seen, factor, weight, unknown)
+    found = cells.reshape(-1, width)
+    found[:, -1] = mean
+    found = np.where(found <= 2 * _LEAST, 0.0, found)
+    by_cell = counts.reshape(-1, width)
+    by_cell[:, -1] = n
+    return found, by_cell
 
 
 def _median(ascending: Array, share: Array, prior: float, weight: float) -> float:

@@ -5,7 +5,7 @@ import numpy as np
 
 from service.contract.catalog import Catalog
 from service.forecast.forecaster import Forecaster
-from service.forecast.learned import Learned
+from service.forecast.learned import Learned, LearnedAbility
 
 DRAWS = 16
 """So many worlds stand for all: the chance of a choice is the share of them in which it comes first."""
@@ -25,9 +25,14 @@ def drawn_forecasters(catalog: Catalog, learned: Learned, number: int = DRAWS) -
     for _ in range(number):
         off = np.clip(root @ rng.standard_normal(len(root)), -_FURTHEST, _FURTHEST)
         abilities = {
-            key: msgspec.structs.replace(known, theta=known.theta + float(by))
-            for (key, known), by in zip(learned.abilities.items(), off[:-1], strict=True)
+            key: _moved(known, float(by)) for (key, known), by in zip(learned.abilities.items(), off[:-1], strict=True)
         }
         drawn = msgspec.structs.replace(learned, abilities=abilities, tasks=learned.tasks + float(off[-1]))
         found.append(Forecaster(catalog, drawn))
     return tuple(found)
+
+
+def _moved(known: LearnedAbility, by: float) -> LearnedAbility:
+    """Better or worse in every kind alike."""
+    kinds = {kind: msgspec.structs.replace(one, theta=one.theta + by) for kind, one in known.kinds.items()}
+    return msgspec.structs.replace(known, theta=known.theta + by, kinds=kinds)

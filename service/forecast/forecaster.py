@@ -10,14 +10,18 @@ import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decision import Step
+from service.contract.kind import Figures
 from service.contract.task import Attempt
-from service.forecast.ability import NEUTRAL, learn, published
+from service.forecast.ability import NEUTRAL, learn
+from service.forecast.columns import Key
 from service.forecast.costs import UNKNOWN_COST_USD
-from service.forecast.difficulty import GRID, MAX_SHIFT, Array, chances, cost_factor, density, solve_rate
+from service.forecast.curves import KindCurves, Mixture, mixture
+from service.forecast.difficulty import GRID, MAX_SHIFT, Array, chances, solve_rate
 from service.forecast.evidence import log_minutes
 from service.forecast.history import label_digest
 from service.forecast.learned import Learned, LearnedAbility
 from service.forecast.plan import MAX_STEPS, best_path
+from service.forecast.size import dearer, harder, within
 
 MinutesSource = Literal["classifier", "text"]
 
@@ -28,10 +32,32 @@ The estimate was itself fitted with those issues among others, which flatters it
 (tests/load/forecast_fit.py. People's minutes gain 14. From a classifier the weight is `Learned.minutes_weight`.)"""
 
 
+LEANING = 0.5
+"""Logits by which the candidate that a text leans to is ahead of an average one of the same figures, all others having
+no likeness at all: as much as some 10 points of solve rate, and less than one outcome in five tells after fifty."""
+
+LEANING_OUTCOMES = 20.0
+"""After so many outcomes of a candidate its description counts half."""
+
+_NO_KIND: Mixture = ((None, 10),)
+
 FORECASTS_KEPT = 256
 PLANS_KEPT = 16
 """Of each forecast. Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where
 minutes are round numbers and labels say nothing yet. A forecast holds some 10 KB."""
+
+
+class KindReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate in one kind of work, as `GET /v1/catalog` shows it; the fields are those of AbilityReport."""
+
+    prior_solve_rate: float | None
+    prior_cost_usd: float | None
+    prior_minutes: float | None
+    learned_solve_rate: float
+    learned_cost_usd: float
+    learned_minutes: float | None
+    n: int
+    n_cost: int
 
 
 class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +76,7 @@ class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
     theta: float
     n: int
     n_cost: int
+    kinds: dict[str, KindReport] = {}
 
 
 COST_DIGITS = 9
@@ -83,13 +110,16 @@ class Forecast:
         chance: Array,
         cost: Array,
         explanation: dict[str, Any],
+        minutes: Array | None = None,
     ) -> None:
+        """`posterior` is over the kinds that it may be × the grid, and so are the curves of the candidates."""
         self.candidates = candidates
         self.posterior = posterior
         self._explanation = explanation
         self._plan = lru_cache(PLANS_KEPT)(partial(_plan, candidates, posterior, chance, cost))
         self.p_solve: tuple[float, ...] = tuple((chance @ posterior).tolist())
         self.cost_usd: tuple[float, ...] = tuple((cost @ posterior).tolist())
+        self.minutes: tuple[float, ...] | None = None if minutes is None else tuple((minutes @ posterior).tolist())
 
     def plan(self, value_usd: float, first: Candidate | None = None, max_steps: int = MAX_STEPS) -> Plan:
         """The best plan where a solved task is worth `value_usd`; `first`, one of the candidates, is its step one."""
@@ -107,12 +137,15 @@ class Forecast:
 
     @cached_property
     def _explained(self) -> dict[str, Any]:
-        solvable = self.posterior[:-2] / self.posterior[:-2].sum()
+        by_kind = self.posterior.reshape(-1, len(GRID))
+        hopeless = float(by_kind[:, -2:].sum())
+        solvable = by_kind[:, :-2].sum(axis=0) / (1 - hopeless)
         mean = float(solvable @ GRID[:-2])
         spread = float(np.sqrt(solvable @ (GRID[:-2] - mean) ** 2))
-        hopeless = float(self.posterior[-2:].sum())
+        shares = zip(self._explanation["kinds"], by_kind.sum(axis=1).tolist(), strict=True)
         return {
             **self._explanation,
+            "kinds": {kind: round(share, 4) for kind, share in shares if kind is not None},
             "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3), "unsolvable": round(hopeless, 4)},
             "candidates": [
                 {
@@ -153,6 +186,15 @@ def _plan(
     )
 
 
+def _completed(learned: LearnedAbility | None, published: LearnedAbility) -> LearnedAbility:
+    """What was learned, and what is published where nothing was: of a candidate, or of a kind that is new."""
+    if learned is None:
+        return published
+    return msgspec.structs.replace(
+        learned, kinds={kind: learned.kinds.get(kind, known) for kind, known in published.kinds.items()}
+    )
+
+
 def _within(shift: float) -> float:
     return min(max(shift, -MAX_SHIFT), MAX_SHIFT)
 
@@ -167,20 +209,15 @@ class Forecaster:
         nothing = learn(catalog, ())
         self.catalog = catalog
         self.learned = nothing if learned is None else learned
-        start = published(catalog, self.learned.shape(None)).tolist()
-        self._abilities: dict[tuple[str, str], LearnedAbility] = {
-            key: self.learned.abilities.get(key) or msgspec.structs.replace(nothing.abilities[key], theta=theta)
-            for key, theta in zip(catalog.by_key, start, strict=True)
+        if learned is not None:
+            nothing = learn(catalog, (), shape=learned.shape(None))
+        self._abilities: dict[Key, LearnedAbility] = {
+            key: _completed(self.learned.abilities.get(key), known) for key, known in nothing.abilities.items()
         }
-        known = [self._abilities[candidate.key] for candidate in catalog.candidates]
         self._row = {candidate.key: row for row, candidate in enumerate(catalog.candidates)}
-        theta = np.array([one.theta for one in known])
-        self._chance = chances(theta)
-        self._log_fail = -np.logaddexp(0.0, theta[:, None] - GRID)
-        self._log_fail_stranger: Array = -np.logaddexp(0.0, NEUTRAL - GRID)
-        mean_cost = np.array([one.cost_usd for one in known])
+        self._curves = KindCurves(catalog, self._abilities, self.learned)
+        self._fail_stranger: Array = 1.0 / (1.0 + np.exp(NEUTRAL - GRID))
         self._tasks = _within(self.learned.tasks)
-        self._cost: Array = mean_cost[:, None] * cost_factor(self._tasks, self.learned.shape(None))
         self._made = lru_cache(FORECASTS_KEPT)(self._make)
 
     @property
@@ -201,22 +238,35 @@ class Forecaster:
         minutes: float | None,
         minutes_source: MinutesSource,
         attempts: Sequence[Attempt],
-        kind: str | None = None,
+        kinds: Mapping[str, float] | None = None,
+        leaning: Mapping[int, float] | None = None,
     ) -> Forecast:
-        """Chances and costs of these candidates of the catalog, at least one, for a task of that kind.
+        """Chances and costs of these candidates of the catalog, at least one, for a task that is of one of `kinds`, as
+        likely as they say; those that the catalog does not have count for nothing.
 
-        Each `failed` attempt multiplies the distribution of difficulty by 1 − P(solved); one by a pair that the catalog
-        does not have counts as one of a middling candidate. `rate_limited` and `error` never really ran, and `solved`
-        is no reason to ask again: they say nothing.
+        Each `failed` attempt multiplies the distribution of kind and difficulty by 1 − P(solved); one by a pair that
+        the catalog does not have counts as one of a middling candidate. `rate_limited` and `error` never really ran,
+        and `solved` is no reason to ask again: they say nothing. `leaning` says to which candidates, by their place in
+        the catalog, the text leans (see classifiers/likeness.py): a weak advantage, which outcomes overrule.
         """
-        known = self.learned.labels
-        offsets = [(key, known.get(label_digest(key, value), 0.0)) for key, value in labels.items()] if known else []
+        known, read_as_kind = self.learned.labels, bool(self.catalog.kinds)
+        offsets = [
+            (key, offset)
+            for key, value in (labels.items() if known else ())
+            if (offset := known.get(label_digest(key, value), 0.0)) and not (read_as_kind and key == "kind")
+        ]
         failed = (self._row.get((a.agent_type, a.model)) for a in attempts if a.result == "failed")
         rows = tuple([self._row[candidate.key] for candidate in candidates])
-        shifting = tuple([(key, offset) for key, offset in offsets if offset])
-        return self._made(
-            rows, shifting, minutes, minutes_source, tuple(failed), kind if kind in self.learned.shapes else None
-        )
+        of = mixture(kinds, self.catalog.kind_ids) if kinds else _NO_KIND
+        leans = self._leans(rows, leaning) if leaning else None
+        return self._made(rows, tuple(offsets), minutes, minutes_source, tuple(failed), of, leans)
+
+    def _leans(self, rows: Sequence[int], leaning: Mapping[int, float]) -> tuple[float, ...] | None:
+        """Logits for each row, rounded, so that tasks which lean alike share a forecast."""
+        known = [self._abilities[candidate.key].n for candidate in self.catalog.candidates]
+        shares = [leaning.get(row, 0.0) * LEANING_OUTCOMES / (LEANING_OUTCOMES + known[row]) for row in rows]
+        leans = tuple([round(20 * LEANING * share) / 20 for share in shares])
+        return leans if any(leans) else None
 
     def _make(
         self,
@@ -225,21 +275,27 @@ class Forecaster:
         minutes: float | None,
         minutes_source: MinutesSource,
         failed: tuple[int | None, ...],
-        kind: str | None,
+        of: Mixture,
+        leans: tuple[float, ...] | None,
     ) -> Forecast:
         """`rows` number the candidates and those that failed; None is one that the catalog does not have."""
         weight = self.learned.minutes_weight if minutes_source == "classifier" else TEXT_WEIGHT
-        by_minutes = 0.0 if minutes is None else weight * log_minutes(minutes)
+        by_minutes = 0.0 if minutes is None else weight * log_minutes(within(minutes)) + harder(minutes)
         shift = self.learned.tasks + sum(offset for _, offset in offsets) + by_minutes
         mean = _within(shift)
-        posterior = density(mean, self.learned.shape(kind))
+        curves = self._curves.curves(tuple([kind for kind, _ in of]))
+        posterior = self._curves.prior(of, mean)
         for row in failed:
-            posterior = posterior * np.exp(self._log_fail_stranger if row is None else self._log_fail[row])
+            posterior = posterior * (np.tile(self._fail_stranger, len(of)) if row is None else curves.fail[row])
             posterior /= posterior.sum()
+        if rows != tuple(range(len(curves.chance))):
+            curves = curves.of(rows)
         candidates = tuple(self.catalog.candidates[row] for row in rows)
-        known = [self._abilities[candidate.key] for candidate in candidates]
+        here = [self._abilities[candidate.key].of(of[0][0]) for candidate in candidates]
+        larger = dearer(minutes)
         explanation: dict[str, Any] = {
             "learned": {"version": self.version, "outcomes": self.learned.used, "ignored": self.learned.ignored},
+            "kinds": [kind for kind, _ in of],
             "shift": {
                 "tasks": round(self.learned.tasks, 4),
                 "labels": {key: round(offset, 4) for key, offset in offsets},
@@ -248,23 +304,34 @@ class Forecaster:
                     "source": None if minutes is None else minutes_source,
                     "weight": round(weight, 4),
                     "logits": round(by_minutes, 4),
+                    "cost_factor": round(larger, 4),
                 },
                 "total": round(mean, 4),
             },
             "failed_attempts": len(failed),
-            "candidates": [{"theta": round(one.theta, 4), "n": one.n} for one in known],
+            "candidates": [{"theta": round(one.theta, 4), "n": one.n} for one in here],
         }
-        chance, cost = self._chance, self._cost
-        if rows != tuple(range(len(chance))):
-            chance, cost = chance[list(rows)], cost[list(rows)]
-        return Forecast(candidates, posterior, chance, cost, explanation)
+        chance = curves.chance
+        if leans is not None:
+            chance = self._leaning_chance([candidate.key for candidate in candidates], of, leans)
+            explanation["candidates"] = [
+                {**shown, "leaning": lean} for shown, lean in zip(explanation["candidates"], leans, strict=True)
+            ]
+        cost, took = curves.cost_usd, curves.minutes
+        if larger != 1.0:
+            cost, took = cost * larger, None if took is None else took * larger
+        return Forecast(candidates, posterior, chance, cost, explanation, took)
+
+    def _leaning_chance(self, keys: Sequence[Key], of: Mixture, leans: Sequence[float]) -> Array:
+        offsets = np.array(leans)
+        theta = [np.array([self._abilities[key].of(kind).theta for key in keys]) + offsets for kind, _ in of]
+        return np.hstack([chances(one) for one in theta])
 
     def abilities(self) -> list[AbilityReport]:
         """Every candidate of the catalog, in its order, with what is known of it before and after outcomes."""
-        theta = np.array([self._abilities[candidate.key].theta for candidate in self.catalog.candidates])
-        rates = solve_rate(theta, self._tasks, self.learned.shape(None))
+        rates = {kind: self._rates(kind) for kind in (None, *self.catalog.kind_ids)}
         reports: list[AbilityReport] = []
-        for candidate, rate in zip(self.catalog.candidates, rates, strict=True):
+        for row, candidate in enumerate(self.catalog.candidates):
             known = self._abilities[candidate.key]
             reports.append(
                 AbilityReport(
@@ -272,11 +339,30 @@ class Forecaster:
                     model=candidate.model,
                     prior_solve_rate=candidate.solve_rate,
                     prior_cost_usd=candidate.cost_usd,
-                    learned_solve_rate=float(rate),
+                    learned_solve_rate=rates[None][row],
                     learned_cost_usd=known.cost_usd,
                     theta=known.theta,
                     n=known.n,
                     n_cost=known.n_cost,
+                    kinds={kind: self._report(candidate, kind, rates[kind][row]) for kind in self.catalog.kind_ids},
                 )
             )
         return reports
+
+    def _rates(self, kind: str | None) -> list[float]:
+        theta = np.array([self._abilities[candidate.key].of(kind).theta for candidate in self.catalog.candidates])
+        rates: list[float] = solve_rate(theta, self._tasks, self.learned.shape(kind)).tolist()
+        return rates
+
+    def _report(self, candidate: Candidate, kind: str, rate: float) -> KindReport:
+        known, figures = self._abilities[candidate.key].of(kind), candidate.kinds.get(kind, Figures())
+        return KindReport(
+            prior_solve_rate=figures.solve_rate,
+            prior_cost_usd=figures.cost_usd,
+            prior_minutes=figures.minutes,
+            learned_solve_rate=rate,
+            learned_cost_usd=known.cost_usd,
+            learned_minutes=known.minutes,
+            n=known.n,
+            n_cost=known.n_cost,
+        )

@@ -235,7 +235,7 @@ def row_of(recorded: RecordedOutcome) -> OutcomeRow:
         cost_usd=outcome.cost_usd,
         duration_seconds=outcome.duration_seconds,
         labels={**context.labels, **outcome.labels},
-        kind=outcome.kind or context.kind,
+        kind=outcome.kind or outcome.labels.get("kind") or context.kind,
         task=outcome.task_id or context.task_id or outcome.decision_id,
         minutes=context.minutes,
         failed=tuple(context.failed),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from service.contract.catalog import Candidate, Catalog
-from service.forecast.ability import PRIOR_WEIGHT, TASKS_SD, learn
+from service.forecast.ability import TASKS_SD, learn
+from service.forecast.cells import PRIOR_WEIGHT
 from service.forecast.difficulty import Array
 from service.forecast.evidence import collect
 from service.forecast.history import History, OutcomeRow
