@@ -81,6 +81,7 @@ class Learner:
         self._history = self._nothing()
         self._cursor = 0
         self._kept_at = (0, -inf)
+        self._kept_for = ""
         self._learned: Learned | None = None
         self._stale = self._settings.explore_usd_per_day > 0
         self._catching_up = asyncio.Lock()
@@ -100,7 +101,7 @@ class Learner:
         await self.background.aclose()
         with contextlib.suppress(StoreUnavailableError, TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS), self._catching_up:
-                if self._learned is not None and self._cursor - self._kept_at[0] >= WORTH_KEEPING:
+                if self._worth_keeping():
                     await self._keep()
 
     def nudge(self) -> None:
@@ -157,6 +158,7 @@ class Learner:
         if self._memory is not None:
             recalled = await self._memory.learned(catalog.version)
         if recalled is not None:
+            self._kept_for = catalog.version
             self._use(recalled.learned, Forecaster(catalog, recalled.learned), ())
             if not self._stale and recalled.cursor == await self._outcomes.last_change():
                 return
@@ -174,12 +176,20 @@ class Learner:
             self._stale = self._stale or self._learned is None
         self._recalled = True
 
+    def _worth_keeping(self) -> bool:
+        """Much is new since it was kept, or it was kept for another catalog."""
+        if self._learned is None or not self._learned.used or not self._recalled:
+            return False
+        other = self._kept_for != self._in_use.knowledge.catalog.version
+        return other or self._cursor - self._kept_at[0] >= WORTH_KEEPING
+
     async def _keep(self) -> None:
         if self._memory is None or self._learned is None:
             return
         history = await asyncio.to_thread(self._history.to_bytes)
         await self._memory.keep_history(self._cursor, history, self.calibration)
         await self._memory.keep_learned(self._cursor, self._in_use.knowledge.catalog.version, self._learned)
+        self._kept_for = self._in_use.knowledge.catalog.version
         self._kept_at = (self._cursor, time.monotonic())
 
     def _nothing(self) -> History:

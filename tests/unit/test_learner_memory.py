@@ -207,3 +207,15 @@ async def test_a_database_that_was_replaced_is_followed_anew(tmp_path: Path) -> 
                 break
         assert one.core.learner.report.outcomes == 50
         assert sum(row.n for row in one.core.learner.calibration.rows()) == 50
+
+
+async def test_what_was_learned_for_a_new_catalog_is_kept_too(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little is new since, the next start with that catalog learns nothing anew."""
+    await filled(store_url)
+    monkeypatch.setattr(learner, "WORTH_KEEPING", 10_000)
+    other = Catalog([*CATALOG.candidates, candidate("any", "new", solve_rate=0.5)])
+    async with Service(store_url, other) as one:
+        learned = one.learned
+    async with Service(store_url, other) as again:
+        assert again.learned == learned
+        assert not again.core.learner._recalled
