@@ -7,14 +7,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from service.contract.task import Key as Key
 from service.forecast.difficulty import Array
 
 Codes = npt.NDArray[np.int64]
 Digests = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.intp]
-Key = tuple[str, str]
-"""A candidate by name: agent type and model."""
-
 WITHDRAWN = -1
 """In the column `solved`: not to be learned from."""
 

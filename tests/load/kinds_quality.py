@@ -23,6 +23,7 @@ from service.forecast.ability import learn
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
 from service.forecast.plan import MAX_STEPS
+from service.forecast.stakes import Stakes
 from tests.support.recorded_tasks import Array, data_directory, read_lines
 
 VALUES = (0.3, 0.5, 0.8, 1.2, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 35.0, 60.0)
@@ -236,7 +237,7 @@ def play(forecaster: Forecaster, rows: Sequence[Row], kinds: Sequence[str], valu
             forecast = forecaster.forecast(
                 left, labels={}, minutes=None, minutes_source="text", attempts=attempts, kinds={kinds[k]: 1.0}
             )
-            plan = forecast.plan(value, max_steps=min(MAX_STEPS, max_attempts - len(attempts)))
+            plan = forecast.plan(Stakes(value_usd=value), max_steps=min(MAX_STEPS, max_attempts - len(attempts)))
             if attempts and not plan.worthwhile:
                 break
             step = plan.steps[0]

@@ -26,6 +26,7 @@ from service.forecast.difficulty import SHAPE, Shape
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
 from service.forecast.learned import Learned
+from service.forecast.stakes import Stakes
 from tests.load.forgetting import interval
 from tests.support.recorded_tasks import Array, data_directory, folds, read_lines
 
@@ -117,7 +118,7 @@ def play(
         if value_usd is None:
             chosen = left[int(rng.integers(len(left)))]
         else:
-            plan = forecast.plan(value_usd)
+            plan = forecast.plan(Stakes(value_usd=value_usd))
             if attempts and not plan.worthwhile:
                 break
             chosen = next(one for one in left if one.model == plan.steps[0].model)

@@ -18,6 +18,7 @@ from service.forecast.ability import learn
 from service.forecast.draws import drawn_forecasters
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
+from service.forecast.stakes import Stakes
 from tests.support.builders import failed, task
 from tests.support.http_fixtures import settings_from
 from tests.support.rasch_world import World
@@ -176,7 +177,7 @@ def first(forecaster: Forecaster) -> str:
     forecast = forecaster.forecast(
         forecaster.catalog.candidates, labels={}, minutes=None, minutes_source="text", attempts=()
     )
-    return forecast.plan(3.0).steps[0].model
+    return forecast.plan(Stakes(value_usd=3.0)).steps[0].model
 
 
 async def attempt_all(core: Core, world: World, number: int) -> None:
