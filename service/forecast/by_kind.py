@@ -63,6 +63,11 @@ def estimated(
     is that of a catalog without kinds, `width` a first guess."""
     size = len(cells.place)
     if expected.columns == 1:
+        if expected.siblings:
+            within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
+            alone = {"weight": np.zeros(size), "rate": np.full(size, 0.5), "block": np.full(size, -1)}
+            mean = expected.mean.ravel()[cells.place]
+            prior = replace(prior, **alone, theta_mean=mean, theta_precision=np.linalg.inv(within))
         found = maximum(prior, place, _TIMES)
         covariance = found.fit.covariance[: size + 1, : size + 1]
         return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
