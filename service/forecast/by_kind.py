@@ -65,9 +65,15 @@ def estimated(
     if expected.columns == 1:
         if expected.siblings:
             within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
-            alone = {"weight": np.zeros(size), "rate": np.full(size, 0.5), "block": np.full(size, -1)}
-            mean = expected.mean.ravel()[cells.place]
-            prior = replace(prior, **alone, theta_mean=mean, theta_precision=np.linalg.inv(within))
+            precision = np.linalg.inv(within).astype(np.float64)
+            prior = replace(
+                prior,
+                weight=np.zeros(size),
+                rate=np.full(size, 0.5),
+                theta_mean=expected.mean.ravel()[cells.place],
+                theta_precision=precision,
+                block=np.full(size, -1),
+            )
         found = maximum(prior, place, _TIMES)
         covariance = found.fit.covariance[: size + 1, : size + 1]
         return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
