@@ -1,5 +1,6 @@
-"""`create_app`: the one place where the HTTP service is put together."""
+"""`create_app`: the one place where the HTTP service is put together, and `serve`, which runs it."""
 
+import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,13 +11,14 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from service.api.answers import ErrorAnswers
-from service.api.classify import classify_routes
+from service.api.classify import ClassifyRoutes
 from service.api.edge import Edge
-from service.api.executions import execution_routes
-from service.api.health import health_routes
-from service.api.openapi import openapi_routes
-from service.api.outcomes import outcome_routes
-from service.api.reading import reading_routes
+from service.api.executions import ExecutionRoutes
+from service.api.health import HealthRoutes
+from service.api.openapi import SchemaRoutes
+from service.api.outcomes import OutcomeRoutes
+from service.api.reading import ReadingRoutes
+from service.api.server import Server
 from service.contract.errors import PointsmanError
 from service.contract.settings import Settings
 from service.core import Core
@@ -61,6 +63,7 @@ def create_app(
         finally:
             await core.aclose()
 
+    limit = settings.server.max_body_bytes
     handlers: Any = {
         PointsmanError: answers.of_core,
         HTTPException: answers.of_http,
@@ -68,16 +71,16 @@ def create_app(
     }
     app = Litestar(
         route_handlers=[
-            *classify_routes(core),
-            *outcome_routes(core),
-            *reading_routes(core),
-            *execution_routes(core),
-            *health_routes(core),
-            *openapi_routes(),
+            *ClassifyRoutes(core.decide, core.metrics, max_body_bytes=limit).handlers,
+            *OutcomeRoutes(core.outcomes, core.metrics, max_body_bytes=limit).handlers,
+            *ReadingRoutes(core.in_use, core.store, core.status).handlers,
+            *ExecutionRoutes(core.executions, max_body_bytes=limit).handlers,
+            *HealthRoutes(lambda: core.ready, core.metrics).handlers,
+            *SchemaRoutes().handlers,
         ],
         lifespan=[lifespan],
         exception_handlers=handlers,
-        request_max_body_size=settings.server.max_body_bytes,
+        request_max_body_size=limit,
         openapi_config=None,
         logging_config=None,
     )
@@ -88,3 +91,8 @@ def create_app(
     if core.tracing is not None:
         app.asgi_handler = core.tracing.wrap(app.asgi_handler)
     return app
+
+
+def serve(app: Litestar, listener: socket.socket) -> None:
+    """Answers on `listener` until SIGTERM or Ctrl-C, then ends what is under way in good order."""
+    Server(app, app.state.core).run(sockets=[listener])

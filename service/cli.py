@@ -26,7 +26,7 @@ not wait for the parts that only the server needs."""
 
 
 GARBAGE_THRESHOLD = 20_000
-"""New objects between two looks for garbage, for Python's 700 (3.11): what is imported is none."""
+"""New objects before the next collection, where Python's own number is 700 (3.11): imports make no garbage."""
 
 
 class _Late(click.Group):
@@ -42,7 +42,7 @@ class _Late(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list without importing one."""
+        """Lists them without importing one."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))

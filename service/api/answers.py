@@ -10,52 +10,41 @@ from litestar import HttpMethod, Request, Response, route
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from service.api.problems import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
 from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.problem import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
 from service.logs.lines import log_defect
-from service.observe.telemetry import Metrics
+from service.observe.metrics import Metrics
 
 _ENCODER = msgspec.json.Encoder()
-_JSON = "application/json"
 
 AnyRequest = Request[Any, Any, Any]
 
 MAX_PARAMETERS = 20
 """Of a query; the most that any path takes is four."""
 
+_DETAILS = {
+    404: "There is nothing at this path.",
+    405: "This path does not take that method.",
+    413: "The body is over the limit that this service is set to.",
+}
+
 
 def reading(path: str) -> HTTPRouteHandler:
-    """`@reading(path)`: a handler for GET, and for HEAD, which load balancers and monitors ask with."""
+    """For GET, and for HEAD, which load balancers and monitors ask with."""
     return route(path, http_method=[HttpMethod.GET, HttpMethod.HEAD])
 
 
-def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+def json_response(value: object, *, status: int = 200) -> Response[bytes]:
     """`value` as JSON."""
-    return Response(_ENCODER.encode(value), status_code=status, media_type=_JSON, headers=headers)
-
-
-def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response[bytes]:
-    """A problem document."""
-    return Response(_ENCODER.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
-
-
-def request_id_of(request: AnyRequest) -> str | None:
-    """The id that the edge gave this request."""
-    return _facts(request).get("request_id")
-
-
-def _facts(request: AnyRequest) -> dict[str, Any]:
-    """What the edge put into the scope beside what ASGI has there."""
-    return cast("dict[str, Any]", request.scope)
+    return Response(_ENCODER.encode(value), status_code=status, media_type="application/json")
 
 
 def query_of(request: AnyRequest) -> list[tuple[str, str]]:
     """The query's names and values, in order. The framework's own parser would keep the last thousand queries, each
     with what it was parsed into, which is thirty times its size."""
+    text = request.scope["query_string"].decode("latin-1")
     try:
-        return parse_qsl(
-            request.scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
-        )
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise InvalidInputError(f"expected at most {MAX_PARAMETERS} parameters", path="query") from None
 
@@ -71,34 +60,30 @@ class ErrorAnswers:
         self._log = structlog.get_logger("pointsman.http")
 
     def of_core(self, request: AnyRequest, error: PointsmanError) -> Response[bytes]:
-        """An error of the core, by the table."""
-        return self._answer(problem_of(error, request_id=request_id_of(request)), headers_of(error))
+        return self._answer(problem_of(error, request_id=_facts(request).get("request_id")), headers_of(error))
 
     def of_http(self, request: AnyRequest, error: HTTPException) -> Response[bytes]:
         """The framework's own: no such route, no such method, too large, a query that does not fit."""
-        status = error.status_code
-        if _facts(request).get("client_left"):
+        facts, status = _facts(request), error.status_code
+        if facts.get("client_left"):
             status, detail = 400, "The connection was closed before the body was complete."
         elif status >= 500:
             return self.of_any(request, error)
         else:
             detail = _DETAILS.get(status) or "The request cannot be read."
-        problem = problem_of_status(status, detail, request_id=request_id_of(request))
         headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-        return self._answer(problem, headers)
+        return self._answer(problem_of_status(status, detail, request_id=facts.get("request_id")), headers)
 
     def of_any(self, request: AnyRequest, error: Exception) -> Response[bytes]:
         """A defect: logged with the place where it was raised, answered without its text."""
         log_defect(self._log, error, method=request.method)
-        return self._answer(problem_of(error, request_id=request_id_of(request)), {})
+        return self._answer(problem_of(error, request_id=_facts(request).get("request_id")), {})
 
     def _answer(self, problem: Problem, headers: Mapping[str, str]) -> Response[bytes]:
-        self._metrics.problems.labels(problem.type).inc()
-        return problem_response(problem, headers)
+        body = _ENCODER.encode(self._metrics.answered(problem))
+        return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
-_DETAILS = {
-    404: "There is nothing at this path.",
-    405: "This path does not take that method.",
-    413: "The body is over the limit that this service is set to.",
-}
+def _facts(request: AnyRequest) -> dict[str, Any]:
+    """What the edge put into the scope beside what ASGI has there."""
+    return cast("dict[str, Any]", request.scope)

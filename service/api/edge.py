@@ -12,11 +12,11 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.posting import send_whole
-from service.api.problems import MEDIA_TYPE, problem_of_status
+from service.api.posting import send_document
 from service.base.ids import uuid7
+from service.contract.problem import MEDIA_TYPE, problem_of_status
 from service.logs.lines import BOUND
-from service.observe.telemetry import LABELS_KEPT, Metrics
+from service.observe.metrics import LABELS_KEPT, Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -36,25 +36,22 @@ class Edge:
         *,
         token: str,
         metrics: Metrics,
-        leaving: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.perf_counter,
+        leaving: Callable[[], bool],
     ) -> None:
         """While `leaving()` is true each answer closes its connection, so that the next one goes to another replica."""
         self._app = app
         self._token = token.encode()
         self._metrics = metrics
         self._leaving = leaving
-        self._clock = clock
         self._log = structlog.get_logger("pointsman.http")
         self._requests = lru_cache(LABELS_KEPT)(metrics.requests.labels)
         self._seconds = lru_cache(LABELS_KEPT)(metrics.request_seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        started = self._clock()
+        started = time.perf_counter()
         facts = cast("dict[str, Any]", scope)
         headers = dict(scope["headers"])
         request_id = _accepted(headers.get(b"x-request-id", b"")) or uuid7()
@@ -83,7 +80,7 @@ class Edge:
             else:
                 await self._app(scope, watched, stamped)
         finally:
-            self._account(facts, status or 500, self._clock() - started)
+            self._account(facts, status or 500, time.perf_counter() - started)
             BOUND.reset(bound)
 
     def _known(self, headers: dict[bytes, bytes]) -> bool:
@@ -92,10 +89,11 @@ class Edge:
         return hmac.compare_digest(given.strip(), self._token) and scheme.lower() == b"bearer"
 
     async def _refuse(self, send: Send, request_id: str) -> None:
-        problem = problem_of_status(401, "Send `Authorization: Bearer <token>`.", request_id=request_id)
-        self._metrics.problems.labels(problem.type).inc()
+        problem = self._metrics.answered(
+            problem_of_status(401, "Send `Authorization: Bearer <token>`.", request_id=request_id)
+        )
         body = _ENCODER.encode(problem)
-        await send_whole(send, problem.status, body, MEDIA_TYPE.encode(), [(b"www-authenticate", b"Bearer")])
+        await send_document(send, problem.status, body, MEDIA_TYPE.encode(), [(b"www-authenticate", b"Bearer")])
 
     def _account(self, scope: dict[str, Any], status: int, seconds: float) -> None:
         route = str(scope.get("path_template") or "unmatched")

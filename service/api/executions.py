@@ -1,7 +1,5 @@
 """`POST /v1/executions` and what can be seen of an execution."""
 
-import asyncio
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -14,10 +12,8 @@ from service.api.posting import Answer, Posted, posting
 from service.base.ids import is_uuid
 from service.contract.decoding import decode_json
 from service.contract.errors import InvalidInputError, LocalAgentOffError, NotFoundError
-from service.core import Core
-from service.executions.executions import ExecutionRequest, Executions
-from service.executions.log_folder import CHUNK
-from service.store import Execution
+from service.contract.execution import Execution, ExecutionRequest
+from service.executions.executions import Executions
 
 _REQUEST = msgspec.json.Decoder(ExecutionRequest)
 _LINES = "application/x-ndjson"
@@ -26,50 +22,63 @@ _AS_IT_COMES = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _INTERNAL = ("owner", "seen_at")
 
 
-def execution_routes(core: Core) -> list[Any]:
-    """The handlers; each a 404 `local-agent-off` where no endpoint is set."""
+class ExecutionRoutes:
+    """Each answers 404 `local-agent-off` where no endpoint is set, and so no `executions` are there."""
 
-    @posting("/v1/executions", max_body_bytes=core.settings.server.max_body_bytes)
-    async def create(posted: Posted) -> Answer:
-        executions = _executions(core)
+    def __init__(self, executions: Executions | None, *, max_body_bytes: int) -> None:
+        self._there = executions
+        one = "/v1/executions/{execution_id:str}"
+        self.handlers = [
+            posting("/v1/executions", self.create, max_body_bytes),
+            route(one, http_method=HttpMethod.OPTIONS, status_code=204)(self.options),
+            reading(one)(self.read),
+            delete(one, status_code=200)(self.cancel),
+            reading(f"{one}/stdout.log")(self.log),
+        ]
+
+    @property
+    def _executions(self) -> Executions:
+        if self._there is None:
+            raise LocalAgentOffError(
+                "no endpoint is set (local_model.endpoint), so there is no agent `local` to run it"
+            )
+        return self._there
+
+    async def create(self, posted: Posted) -> Answer:
+        executions = self._executions
         execution = await executions.create(decode_json(posted.take(), _REQUEST))
         location = f"/v1/executions/{execution.execution_id}"
         return Answer.of(_short(execution), status=202, headers=[(b"location", location.encode())])
 
-    @route("/v1/executions/{execution_id:str}", http_method=HttpMethod.OPTIONS, status_code=204)
-    async def options(execution_id: FromPath[str]) -> Response[None]:  # noqa: ARG001 - the path has it
+    async def options(self, execution_id: FromPath[str]) -> Response[None]:  # noqa: ARG002 - the path has it
         """The framework's own one knows only the handler that stands first at a path."""
         return Response(None, headers={"Allow": "DELETE, GET, HEAD, OPTIONS"})
 
-    @reading("/v1/executions/{execution_id:str}")
-    async def read(execution_id: FromPath[str]) -> Response[bytes]:
-        executions = _executions(core)
+    async def read(self, execution_id: FromPath[str]) -> Response[bytes]:
+        """What is kept of it, and once it has ended what it came to, where its log is still here."""
+        executions = self._executions
         execution = await executions.get(_checked(execution_id))
-        return json_response(await _document(executions, execution))
+        document: dict[str, Any] = {
+            name: value for name, value in msgspec.structs.asdict(execution).items() if name not in _INTERNAL
+        }
+        summary = await executions.summary(execution_id) if execution.ended_at is not None else None
+        if summary is not None:
+            document |= {"text": summary.text, "report": summary.report}
+        return json_response(document)
 
-    @delete("/v1/executions/{execution_id:str}", status_code=200)
-    async def cancel(execution_id: FromPath[str]) -> Response[bytes]:
-        return json_response(_short(await _executions(core).cancel(_checked(execution_id))))
+    async def cancel(self, execution_id: FromPath[str]) -> Response[bytes]:
+        return json_response(_short(await self._executions.cancel(_checked(execution_id))))
 
-    @reading("/v1/executions/{execution_id:str}/stdout.log")
-    async def log(request: AnyRequest, execution_id: FromPath[str]) -> Response[bytes] | Stream:
-        executions = _executions(core)
+    async def log(self, request: AnyRequest, execution_id: FromPath[str]) -> Response[bytes] | Stream:
+        executions = self._executions
         execution = await executions.get(_checked(execution_id))
         begun = executions.logs.path(execution_id).exists()
-        to_come = _follows(request) and (execution.state == "queued" or executions.is_live(execution_id))
+        to_come = _follows(request) and (execution.state == "queued" or executions.runs_here(execution_id))
         if not begun and not to_come:
             what = "has not begun" if execution.state == "queued" else "was rotated out, or lies with another replica"
             raise NotFoundError(f"the log of {execution_id} {what}")
-        lines = executions.follow(execution_id) if _follows(request) else _whole(executions, execution_id)
+        lines = executions.log(execution_id, follow=_follows(request))
         return Stream(lines, media_type=_LINES, headers=_AS_IT_COMES)
-
-    return [create, options, read, cancel, log]
-
-
-def _executions(core: Core) -> Executions:
-    if core.executions is None:
-        raise LocalAgentOffError("no endpoint is set (local_model.endpoint), so there is no agent `local` to run it")
-    return core.executions
 
 
 def _checked(execution_id: str) -> str:
@@ -88,24 +97,3 @@ def _follows(request: AnyRequest) -> bool:
 
 def _short(execution: Execution) -> dict[str, Any]:
     return {"execution_id": execution.execution_id, "state": execution.state}
-
-
-async def _document(executions: Executions, execution: Execution) -> dict[str, Any]:
-    """What is kept of it, and once it has ended what it came to, where its log is still here."""
-    document: dict[str, Any] = {
-        name: value for name, value in msgspec.structs.asdict(execution).items() if name not in _INTERNAL
-    }
-    summary = await executions.summary(execution.execution_id) if execution.ended_at is not None else None
-    if summary is not None:
-        document |= {"text": summary.text, "report": summary.report}
-    return document
-
-
-async def _whole(executions: Executions, execution_id: str) -> AsyncGenerator[bytes]:
-    """The log as it is now."""
-    file = executions.logs.reader(execution_id)
-    if file is None:
-        return
-    with file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
-            yield chunk

@@ -1,30 +1,33 @@
-"""What the platform asks: is it alive, is it ready, what has it counted."""
+"""What the platform asks, open to all also where a token is set: is it alive, is it ready, what has it counted."""
 
-from typing import Any
+from collections.abc import Callable
 
 from litestar import Response
 
 from service.api.answers import json_response, reading
-from service.core import Core
+from service.observe.metrics import Metrics
 
 
-def health_routes(core: Core) -> list[Any]:
-    """The handlers; open to all, also where a token is set."""
+class HealthRoutes:
+    """None depends on a model: a service without one still decides."""
 
-    @reading("/healthz")
-    async def healthz() -> Response[bytes]:
+    def __init__(self, ready: Callable[[], bool], metrics: Metrics) -> None:
+        self._ready = ready
+        self._metrics = metrics
+        self.handlers = [
+            reading("/healthz")(self.healthz),
+            reading("/readyz")(self.readyz),
+            reading("/metrics")(self.metrics),
+        ]
+
+    async def healthz(self) -> Response[bytes]:
         return json_response({"status": "alive"})
 
-    @reading("/readyz")
-    async def readyz() -> Response[bytes]:
-        """Never dependent on a model: a service without one still decides."""
-        if core.ready:
+    async def readyz(self) -> Response[bytes]:
+        if self._ready():
             return json_response({"status": "ready"})
         return json_response({"status": "not ready"}, status=503)
 
-    @reading("/metrics")
-    async def metrics() -> Response[bytes]:
+    async def metrics(self) -> Response[bytes]:
         # Litestar adds the charset to every text type.
-        return Response(core.metrics.render(), media_type="text/plain; version=0.0.4")
-
-    return [healthz, readyz, metrics]
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")

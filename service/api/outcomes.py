@@ -1,44 +1,45 @@
 """`POST /v1/outcomes`, `/v1/outcomes/batch` and `DELETE /v1/outcomes/{outcome_id}`."""
 
-from typing import Any
-
 import msgspec
 from litestar import Response, delete
 from litestar.params import FromPath
 
 from service.api.answers import json_response
-from service.api.posting import Answer, Posted, posting
-from service.api.problems import problem_of
-from service.base.ids import is_uuid
+from service.api.posting import Answer, Posted, decode_item, posting
 from service.contract.decoding import decode_json
 from service.contract.errors import ConflictError, InvalidInputError, NotFoundError
 from service.contract.outcome import Outcome, OutcomeBatch
-from service.core import Core
-from service.store import Recording
+from service.contract.problem import problem_of
+from service.knowledge.outcomes import Outcomes
+from service.observe.metrics import Metrics
 
 _OUTCOME = msgspec.json.Decoder(Outcome)
 _BATCH = msgspec.json.Decoder(OutcomeBatch)
 
 
-def outcome_routes(core: Core) -> list[Any]:
-    """The handlers."""
+class OutcomeRoutes:
+    """What became of attempts: one, up to a thousand, and what was reported by mistake."""
 
-    limit = core.settings.server.max_body_bytes
+    def __init__(self, outcomes: Outcomes, metrics: Metrics, *, max_body_bytes: int) -> None:
+        self._outcomes = outcomes
+        self._metrics = metrics
+        self.handlers = [
+            posting("/v1/outcomes", self.record, max_body_bytes),
+            posting("/v1/outcomes/batch", self.record_batch, max_body_bytes),
+            delete("/v1/outcomes/{outcome_id:str}", status_code=200)(self.withdraw),
+        ]
 
-    @posting("/v1/outcomes", max_body_bytes=limit)
-    async def record(posted: Posted) -> Answer:
+    async def record(self, posted: Posted) -> Answer:
         outcome = decode_json(posted.take(), _OUTCOME)
-        (recording,) = await _record(core, [outcome])
+        (recording,) = await self._outcomes.record([outcome])
         if recording.state == "conflict":
             raise _conflict(outcome)
         return Answer.of({"outcome_id": recording.outcome_id}, status=201 if recording.state == "new" else 200)
 
-    @posting("/v1/outcomes/batch", max_body_bytes=limit)
-    async def record_batch(posted: Posted) -> Answer:
+    async def record_batch(self, posted: Posted) -> Answer:
         batch = decode_json(posted.take(), _BATCH)
         decoded = [_decode(raw, index) for index, raw in enumerate(batch.outcomes)]
-        good = [outcome for outcome in decoded if isinstance(outcome, Outcome)]
-        recordings = iter(await _record(core, good))
+        recordings = iter(await self._outcomes.record([one for one in decoded if isinstance(one, Outcome)]))
         results: list[object] = []
         for outcome in decoded:
             recording = next(recordings) if isinstance(outcome, Outcome) else None
@@ -46,36 +47,20 @@ def outcome_routes(core: Core) -> list[Any]:
                 results.append({"outcome_id": recording.outcome_id})
                 continue
             error = _conflict(outcome) if isinstance(outcome, Outcome) else outcome
-            problem = problem_of(error, request_id=posted.request_id)
-            core.metrics.problems.labels(problem.type).inc()
-            results.append(problem)
+            results.append(self._metrics.answered(problem_of(error, request_id=posted.request_id)))
         return Answer.of({"results": results})
 
-    @delete("/v1/outcomes/{outcome_id:str}", status_code=200)
-    async def withdraw(outcome_id: FromPath[str]) -> Response[bytes]:
-        if not is_uuid(outcome_id) or not await core.store.withdraw_outcome(outcome_id):
+    async def withdraw(self, outcome_id: FromPath[str]) -> Response[bytes]:
+        if not await self._outcomes.withdraw(outcome_id):
             raise NotFoundError(f"there is no outcome {outcome_id[:80]!r}")
-        core.learner.nudge()
         return json_response({"outcome_id": outcome_id, "withdrawn": True})
-
-    return [record, record_batch, withdraw]
-
-
-async def _record(core: Core, outcomes: list[Outcome]) -> list[Recording]:
-    recordings = await core.store.record_outcomes(outcomes) if outcomes else []
-    for outcome, recording in zip(outcomes, recordings, strict=True):
-        if recording.state == "new":
-            core.metrics.outcomes.labels("true" if outcome.solved else "false").inc()
-            core.calibration.recorded(outcome)
-    core.learner.nudge()
-    return recordings
 
 
 def _decode(raw: msgspec.Raw, index: int) -> Outcome | InvalidInputError:
     try:
-        return decode_json(bytes(raw), _OUTCOME)
+        return decode_item(raw, _OUTCOME, f"$.outcomes[{index}]")
     except InvalidInputError as error:
-        return InvalidInputError(error.expected, path=f"$.outcomes[{index}]{error.path.removeprefix('$')}")
+        return error
 
 
 def _conflict(outcome: Outcome) -> ConflictError:

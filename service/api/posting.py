@@ -1,4 +1,4 @@
-"""`@posting(path)`: a POST with a JSON body, over plain ASGI.
+"""`posting(path, handler)`: a POST with a JSON body, over plain ASGI.
 
 The framework still routes, guards and turns exceptions into answers. Its request and response objects are left out: to
 make and fill them took as long as half a decision.
@@ -6,7 +6,7 @@ make and fill them took as long as half a decision.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import asgi
@@ -15,7 +15,10 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
+from service.contract.decoding import decode_json
 from service.contract.errors import InvalidInputError
+
+T = TypeVar("T")
 
 Headers = Sequence[tuple[bytes, bytes]]
 JSON = b"application/json"
@@ -54,43 +57,42 @@ class Answer:
 Handler = Callable[[Posted], Awaitable[Answer]]
 
 
-def posting(path: str, *, max_body_bytes: int) -> Callable[[Handler], ASGIRouteHandler]:
+def posting(path: str, handler: Handler, max_body_bytes: int) -> ASGIRouteHandler:
     """Makes a route of a handler: 405 for other methods, 413 for a body over the limit, 400 for a compressed one."""
 
-    def route(handler: Handler) -> ASGIRouteHandler:
-        @asgi(path, copy_scope=False)
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            facts: Any = scope
-            if facts["method"] != "POST":
-                await _another_method(facts["method"], send)
-                return
-            posted = Posted(await _body(facts, receive, max_body_bytes), receive, facts.get("request_id"))
-            answer = await handler(posted)
-            await send_whole(send, answer.status, answer.body, JSON, answer.headers)
+    @asgi(path, copy_scope=False)
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        facts: Any = scope
+        if facts["method"] == "OPTIONS":
+            await _send(send, 204, b"", [(b"allow", _ALLOWED.encode())])
+            return
+        if facts["method"] != "POST":
+            raise MethodNotAllowedException(headers={"allow": _ALLOWED})
+        posted = Posted(await _body(facts, receive, max_body_bytes), receive, facts.get("request_id"))
+        answer = await handler(posted)
+        await send_document(send, answer.status, answer.body, JSON, answer.headers)
 
-        return answer
-
-    return route
+    return answer
 
 
-async def send_whole(send: Send, status: int, body: bytes, media_type: bytes, headers: Headers = ()) -> None:
+def decode_item(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], place: str) -> T:
+    """One item of a batch. Raises InvalidInputError that names its `place` in the whole, such as `$.tasks[3]`."""
+    try:
+        return decode_json(bytes(raw), decoder)
+    except InvalidInputError as error:
+        raise InvalidInputError(error.expected, path=f"{place}{error.path.removeprefix('$')}") from None
+
+
+async def send_document(send: Send, status: int, body: bytes, media_type: bytes, headers: Headers = ()) -> None:
     """One answer with all of its body."""
-    start: Any = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *headers],
-    }
+    own = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)))
+    await _send(send, status, body, (*own, *headers))
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    start: Any = {"type": "http.response.start", "status": status, "headers": headers}
     await send(start)
     end: Any = {"type": "http.response.body", "body": body}
-    await send(end)
-
-
-async def _another_method(method: str, send: Send) -> None:
-    if method != "OPTIONS":
-        raise MethodNotAllowedException(headers={"allow": _ALLOWED})
-    start: Any = {"type": "http.response.start", "status": 204, "headers": [(b"allow", _ALLOWED.encode())]}
-    await send(start)
-    end: Any = {"type": "http.response.body", "body": b""}
     await send(end)
 
 

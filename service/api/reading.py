@@ -1,5 +1,6 @@
 """What can be read: catalog, status, decisions."""
 
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Response
@@ -10,81 +11,65 @@ from service.base.ids import is_uuid
 from service.base.text import one_line
 from service.contract.decoding import convert_tree
 from service.contract.errors import InvalidInputError, NotFoundError
-from service.core import Core
-from service.store import StoredDecision
+from service.knowledge.knowledge import InUse
+from service.observe.candidates import catalog_document
+from service.store import Store, StoredDecision
 
 _MAX_PAGE = 500
 _PARAMETERS = frozenset({"limit", "before", "task_id", "agent_type"})
 
 
-def reading_routes(core: Core) -> list[Any]:
-    """The handlers."""
+class ReadingRoutes:
+    """Nothing here changes anything."""
 
-    @reading("/v1/catalog")
-    async def catalog() -> Response[bytes]:
-        return json_response(catalog_document(core))
+    def __init__(self, in_use: InUse, store: Store, status: Callable[[], dict[str, Any]]) -> None:
+        self._in_use = in_use
+        self._store = store
+        self._status = status
+        self.handlers = [
+            reading("/v1/catalog")(self.catalog),
+            reading("/v1/status")(self.status),
+            reading("/v1/decisions")(self.decisions),
+            reading("/v1/decisions/{decision_id:str}")(self.decision),
+        ]
 
-    @reading("/v1/status")
-    async def status() -> Response[bytes]:
-        return json_response(core.status())
+    async def catalog(self) -> Response[bytes]:
+        return json_response(catalog_document(self._in_use.knowledge))
 
-    @reading("/v1/decisions")
-    async def decisions(request: AnyRequest) -> Response[bytes]:
-        query: dict[str, str] = {}
-        for name, value in query_of(request):
-            if name not in _PARAMETERS:
-                shown = one_line(name, 80)
-                raise InvalidInputError(f"expected one of {', '.join(sorted(_PARAMETERS))}", path=f"query {shown}")
-            if name in query:
-                raise InvalidInputError("expected it once", path=f"query {name}")
-            query[name] = value
-        limit = _limit(query.get("limit", "50"))
+    async def status(self) -> Response[bytes]:
+        return json_response(self._status())
+
+    async def decisions(self, request: AnyRequest) -> Response[bytes]:
+        query = _query(request)
         before = query.get("before")
         if before is not None and not is_uuid(before):
             raise InvalidInputError("expected a decision_id", path="query before")
-        found = await core.store.decisions(
-            limit=limit, before=before, task_id=query.get("task_id"), agent_type=query.get("agent_type")
+        found = await self._store.decisions.newest(
+            limit=_limit(query.get("limit", "50")),
+            before=before,
+            task_id=query.get("task_id"),
+            agent_type=query.get("agent_type"),
         )
         return json_response({"decisions": [_entry(stored) for stored in found]})
 
-    @reading("/v1/decisions/{decision_id:str}")
-    async def decision(decision_id: FromPath[str]) -> Response[bytes]:
-        stored = await core.store.decision(decision_id) if is_uuid(decision_id) else None
+    async def decision(self, decision_id: FromPath[str]) -> Response[bytes]:
+        stored = await self._store.decisions.get(decision_id) if is_uuid(decision_id) else None
         if stored is None:
             raise NotFoundError(f"there is no decision {decision_id[:80]!r}")
-        outcomes = await core.store.outcomes_of(decision_id)
+        outcomes = await self._store.outcomes.of_decision(decision_id)
         return json_response({**_entry(stored), "explanation": stored.explanation, "outcomes": outcomes})
 
-    return [catalog, status, decisions, decision]
 
-
-def catalog_document(core: Core) -> dict[str, Any]:
-    """Every agent and model with its forecast numbers now."""
-    knowledge = core.pipeline.knowledge
-    learned = {(report.agent_type, report.model): report for report in knowledge.forecaster.abilities()}
-    agents: list[dict[str, Any]] = []
-    for agent_type in knowledge.catalog.agent_types:
-        members = [c for c in knowledge.catalog.candidates if c.agent_type == agent_type]
-        first = members[0]
-        agents.append(
-            {
-                "agent_type": agent_type,
-                "description": first.agent_description,
-                "local": first.local,
-                "quota_pool": first.quota_pool,
-                "models": [
-                    {
-                        "model": c.model,
-                        "description": c.description,
-                        "context_tokens": c.context_tokens,
-                        "inputs": c.inputs,
-                        "forecast": learned[c.key],
-                    }
-                    for c in members
-                ],
-            }
-        )
-    return {"agents": agents, "versions": knowledge.versions}
+def _query(request: AnyRequest) -> dict[str, str]:
+    query: dict[str, str] = {}
+    for name, value in query_of(request):
+        if name not in _PARAMETERS:
+            shown = one_line(name, 80)
+            raise InvalidInputError(f"expected one of {', '.join(sorted(_PARAMETERS))}", path=f"query {shown}")
+        if name in query:
+            raise InvalidInputError("expected it once", path=f"query {name}")
+        query[name] = value
+    return query
 
 
 def _entry(stored: StoredDecision) -> dict[str, Any]:

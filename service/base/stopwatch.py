@@ -14,7 +14,7 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        """That stage has taken the time since the last one."""
+        """`stage` has taken the time since the last one."""
         now = self._clock()
         self.seconds[stage] = now - self._last
         self._last = now
@@ -24,6 +24,6 @@ class Stopwatch:
         self._last = self._clock()
 
     def milliseconds(self) -> dict[str, float]:
-        """The whole, up to now, and each stage."""
+        """The total up to now, and each stage."""
         total = self._clock() - self.started
         return {name: round(value * 1000, 3) for name, value in {"total": total, **self.seconds}.items()}

@@ -11,7 +11,7 @@ from service.classifiers.verdict import VerdictError, read_verdict
 from service.contract.decision import Source, Usage
 from service.contract.errors import ConfigurationError
 from service.contract.settings import CliSettings
-from service.process import ProcessError, ProcessTimeoutError
+from service.process.errors import ProcessError, ProcessTimeoutError
 
 DEFAULT_PRESET = "gemini"
 """Taken where nothing is configured and the program is on PATH."""

@@ -10,7 +10,7 @@ import structlog
 from service.base.text import one_line
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Blame, Brief, Classified, Classifier, ClassifierError
-from service.contract.catalog import LOCAL_AGENT
+from service.contract.catalog import without_local
 from service.contract.decision import Failure, Source, Usage
 from service.contract.errors import ClassifierFailedError, DeadlineExceededError
 
@@ -138,7 +138,7 @@ class Ladder:
             found.failures.append(_failure(stage.classifier.source, error, brief))
             if stage.classifier.source == "local_model" and error.blame is Blame.CLASSIFIER:
                 found.endpoint_problem = error.problem
-                brief = _without_local_agent(brief)
+                brief = replace(brief, eligible=without_local(brief.eligible))
             if brief.task.strict:
                 self._refuse(stage, error, found, out_of_time=error.problem in _OUT_OF_TIME)
         return found
@@ -231,12 +231,6 @@ class Ladder:
 
 def _nothing(_answer: Classified | ClassifierError | None) -> None:
     """Nobody listens."""
-
-
-def _without_local_agent(brief: Brief) -> Brief:
-    """The next classifier is not asked about an agent that cannot run now, where there is another one."""
-    others = tuple(candidate for candidate in brief.eligible if candidate.agent_type != LOCAL_AGENT)
-    return replace(brief, eligible=others) if others else brief
 
 
 def _failure(source: str, error: ClassifierError, brief: Brief) -> Failure:

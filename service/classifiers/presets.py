@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.classifiers.envelopes import Unwrap, unwrap_any, unwrap_claude, unwrap_codex, unwrap_gemini, unwrap_llm
-from service.process import Workspace
+from service.process.workspace import Workspace
 
 COMMON_ENVIRONMENT = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "XDG_*"),

@@ -19,7 +19,10 @@ from service.classifiers.presets import (
     command_preset,
     visible_environment,
 )
-from service.process import ProcessExitError, ProcessResult, ProcessRunner, Workspace
+from service.process.errors import ProcessExitError
+from service.process.job import ProcessResult
+from service.process.runner import ProcessRunner
+from service.process.workspace import Workspace
 
 DETAIL_CHARS = 500
 """How much of what a program says stands in an error."""

@@ -1,28 +1,29 @@
 """`pointsman catalog`: the candidates with their forecast numbers."""
 
-from typing import Any
+import asyncio
 
 import click
 
-from service.api.reading import catalog_document
-from service.commands.common import config_option, json_option, print_json, run, running_core, settings_of
+from service.commands.common import Command, config_option, json_option, running_core, settings_of
 from service.commands.show import show_catalog
 from service.contract.settings import Settings
-from service.forecast.forecaster import AbilityReport
+from service.knowledge.knowledge import Knowledge
+from service.logs.output import print_json
+from service.observe.candidates import catalog_document
 
 
-@click.command("catalog", short_help="Show the candidates with their forecast numbers.")
+@click.command("catalog", cls=Command)
 @config_option
 @json_option
 def command(config: str | None, *, as_json: bool) -> None:
     """Show every agent and model: published numbers, and what recorded outcomes made of them."""
-    document, reports = run(_read(settings_of(config)))
+    knowledge = asyncio.run(_learned(settings_of(config)))
     if as_json:
-        print_json(document)
+        print_json(catalog_document(knowledge))
     else:
-        show_catalog(reports)
+        show_catalog(knowledge.forecaster.abilities())
 
 
-async def _read(settings: Settings) -> tuple[dict[str, Any], list[AbilityReport]]:
+async def _learned(settings: Settings) -> Knowledge:
     async with running_core(settings) as core:
-        return catalog_document(core), core.pipeline.knowledge.forecaster.abilities()
+        return core.in_use.knowledge

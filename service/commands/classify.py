@@ -1,46 +1,32 @@
 """`pointsman classify`: one decision, made here or asked of a running service."""
 
+import asyncio
 import math
-import sys
-from collections.abc import Callable
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import click
 import httpx
 import msgspec
 
-from service.api.problems import Problem
 from service.base.text import one_line
-from service.commands.common import (
-    F,
-    config_option,
-    end_with,
-    end_with_problem,
-    json_option,
-    print_json,
-    run,
-    running_core,
-    settings_of,
-)
-from service.commands.instructions import read_file, read_instructions
+from service.commands.common import Command, config_option, end_with, json_option, running_core, settings_of
+from service.commands.instructions import read_input, read_instructions
 from service.contract.decision import Decision
-from service.contract.decoding import decode_json
-from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.decoding import DECODE_ERRORS, decode_json
+from service.contract.errors import InvalidInputError
+from service.contract.problem import Problem
 from service.contract.settings import Settings
 from service.contract.task import InputKind, Objective, Task
+from service.logs.output import print_json
 
 _TASK = msgspec.json.Decoder(Task)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 """A request of which only the parts that an option changes are touched; all else goes on as it was written."""
 
-_FILE = click.Path(dir_okay=False, allow_dash=True)
-_REQUIRE = {
-    "only_agent_types": "agent_types",
-    "inputs": "inputs",
-    "context_tokens": "context_tokens",
-    "local_only": "local_only",
-    "max_cost_usd": "max_cost_usd",
-}
+_FILE = click.Path(dir_okay=False)
+_REQUEST_FILE = click.Path(dir_okay=False, allow_dash=True)
+_OF_TASK = ("name", "task_id", "agent_type", "model", "objective", "value_usd", "deadline_ms", "strict", "explain")
+_OF_REQUIRE = ("agent_types", "inputs", "context_tokens", "local_only", "max_cost_usd")
 
 
 def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
@@ -50,51 +36,38 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
     return value
 
 
-def _request_options(command: F) -> F:
-    """An option for every field of a request; the objects `fleet` and `attempts` come with `--request`."""
-    options: list[Callable[[F], F]] = [
-        click.argument("text", required=False),
-        click.option("--file", "file", type=click.Path(dir_okay=False), help="Read the instructions from a file."),
-        click.option("--request", "request_file", type=_FILE, help="A whole JSON request; options win over it."),
-        click.option("--name", help="The task's title."),
-        click.option("--task-id", help="The scheduler's own id."),
-        click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A fact, such as repo=django."),
-        click.option("--agent-type", help="The agent that is asked for."),
-        click.option("--model", help="The model that is asked for; needs --agent-type."),
-        click.option("--objective", type=click.Choice(get_args(Objective)), help="How much a solved task is worth."),
-        click.option("--value-usd", type=float, callback=_finite, help="The same, exactly, in dollars."),
-        click.option("--deadline-ms", type=int, help="Answer within this time."),
-        click.option("--strict", is_flag=True, default=None, help="Fail rather than ask another classifier."),
-        click.option("--explain", is_flag=True, default=None, help="Add prompt, reply, abilities and difficulty."),
-        click.option("--only-agent-type", "only_agent_types", multiple=True, help="require.agent_types."),
-        click.option("--exclude", multiple=True, metavar="AGENT[/MODEL]", help="require.exclude."),
-        click.option(
-            "--input", "inputs", multiple=True, type=click.Choice(get_args(InputKind)), help="require.inputs."
-        ),
-        click.option("--context-tokens", type=int, help="require.context_tokens."),
-        click.option("--local-only", is_flag=True, default=None, help="require.local_only."),
-        click.option("--max-cost-usd", type=float, callback=_finite, help="require.max_cost_usd."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@click.command("classify", short_help="Decide which agent and model should handle a task.")
-@_request_options
+# An option for every field of a request; the objects `fleet` and `attempts` come with `--request`.
+@click.command("classify", cls=Command)
+@click.argument("text", required=False)
+@click.option("--file", "file", type=_FILE, help="Read the instructions from a file.")
+@click.option("--request", "request_file", type=_REQUEST_FILE, help="A whole JSON request; options win over it.")
+@click.option("--name", help="The task's title.")
+@click.option("--task-id", help="The scheduler's own id.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A fact, such as repo=django.")
+@click.option("--agent-type", help="The agent that is asked for.")
+@click.option("--model", help="The model that is asked for; needs --agent-type.")
+@click.option("--objective", type=click.Choice(get_args(Objective)), help="How much a solved task is worth.")
+@click.option("--value-usd", type=float, callback=_finite, help="The same, exactly, in dollars.")
+@click.option("--deadline-ms", type=int, help="Answer within this time.")
+@click.option("--strict", is_flag=True, default=None, help="Fail rather than ask another classifier.")
+@click.option("--explain", is_flag=True, default=None, help="Add prompt, reply, abilities and difficulty.")
+@click.option("--only-agent-type", "agent_types", multiple=True, help="require.agent_types.")
+@click.option("--exclude", multiple=True, metavar="AGENT[/MODEL]", help="require.exclude.")
+@click.option("--input", "inputs", multiple=True, type=click.Choice(get_args(InputKind)), help="require.inputs.")
+@click.option("--context-tokens", type=int, help="require.context_tokens.")
+@click.option("--local-only", is_flag=True, default=None, help="require.local_only.")
+@click.option("--max-cost-usd", type=float, callback=_finite, help="require.max_cost_usd.")
 @click.option("--server", help="Ask a running service at this URL instead of deciding here.")
 @config_option
 @json_option
 def command(config: str | None, server: str | None, *, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - the fields of a request
     """Decide which agent and model should handle a task. TEXT is the instructions; `-` reads them from stdin."""
     settings = settings_of(config)
-    try:
-        task, body = _request(given)
-        decision = _ask(server, body, settings, task) if server else run(_decide(settings, task))
-    except PointsmanError as error:
-        end_with(error, as_json=as_json)
+    body = _request(given)
+    task = decode_json(body, _TASK)
+    decision = _ask(server, body, settings, task) if server else asyncio.run(_decide(settings, task))
     if isinstance(decision, Problem):
-        end_with_problem(decision, as_json=as_json)
+        end_with(decision, as_json=as_json)
     if as_json:
         print_json(decision)
     else:
@@ -109,38 +82,31 @@ async def _decide(settings: Settings, task: Task) -> Decision:
         return await core.decide(task)
 
 
-def _request(given: dict[str, Any]) -> tuple[Task, bytes]:
-    """The request, checked just as the service checks it."""
+def _request(given: dict[str, Any]) -> bytes:
+    """The JSON request that file and options make together."""
     file = given["request_file"]
     fields: dict[str, Any] = {}
     if file is not None:
-        fields = decode_json(sys.stdin.buffer.read() if file == "-" else read_file(file), _FIELDS)
+        fields = decode_json(read_input(file), _FIELDS)
     instructions = read_instructions(given["text"], given["file"])
     if instructions is not None:
         fields["instructions"] = instructions
     elif "instructions" not in fields:
         raise click.UsageError("Say what is to be done: TEXT, `-` for stdin, --file or --request.")
-    for key in ("name", "task_id", "agent_type", "model", "objective", "value_usd", "deadline_ms", "strict", "explain"):
-        if given[key] is not None:
-            fields[key] = given[key]
+    fields |= _told(given, _OF_TASK)
     _merge(fields, "labels", dict(_pair(label) for label in given["labels"]))
-    _merge(fields, "require", _require(given))
-    try:
-        body = msgspec.json.encode(fields)
-    except UnicodeError:
-        raise InvalidInputError("expected UTF-8 text") from None
-    return decode_json(body, _TASK), body
-
-
-def _require(given: dict[str, Any]) -> dict[str, Any]:
-    require: dict[str, Any] = {
-        field: list(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else value
-        for option, field in _REQUIRE.items()
-        if (value := given[option]) not in (None, ())
-    }
+    require = _told(given, _OF_REQUIRE)
     if given["exclude"]:
         require["exclude"] = [_excluded(pair) for pair in given["exclude"]]
-    return require
+    _merge(fields, "require", require)
+    try:
+        return msgspec.json.encode(fields)
+    except UnicodeError:
+        raise InvalidInputError("expected UTF-8 text") from None
+
+
+def _told(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: given[name] for name in names if given[name] not in (None, ())}
 
 
 def _merge(fields: dict[str, Any], name: str, changes: dict[str, Any]) -> None:
@@ -169,22 +135,19 @@ def _excluded(pair: str) -> dict[str, str]:
 
 def _ask(server: str, body: bytes, settings: Settings, task: Task) -> Decision | Problem:
     """Asks a running service; it has the deadline and a little more to answer."""
-    token = settings.server.token
+    headers = {"Content-Type": "application/json"}
+    if settings.server.token:
+        headers["Authorization"] = f"Bearer {settings.server.token}"
     seconds = (task.deadline_ms or settings.decision.deadline_ms) / 1000 + 5
     try:
-        response = httpx.post(
-            f"{server.rstrip('/')}/v1/classify",
-            content=body,
-            headers={"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})},
-            timeout=seconds,
-        )
+        response = httpx.post(f"{server.rstrip('/')}/v1/classify", content=body, headers=headers, timeout=seconds)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         return _bad_gateway(f"{server}: {str(error) or type(error).__name__}")
     try:
         if response.is_success:
             return msgspec.json.decode(response.content, type=Decision)
         return msgspec.json.decode(response.content, type=Problem)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except DECODE_ERRORS:
         return _bad_gateway(f"{server} answered {response.status_code}, but not as Pointsman does")
 
 

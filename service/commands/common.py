@@ -1,36 +1,44 @@
-"""What the subcommands share: settings, the core for one command, and how results and problems are printed."""
+"""What the subcommands share: how they end, their settings, the core for one command."""
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
-import msgspec
 
-from service.api.problems import Problem, problem_of
-from service.base.text import inert, one_line
 from service.contract.errors import ConfigurationError, PointsmanError
+from service.contract.problem import Problem, problem_of
 from service.contract.settings import Settings, load_settings
+from service.llm.errors import LLMRequestError
 from service.logs.lines import configure_command_logging
+from service.logs.output import print_json, say
 
 if TYPE_CHECKING:
     from service.core import Core
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 PROBLEM = 1
 MISUSE = 2
-
-LINE_LIMIT = 1000
 
 
 class WrongConfigurationError(click.ClickException):
     """Shown as one line on stderr; exit code 2."""
 
     exit_code = MISUSE
+
+
+class Command(click.Command):
+    """What the core raises ends it with the exit code and the words that the contract has for that."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        try:
+            return super().invoke(ctx)
+        except (ConfigurationError, LLMRequestError) as error:  # the latter: an endpoint that can never work
+            raise WrongConfigurationError(str(error)) from None
+        except PointsmanError as error:
+            end_with(problem_of(error), as_json=ctx.params.get("as_json", False))
 
 
 def config_option(command: F) -> F:
@@ -46,12 +54,9 @@ def json_option(command: F) -> F:
 
 
 def settings_of(config: str | None) -> Settings:
-    """The settings, or exit code 2 with one line that names the place."""
+    """The settings. Raises ConfigurationError that names the place."""
     configure_command_logging()
-    try:
-        return load_settings(config, os.environ)
-    except ConfigurationError as error:
-        raise WrongConfigurationError(str(error)) from None
+    return load_settings(config, os.environ)
 
 
 @asynccontextmanager
@@ -60,10 +65,7 @@ async def running_core(settings: Settings, *, learned: bool = True) -> "AsyncGen
     # Half a second's worth of imports, which a command that only asks a running service does not need.
     from service.core import Core
 
-    try:
-        core = Core(settings)
-    except PointsmanError as error:
-        raise WrongConfigurationError(str(error)) from None
+    core = Core(settings)
     try:
         if learned:
             await core.start(learn_first=True)
@@ -72,27 +74,7 @@ async def running_core(settings: Settings, *, learned: bool = True) -> "AsyncGen
         await core.aclose()
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs it to its end; Ctrl-C cancels it, and cleaning up is waited for."""
-    return asyncio.run(work)
-
-
-def print_json(value: object) -> None:
-    """Exactly one JSON document, on stdout. Characters that would act on a terminal are written as `\\uXXXX`."""
-    click.echo(inert(msgspec.json.format(msgspec.json.encode(value), indent=2)))
-
-
-def say(text: str, *, err: bool = False) -> None:
-    """One line for a person, without anything that would act on a terminal."""
-    click.echo(one_line(text, LINE_LIMIT), err=err)
-
-
-def end_with(error: PointsmanError, *, as_json: bool) -> NoReturn:
-    """Ends with the problem document of `error`."""
-    end_with_problem(problem_of(error), as_json=as_json)
-
-
-def end_with_problem(problem: Problem, *, as_json: bool) -> NoReturn:
+def end_with(problem: Problem, *, as_json: bool) -> NoReturn:
     """Prints a problem, as a document on stdout with `--json`, else in words on stderr; exit code 1."""
     if as_json:
         print_json(problem)
@@ -101,9 +83,7 @@ def end_with_problem(problem: Problem, *, as_json: bool) -> NoReturn:
     if problem.wait_until:
         say(f"wait until {problem.wait_until.isoformat()}", err=True)
     for pair in problem.excluded or ():
-        click.echo("  ", nl=False, err=True)
-        say(f"{pair.agent_type}/{pair.model}: {pair.why}", err=True)
+        say(f"{pair.agent_type}/{pair.model}: {pair.why}", mark="  ", err=True)
     for failure in problem.failures or ():
-        click.echo("  ", nl=False, err=True)
-        say(f"{failure.source}: {failure.problem}: {failure.detail}", err=True)
+        say(f"{failure.source}: {failure.problem}: {failure.detail}", mark="  ", err=True)
     raise SystemExit(PROBLEM)

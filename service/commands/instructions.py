@@ -1,4 +1,4 @@
-"""Where a command's instructions come from: an argument, stdin or a file."""
+"""What a command reads: its instructions from an argument, stdin or a file, and whole files."""
 
 import sys
 from pathlib import Path
@@ -17,15 +17,20 @@ def read_instructions(text: str | None, file: str | None) -> str | None:
         raise click.UsageError("TEXT or --file, not both.")
     if file is None and text != "-":
         return text
-    body = read_file(file) if file is not None else sys.stdin.buffer.read()
+    body = read_input("-") if file is None else read_file(file)
     try:
         return body.decode()
     except UnicodeError:
         raise InvalidInputError("expected UTF-8 text", path="$.instructions") from None
 
 
+def read_input(file: str) -> bytes:
+    """A file, or stdin for `-`."""
+    return sys.stdin.buffer.read() if file == "-" else read_file(file)
+
+
 def read_file(file: str) -> bytes:
-    """What is in it; a wrong usage where it cannot be read."""
+    """Wrong usage where it cannot be read."""
     try:
         return Path(file).read_bytes()
     except OSError as error:

@@ -4,32 +4,24 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
 
 import click
 
 from service.base.ids import uuid7
 from service.base.text import visible
-from service.commands.common import (
-    PROBLEM,
-    config_option,
-    end_with,
-    json_option,
-    run,
-    running_core,
-    say,
-    settings_of,
-)
+from service.commands.common import PROBLEM, Command, config_option, json_option, running_core, settings_of
 from service.commands.instructions import read_instructions
-from service.contract.errors import LocalAgentOffError, PointsmanError
+from service.contract.errors import LocalAgentOffError
+from service.contract.execution import ExecutionRequest
 from service.contract.settings import Settings
-from service.executions.local_runner import Job, RunResult
+from service.executions.local_runner import RunResult
+from service.logs.output import say
 
 WAIT_SECONDS = 1.0
-"""After so long without text the terminal says that it is waited for."""
+"""Without text for so long, the terminal says that the model is waited for."""
 
 
-@click.command("run", short_help="Run a task on the local model and stream its answer.")
+@click.command("run", cls=Command)
 @click.argument("text", required=False)
 @click.option("--file", "file", type=click.Path(dir_okay=False), help="Read the instructions from a file.")
 @click.option("--name", default="", help="The task's title.")
@@ -57,24 +49,20 @@ def command(
     instructions = read_instructions(text, file)
     if not instructions:
         raise click.UsageError("Say what is to be done: TEXT, `-` for stdin, or --file.")
-    job = Job(
-        execution_id=uuid7(),
+    request = ExecutionRequest(
         name=name,
         instructions=instructions,
-        model=model or settings.local_model.model,
+        model=model,
         max_tokens=max_tokens,
         temperature=temperature,
     )
-    try:
-        result = run(_run(settings, job, as_json=as_json))
-    except PointsmanError as error:
-        end_with(error, as_json=as_json)
+    result = asyncio.run(_run(settings, request, as_json=as_json))
     if not result.succeeded:
         say(f"{result.exit_reason}: {result.detail}", err=True)
         raise SystemExit(PROBLEM)
 
 
-async def _run(settings: Settings, job: Job, *, as_json: bool) -> RunResult:
+async def _run(settings: Settings, request: ExecutionRequest, *, as_json: bool) -> RunResult:
     async with running_core(settings, learned=False) as core:
         runner = core.make_runner()
         if runner is None:
@@ -82,7 +70,8 @@ async def _run(settings: Settings, job: Job, *, as_json: bool) -> RunResult:
         screen = _Screen(as_json=as_json)
         waiting = asyncio.create_task(screen.wait())
         try:
-            result = await runner.run(job, None, on_text=screen.text, on_line=screen.line if as_json else None)
+            on_line = screen.line if as_json else None
+            result = await runner.run(uuid7(), request, None, on_text=screen.text, on_line=on_line)
         finally:
             waiting.cancel()
             screen.end()
@@ -106,10 +95,9 @@ class _Screen:
     Those stand after whatever was printed last and are wiped away before more is.
     """
 
-    def __init__(self, *, as_json: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._clock = clock
-        self._began = self._printed = clock()
+        self._began = self._printed = time.monotonic()
         self._shown = False
         self._last = "\n"
         self._status = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -131,13 +119,13 @@ class _Screen:
         self._last = shown[-1:] or self._last
 
     async def wait(self) -> None:
-        """Shows that something is happening."""
+        """Shows that something is happening, until it is cancelled."""
         while self._status:
             await asyncio.sleep(WAIT_SECONDS / 4)
-            if self._clock() - self._printed >= WAIT_SECONDS:
+            if time.monotonic() - self._printed >= WAIT_SECONDS:
                 self._shown = True
                 # The cursor is put back, so that what comes next goes on where the text ended.
-                sys.stderr.write(f"\x1b7 waiting, {self._clock() - self._began:.0f} s\x1b8")
+                sys.stderr.write(f"\x1b7 waiting, {time.monotonic() - self._began:.0f} s\x1b8")
                 sys.stderr.flush()
 
     def end(self) -> None:
@@ -148,7 +136,7 @@ class _Screen:
             sys.stdout.flush()
 
     def _clear(self) -> None:
-        self._printed = self._clock()
+        self._printed = time.monotonic()
         if self._shown:
             self._shown = False
             sys.stderr.write("\x1b[K")

@@ -22,6 +22,15 @@ def console() -> Console:
     return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
+def table(first: str, *others: str, title: str | None = None) -> Table:
+    """Without lines; its first column to the left and the others, which are figures, to the right."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim", title=title)
+    made.add_column(first)
+    for other in others:
+        made.add_column(other, justify="right")
+    return made
+
+
 def show_decision(decision: Decision, task: Task) -> None:
     """The choice, why, the plan, and why not the others."""
     out = console()
@@ -34,9 +43,7 @@ def show_decision(decision: Decision, task: Task) -> None:
     if not decision.worthwhile:
         out.print("  [red]Not worthwhile: this attempt is expected to cost more than it is worth.[/]")
     out.print()
-    plan = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
-    for title in ("plan", "solves", "cost"):
-        plan.add_column(title, justify="left" if title == "plan" else "right")
+    plan = table("plan", "solves", "cost")
     for number, step in enumerate(decision.plan, 1):
         when = "" if number == 1 else "[dim]if that fails[/] "
         plan.add_row(
@@ -60,12 +67,9 @@ def show_decision(decision: Decision, task: Task) -> None:
 
 def show_catalog(reports: list[AbilityReport]) -> None:
     """Every candidate: published or assumed numbers, and what outcomes made of them."""
-    out = console()
-    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
-    for title in ("candidate", "published", "cost", "learned", "cost", "outcomes"):
-        table.add_column(title, justify="left" if title == "candidate" else "right")
+    candidates = table("candidate", "published", "cost", "learned", "cost", "outcomes")
     for report in reports:
-        table.add_row(
+        candidates.add_row(
             f"{_safe(report.agent_type)} / {_safe(report.model)}",
             "?" if report.prior_solve_rate is None else f"{report.prior_solve_rate:.0%}",
             "?" if report.prior_cost_usd is None else f"${report.prior_cost_usd:.3f}",
@@ -73,7 +77,7 @@ def show_catalog(reports: list[AbilityReport]) -> None:
             f"${report.learned_cost_usd:.3f}",
             str(report.n),
         )
-    out.print(table)
+    console().print(candidates)
 
 
 def _safe(text: str) -> str:

@@ -1,11 +1,10 @@
 """Every agent type and model on offer, with what is known of each; read from TOML."""
 
 import hashlib
-import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +12,7 @@ from msgspec import Meta
 from service.contract.decoding import convert_tree
 from service.contract.errors import ConfigurationError, InvalidInputError
 from service.contract.task import InputKind, Name
+from service.contract.toml import parse_toml, read_toml
 
 LOCAL_AGENT = "local"
 """The agent type that this service runs itself; it is on offer only while an endpoint is set."""
@@ -46,6 +46,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def __str__(self) -> str:
         """`agent/model`, for people."""
         return f"{self.agent_type}/{self.model}"
+
+
+def without_local(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those that do not need the local endpoint; all of them where there is no other."""
+    others = tuple(candidate for candidate in candidates if candidate.agent_type != LOCAL_AGENT)
+    return others or tuple(candidates)
 
 
 class Catalog:
@@ -103,41 +109,33 @@ class _CatalogFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def load_catalog(path: Path) -> Catalog:
     """Reads a catalog file, or raises ConfigurationError that names file, place, and what was expected."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"cannot be read: {_cause(error)}", source=str(path)) from None
-    return parse_catalog(text, source=str(path))
+    return _catalog(read_toml(path), source=str(path))
 
 
 def parse_catalog(text: str, *, source: str) -> Catalog:
     """Reads the text of a catalog file; `source` is what errors call it."""
+    return _catalog(parse_toml(text, source=source), source=source)
+
+
+def _catalog(tree: dict[str, Any], *, source: str) -> Catalog:
     try:
-        tree = tomllib.loads(text)
         entries = convert_tree(tree, _CatalogFile).agent
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"not TOML: {error}", source=source) from None
-    except RecursionError:
-        raise ConfigurationError("nested too deeply", source=source) from None
     except InvalidInputError as error:
         raise ConfigurationError(error.expected, path=error.path, source=source) from None
     candidates: dict[tuple[str, str], Candidate] = {}
     types: set[str] = set()
     for a, agent in enumerate(entries):
-        _check_name(agent.type, f"$.agent[{a}].type", source)
+        path = f"$.agent[{a}].type"
+        _check_name(agent.type, path, source)
         if agent.type in types:
-            raise ConfigurationError(
-                f"agent type {agent.type!r} stands twice", path=f"$.agent[{a}].type", source=source
-            )
+            raise ConfigurationError(f"agent type {agent.type!r} stands twice", path=path, source=source)
         types.add(agent.type)
         for m, model in enumerate(agent.model):
-            _check_name(model.id, f"$.agent[{a}].model[{m}].id", source)
+            path = f"$.agent[{a}].model[{m}].id"
+            _check_name(model.id, path, source)
             if (agent.type, model.id) in candidates:
-                raise ConfigurationError(
-                    f"model {model.id!r} stands twice in agent {agent.type!r}",
-                    path=f"$.agent[{a}].model[{m}].id",
-                    source=source,
-                )
+                twice = f"model {model.id!r} stands twice in agent {agent.type!r}"
+                raise ConfigurationError(twice, path=path, source=source)
             candidates[agent.type, model.id] = _candidate(agent, model)
     return Catalog(candidates.values())
 
@@ -145,25 +143,17 @@ def parse_catalog(text: str, *, source: str) -> Catalog:
 def _check_name(name: str, path: str, source: str) -> None:
     """Fit for one line of a prompt, where `|` parts the columns, and of a log; and a model must be able to copy it."""
     if not name.isprintable() or name != name.strip() or "|" in name:
-        raise ConfigurationError(
-            "expected a name without control characters, `|` and spaces at its ends", path=path, source=source
-        )
+        expected = "expected a name without control characters, `|` and spaces at its ends"
+        raise ConfigurationError(expected, path=path, source=source)
 
 
 def _candidate(agent: _AgentEntry, model: _ModelEntry) -> Candidate:
+    facts = msgspec.structs.asdict(model)
     return Candidate(
         agent_type=agent.type,
-        model=model.id,
+        model=facts.pop("id"),
         agent_description=agent.description,
-        description=model.description,
-        solve_rate=model.solve_rate,
-        cost_usd=model.cost_usd,
-        context_tokens=model.context_tokens,
-        inputs=model.inputs,
         local=agent.local,
         quota_pool=agent.quota_pool,
+        **facts,
     )
-
-
-def _cause(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8"

@@ -33,6 +33,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     p_solve: float
     cost_usd: float
 
+    def __str__(self) -> str:
+        """`agent/model`, for people."""
+        return f"{self.agent_type}/{self.model}"
+
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What classifying cost: tokens and US dollars."""

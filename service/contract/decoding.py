@@ -5,7 +5,7 @@ msgspec writes `$.fleet[...].slots` where the value of an object is wrong; an op
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -50,6 +50,16 @@ def decode_json(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
         what = "a JSON document, got an empty body" if not body.strip() else f"a JSON document: {error}"
         raise InvalidInputError(f"expected {what}") from None
     return value
+
+
+def decode_lines(body: bytes, decoder: "msgspec.json.Decoder[T]") -> Iterator[tuple[int, T | InvalidInputError]]:
+    """One document a line, with the line's number; empty lines are left out. What is wrong is given and not raised."""
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if line.strip():
+            try:
+                yield number, decode_json(line, decoder)
+            except InvalidInputError as error:
+                yield number, error
 
 
 def convert_tree(tree: object, kind: type[T], *, strict: bool = True) -> T:

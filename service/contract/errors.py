@@ -1,4 +1,4 @@
-"""The one tree of errors that the core raises; `api/problems.py` and `cli.py` turn them into answers.
+"""The one tree of errors that the core raises; `contract/problem.py` and `cli.py` turn them into answers.
 
 PointsmanError                      whatever this service refuses or cannot do, said in words
 ├── InvalidInputError               what came in has the wrong shape; names the place and what was expected
@@ -21,7 +21,14 @@ from service.contract.decision import Excluded, Failure
 
 
 class PointsmanError(Exception):
-    """Whatever this service refuses or cannot do; `str()` of it is fit to be shown to a caller."""
+    """Whatever this service refuses or cannot do; `str()` of it is fit to be shown to a caller.
+
+    `failures` is what was tried before and did not work.
+    """
+
+    def __init__(self, message: str, *, failures: Sequence[Failure] = ()) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
 
 
 class InvalidInputError(PointsmanError):
@@ -50,9 +57,8 @@ class NoEligibleCandidateError(PointsmanError):
     """Nothing in the catalog can ever take this task; `excluded` says why, pair by pair."""
 
     def __init__(self, message: str, *, excluded: Sequence[Excluded], failures: Sequence[Failure] = ()) -> None:
-        super().__init__(message)
+        super().__init__(message, failures=failures)
         self.excluded = tuple(excluded)
-        self.failures = tuple(failures)
 
 
 class NoCandidateAvailableError(PointsmanError):
@@ -67,27 +73,18 @@ class NoCandidateAvailableError(PointsmanError):
         retry_after_seconds: int,
         failures: Sequence[Failure] = (),
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, failures=failures)
         self.excluded = tuple(excluded)
         self.wait_until = wait_until
         self.retry_after_seconds = retry_after_seconds
-        self.failures = tuple(failures)
 
 
 class ClassifierFailedError(PointsmanError):
     """`strict`, and the configured classifier failed."""
 
-    def __init__(self, message: str, *, failures: Sequence[Failure]) -> None:
-        super().__init__(message)
-        self.failures = tuple(failures)
-
 
 class DeadlineExceededError(PointsmanError):
     """`strict`, and the time ran out: the whole, or the classifier's share of it."""
-
-    def __init__(self, message: str, *, failures: Sequence[Failure] = ()) -> None:
-        super().__init__(message)
-        self.failures = tuple(failures)
 
 
 class OverloadedError(PointsmanError):

@@ -5,7 +5,6 @@ Each setting's docstring says what it is for; where a number is not obvious, why
 
 import difflib
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -16,6 +15,7 @@ from msgspec import Meta
 from service.contract.decoding import DECODE_ERRORS, convert_tree
 from service.contract.errors import ConfigurationError, InvalidInputError
 from service.contract.task import Objective
+from service.contract.toml import read_toml
 
 ENVIRONMENT_PREFIX = "POINTSMAN_"
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
@@ -33,7 +33,6 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One table of the file. Its `repr` never shows a secret."""
 
     def __repr__(self) -> str:
-        """The fields, those of `SECRETS` masked where they are set."""
         shown = (
             f"{name}={'…' if name in SECRETS and value else _PASSWORD_IN_URL.sub('…', repr(value))}"
             for name, value in msgspec.structs.asdict(self).items()
@@ -117,7 +116,7 @@ class DecisionSettings(_Section, frozen=True, kw_only=True):
     balanced_value_usd: Annotated[float, Meta(gt=0, le=1e9)] = 3.0
     quality_value_usd: Annotated[float, Meta(gt=0, le=1e9)] = 15.0
     """The three: on recorded tasks the rate of the best single model for a tenth of its cost, some 5 points more for a
-    third, and some 9 points more for most of its cost (README, tests/load/cost_quality.py)."""
+    third, and some 9 points more for most of its cost (tests/README.md, tests/load/cost_quality.py)."""
 
     def value_usd(self, objective: Objective | None) -> float:
         """What a solved task is worth in US dollars under this objective, or under the configured one."""
@@ -216,7 +215,7 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
     file = config_file(path, environ)
     tree: dict[str, Any] = {}
     if named or file.is_file():
-        tree = _read(file)
+        tree = read_toml(file)
         _check_names(tree, str(file))
     from_file = _convert(tree, source=str(file))
     settings = _with_environment(from_file, environ)
@@ -227,17 +226,6 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
             source=f"{file} or {ENVIRONMENT_PREFIX}LOCAL_MODEL__MODEL",
         )
     return settings
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigurationError(f"cannot be read: {error.strerror}", source=str(file)) from None
-    except UnicodeError:
-        raise ConfigurationError("not UTF-8", source=str(file)) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"not TOML: {error}", source=str(file)) from None
 
 
 def _check_names(tree: Mapping[str, Any], source: str) -> None:

@@ -9,9 +9,11 @@ from service.forecast.effort import Effort
 from service.forecast.forecaster import Forecast, Forecaster, Plan
 
 
-def within(limit_usd: float, cost_usd: float) -> bool:
-    """Whether a cost keeps a limit; one that equals it does, whatever the last bit of a sum says."""
-    return cost_usd <= limit_usd * (1 + 1e-9)
+def too_dear(cost_usd: float, limit_usd: float) -> str:
+    """Why a cost breaks the limit; empty where it keeps it, as one that equals it does, whatever the last bit says."""
+    if cost_usd <= limit_usd * (1 + 1e-9):
+        return ""
+    return f"an attempt is expected to cost ${cost_usd:.4g}, above require.max_cost_usd of ${limit_usd:.4g}"
 
 
 def expected_cost(task: Task, catalog: Catalog, forecaster: Forecaster) -> Callable[[Candidate], float]:
@@ -39,16 +41,18 @@ def forecast_within(
         attempts=task.attempts,
     )
     limit = task.require.max_cost_usd
-    if limit is None or all(within(limit, cost) for cost in forecast.cost_usd):
+    if limit is None or not any(too_dear(cost, limit) for cost in forecast.cost_usd):
         return forecast
     return _unread(task, eligible, forecaster)
 
 
 def affordable(plan: Plan, limit_usd: float | None) -> Plan:
     """The plan up to the first step that costs too much by then: a failure makes the task harder, and so dearer."""
-    if limit_usd is None or all(within(limit_usd, step.cost_usd) for step in plan.steps[1:]):
+    if limit_usd is None:
         return plan
-    kept = next(i for i, step in enumerate(plan.steps) if i and not within(limit_usd, step.cost_usd))
+    kept = next((i for i, step in enumerate(plan.steps) if i and too_dear(step.cost_usd, limit_usd)), None)
+    if kept is None:
+        return plan
     reached, spent = 1.0, 0.0
     for step in plan.steps[:kept]:
         spent += reached * step.cost_usd

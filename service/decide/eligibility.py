@@ -9,7 +9,7 @@ from service.contract.catalog import Candidate, Catalog
 from service.contract.decision import Excluded, Failure
 from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
 from service.contract.task import FleetState, Task
-from service.decide.budget import within
+from service.decide.budget import too_dear
 
 RETRY_AFTER_SECONDS = 30
 """What a caller is told where no `available_at` says when something will be free: slots turn over within a minute."""
@@ -38,10 +38,6 @@ class Eligibility:
             Excluded(agent_type=candidate.agent_type, model=candidate.model, why="; ".join(o.why for o in obstacles))
             for candidate, obstacles in self.obstacles
         ]
-
-    def of(self, candidate: Candidate) -> tuple[Obstacle, ...]:
-        """What stands in this candidate's way; empty where it is eligible."""
-        return next((obstacles for other, obstacles in self.obstacles if other is candidate), ())
 
 
 def screen(catalog: Catalog, task: Task, *, now: datetime, cost_usd: Callable[[Candidate], float]) -> Eligibility:
@@ -78,42 +74,30 @@ def refusal(
     `wait_until` is the first moment at which an `available_at` lets a candidate go. The caller is told to come back
     then, or sooner where another one only waits for what has no date, such as a slot.
     """
-    considered = (
-        eligibility.obstacles
-        if requested is None
-        else tuple(entry for entry in eligibility.obstacles if entry[0] is requested)
-    )
+    considered = [entry for entry in eligibility.obstacles if requested is None or entry[0] is requested]
     waiting = [obstacles for _, obstacles in considered if all(obstacle.passing for obstacle in obstacles)]
     subject = "no candidate" if requested is None else f"the requested {requested}"
+    # The reasons themselves where they are few; else `excluded` has them.
+    why = "`excluded` says why, pair by pair"
+    if len(considered) == 1:
+        why = "; ".join(obstacle.why for obstacle in considered[0][1])
     if not waiting:
-        what = f"{subject} can take this task"
         return NoEligibleCandidateError(
-            _with_reason(what, considered), excluded=eligibility.excluded, failures=failures
+            f"{subject} can take this task: {why}", excluded=eligibility.excluded, failures=failures
         )
-    dated = [
-        max(untils)
-        for obstacles in waiting
-        if (untils := [obstacle.until for obstacle in obstacles if obstacle.until is not None])
-    ]
+    untils = [[obstacle.until for obstacle in obstacles if obstacle.until is not None] for obstacles in waiting]
+    dated = [max(moments) for moments in untils if moments]
     wait_until = min(dated, default=None)
     delays = [max(1, math.ceil((wait_until - now).total_seconds()))] if wait_until else []
     if len(dated) < len(waiting):
         delays.append(RETRY_AFTER_SECONDS)
-    what = f"{subject} is available now"
     return NoCandidateAvailableError(
-        _with_reason(what, considered),
+        f"{subject} is available now: {why}",
         excluded=eligibility.excluded,
         wait_until=wait_until,
         retry_after_seconds=min(delays),
         failures=failures,
     )
-
-
-def _with_reason(what: str, considered: tuple[tuple[Candidate, tuple[Obstacle, ...]], ...]) -> str:
-    """The reasons themselves where they are few; else `excluded` has them."""
-    if len(considered) == 1:
-        return f"{what}: {'; '.join(obstacle.why for obstacle in considered[0][1])}"
-    return f"{what}: `excluded` says why, pair by pair"
 
 
 Rule = Callable[[Candidate], Obstacle | None]
@@ -141,7 +125,7 @@ def _requirements(task: Task, cost_usd: Callable[[Candidate], float]) -> Iterabl
         yield lambda c: None if c.local else Obstacle("its work leaves the premises (require.local_only)")
     if require.max_cost_usd is not None:
         limit = require.max_cost_usd
-        yield lambda c: _too_dear(cost_usd(c), limit)
+        yield lambda c: Obstacle(why) if (why := too_dear(cost_usd(c), limit)) else None
 
 
 def _lacks_inputs(candidate: Candidate, inputs: tuple[str, ...]) -> Obstacle | None:
@@ -154,12 +138,6 @@ def _too_small(candidate: Candidate, tokens: int) -> Obstacle | None:
         return Obstacle(f"its context size is not known, and {tokens:,} tokens are required") if tokens else None
     if candidate.context_tokens < tokens:
         return Obstacle(f"its context of {candidate.context_tokens:,} tokens is below the required {tokens:,}")
-    return None
-
-
-def _too_dear(cost: float, limit: float) -> Obstacle | None:
-    if not within(limit, cost):
-        return Obstacle(f"an attempt is expected to cost ${cost:.4g}, above require.max_cost_usd of ${limit:.4g}")
     return None
 
 

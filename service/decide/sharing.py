@@ -3,22 +3,24 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+Left = Callable[[], "asyncio.Future[None]"]
+"""Gives the future that is done once the caller went away; asked for only when there is something to wait for."""
 
 MAX_RECENT = 1024
 """Answers kept; each is a verdict, its prompt and the head of its reply: 10 KB as a rule, 100 KB at the worst."""
 
 
 class Recent(Generic[T]):
-    """Values of the last `seconds` (on `clock`), at most `limit`; the oldest go first."""
+    """Values of the last `seconds` (on `clock`), at most `MAX_RECENT`; the oldest go first."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float], *, limit: int = MAX_RECENT) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._limit = limit
         self._kept: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
 
     def get(self, key: Hashable) -> T | None:
@@ -39,13 +41,9 @@ class Recent(Generic[T]):
         self._kept.pop(key, None)
         self._kept[key] = (self._clock(), value)
         while self._kept and (
-            len(self._kept) > self._limit or self._clock() - next(iter(self._kept.values()))[0] >= self._seconds
+            len(self._kept) > MAX_RECENT or self._clock() - next(iter(self._kept.values()))[0] >= self._seconds
         ):
             self._kept.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forgets all."""
-        self._kept.clear()
 
 
 class CallerLeftError(Exception):
@@ -70,10 +68,6 @@ class SharedCalls(Generic[T]):
         """How many are under way."""
         return len(self._calls)
 
-    def __contains__(self, key: Hashable) -> bool:
-        """Whether `share` would join one that is under way."""
-        return key in self._calls
-
     def began(self, key: Hashable) -> float | None:
         """When (on the clock) the one began that `share` would join; None where it would begin one."""
         call = self._calls.get(key)
@@ -82,7 +76,7 @@ class SharedCalls(Generic[T]):
     async def share(
         self,
         key: Hashable,
-        work: Callable[[], Awaitable[T]],
+        work: Callable[[], Coroutine[Any, Any, T]],
         *,
         timeout_seconds: float,
         left: "asyncio.Future[None] | None" = None,
@@ -94,7 +88,7 @@ class SharedCalls(Generic[T]):
         """
         call = self._calls.get(key)
         if call is None:
-            call = self._calls[key] = _SharedCall(asyncio.ensure_future(_run(work)), self._clock())
+            call = self._calls[key] = _SharedCall(asyncio.create_task(work()), self._clock())
             call.task.add_done_callback(lambda _: self._ended(key, call))
         call.waiting += 1
         watched: set[asyncio.Future[Any]] = {call.task} if left is None else {call.task, left}
@@ -123,7 +117,3 @@ class SharedCalls(Generic[T]):
             del self._calls[key]
         if call.task.done() and not call.task.cancelled():
             call.task.exception()  # retrieved, so that a call which all have left does not warn
-
-
-async def _run(work: Callable[[], Awaitable[T]]) -> T:
-    return await work()

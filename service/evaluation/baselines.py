@@ -1,4 +1,4 @@
-"""What decisions are held against: each model always, the cheapest first, a random mix, an oracle, a fixed ladder."""
+"""What decisions are held against: each model always, the cheapest first, a random mix, an oracle."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def always(tasks: Sequence[RecordedTask], model: str) -> Baseline:
     )
 
 
-def ladder(
+def in_order(
     name: str, tasks: Sequence[RecordedTask], models: Sequence[str], *, max_attempts: int | None, verifier: Verifier
 ) -> Baseline:
     """The models in a fixed order, each after the one before was not accepted."""
@@ -54,18 +54,17 @@ def oracle(tasks: Sequence[RecordedTask], models: Sequence[str]) -> Baseline:
 
 def random_mix(name: str, singles: Sequence[Baseline], cost_usd: float) -> Baseline:
     """The best random mix of two single models whose mean cost is at most `cost_usd`: a point of the convex hull."""
-    best = Baseline(name=name, solve_rate=0.0, cost_usd_per_task=cost_usd)
     cheapest = min(singles, key=lambda single: single.cost_usd_per_task)
     if cost_usd <= cheapest.cost_usd_per_task:
         return msgspec.structs.replace(cheapest, name=name)
-    for a in singles:
-        for b in singles:
-            low, high = a.cost_usd_per_task, b.cost_usd_per_task
-            if low > cost_usd:
-                continue
-            share = 1.0 if high <= cost_usd or high <= low else (cost_usd - low) / (high - low)
-            rate = a.solve_rate + share * (b.solve_rate - a.solve_rate)
+    best = Baseline(name=name, solve_rate=0.0, cost_usd_per_task=cost_usd)
+    for low in (single for single in singles if single.cost_usd_per_task <= cost_usd):
+        for high in singles:
+            dearer = high.cost_usd_per_task - low.cost_usd_per_task
+            left = cost_usd - low.cost_usd_per_task
+            share = 1.0 if dearer <= 0 else min(1.0, left / dearer)
+            rate = low.solve_rate + share * (high.solve_rate - low.solve_rate)
             if rate > best.solve_rate:
-                spent = min(cost_usd, low + share * (high - low))
-                best = Baseline(name=name, solve_rate=rate, cost_usd_per_task=spent)
+                spent = low.cost_usd_per_task + share * dearer
+                best = Baseline(name=name, solve_rate=rate, cost_usd_per_task=min(cost_usd, spent))
     return best

@@ -2,7 +2,8 @@
 
 import html
 import math
-from collections.abc import Callable, Sequence
+import string
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -16,79 +17,81 @@ class Point(NamedTuple):
 
 
 _LEAST_COST = 1e-6
+_MARGIN = 0.02
+_COLUMNS, _ROWS = 72, 18
+_SVG = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 460" font-family="system-ui" font-size="12">
+<rect width="760" height="460" fill="#fff"/>"""
 
 
-def draw(points: Sequence[Point], *, width: int = 72, height: int = 18) -> str:
+class _Scale:
+    """From cost and from solve rate to 0..1, a little wider than the points reach."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        costs = [max(point.cost_usd, _LEAST_COST) for point in points]
+        rates = [point.solve_rate for point in points]
+        self.cheap, self.dear = min(costs) / 1.2, max(costs) * 1.2
+        self.low, self.high = max(0.0, min(rates) - _MARGIN), min(1.0, max(rates) + _MARGIN) + 1e-9
+
+    def across(self, point: Point) -> float:
+        return math.log(max(point.cost_usd, _LEAST_COST) / self.cheap) / math.log(self.dear / self.cheap)
+
+    def up(self, point: Point) -> float:
+        return (point.solve_rate - self.low) / (self.high - self.low)
+
+    def cost_at(self, share: float) -> float:
+        return math.exp(math.log(self.cheap) + share * math.log(self.dear / self.cheap))
+
+    def rate_at(self, share: float) -> float:
+        return self.low + (self.high - self.low) * share
+
+
+def draw(points: Sequence[Point]) -> str:
     """A scatter of letters with a legend below: capitals are ours."""
-    across, up = _scales(points)
-    grid = [[" "] * width for _ in range(height)]
+    scale = _Scale(points)
+    grid = [[" "] * _COLUMNS for _ in range(_ROWS)]
     legend: list[str] = []
-    ours, others = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), iter("abcdefghijklmnopqrstuvwxyz")
+    ours, others = iter(string.ascii_uppercase), iter(string.ascii_lowercase)
     for point in sorted(points, key=lambda p: (not p.ours, p.cost_usd)):
         sign = next(ours if point.ours else others, "*")
-        column = round(across(point.cost_usd) * (width - 1))
-        row = height - 1 - round(up(point.solve_rate) * (height - 1))
-        grid[row][column] = sign if grid[row][column] == " " else grid[row][column]
+        column = round(scale.across(point) * (_COLUMNS - 1))
+        row = _ROWS - 1 - round(scale.up(point) * (_ROWS - 1))
+        if grid[row][column] == " ":
+            grid[row][column] = sign
         legend.append(f"  {sign} {point.label}: {point.solve_rate:.1%} for ${point.cost_usd:.3f}")
-    low, high = _range([p.solve_rate for p in points], 0.02)
-    lines = [f"{high - (high - low) * i / (height - 1):6.1%} |{''.join(row)}".rstrip() for i, row in enumerate(grid)]
-    cheap, dear = _costs(points)
-    axis = f"{'':7}+{'-' * width}\n{'':8}${cheap:.3f}{'cost per task (log)':^{width - 14}}${dear:.3f}"
+    lines = [f"{scale.rate_at(1 - i / (_ROWS - 1)):6.1%} |{''.join(row)}".rstrip() for i, row in enumerate(grid)]
+    axis = f"{'':7}+{'-' * _COLUMNS}\n{'':8}${scale.cheap:.3f}{'cost per task (log)':^{_COLUMNS - 14}}${scale.dear:.3f}"
     return "\n".join([*lines, axis, *legend])
 
 
 def svg(points: Sequence[Point], *, title: str) -> str:
     """A self-contained SVG picture, 760 by 460."""
-    across, up = _scales(points)
-    left, right, top, bottom = 70.0, 30.0, 40.0, 50.0
-    wide, tall = 760 - left - right, 460 - top - bottom
-    parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 460" font-family="system-ui" font-size="12">',
-        '<rect width="760" height="460" fill="#fff"/>',
-        f'<text x="{left}" y="22" font-size="15">{html.escape(title)}</text>',
-    ]
-    low, high = _range([p.solve_rate for p in points], 0.02)
-    for i in range(6):
-        rate = low + (high - low) * i / 5
-        y = top + tall * (1 - i / 5)
+    scale = _Scale(points)
+    left, right, top, bottom = 70.0, 730.0, 40.0, 410.0
+
+    def at(point: Point) -> tuple[float, float]:
+        return left + (right - left) * scale.across(point), bottom - (bottom - top) * scale.up(point)
+
+    parts = [_SVG, f'<text x="{left}" y="22" font-size="15">{html.escape(title)}</text>']
+    for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        y = bottom - (bottom - top) * share
         parts.append(
-            f'<line x1="{left}" x2="{left + wide}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-            f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{rate:.0%}</text>'
+            f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
+            f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{scale.rate_at(share):.0%}</text>'
         )
-    cheap, dear = _costs(points)
-    for i in range(5):
-        cost = cheap * (dear / cheap) ** (i / 4)
-        x = left + wide * i / 4
-        parts.append(f'<text x="{x:.1f}" y="{top + tall + 18}" text-anchor="middle">${cost:.3g}</text>')
-    parts.append(f'<text x="{left + wide / 2}" y="452" text-anchor="middle">cost per task in USD, logarithmic</text>')
-    line = sorted((p for p in points if p.ours), key=lambda p: p.cost_usd)
-    path = " ".join(f"{left + wide * across(p.cost_usd):.1f},{top + tall * (1 - up(p.solve_rate)):.1f}" for p in line)
-    parts.append(f'<polyline points="{path}" fill="none" stroke="#0a7" stroke-width="2"/>')
-    for p in points:
-        x, y = left + wide * across(p.cost_usd), top + tall * (1 - up(p.solve_rate))
-        colour = "#0a7" if p.ours else "#888"
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = left + (right - left) * share
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">${scale.cost_at(share):.3g}</text>')
+    middle = (left + right) / 2
+    parts.append(f'<text x="{middle}" y="452" text-anchor="middle">cost per task in USD, logarithmic</text>')
+    ours = sorted((point for point in points if point.ours), key=lambda point: point.cost_usd)
+    line = " ".join("{:.1f},{:.1f}".format(*at(point)) for point in ours)
+    parts.append(f'<polyline points="{line}" fill="none" stroke="#0a7" stroke-width="2"/>')
+    for point in points:
+        x, y = at(point)
+        colour = "#0a7" if point.ours else "#888"
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
-            f'<text x="{x + 7:.1f}" y="{y + 4:.1f}" fill="{colour}" font-size="10">{html.escape(p.label)}</text>'
+            f'<text x="{x + 7:.1f}" y="{y + 4:.1f}" fill="{colour}" font-size="10">{html.escape(point.label)}</text>'
         )
     return "\n".join([*parts, "</svg>\n"])
-
-
-def _scales(points: Sequence[Point]) -> tuple[Callable[[float], float], Callable[[float], float]]:
-    """From cost and from solve rate to 0..1."""
-    cheap, dear = _costs(points)
-    low, high = _range([p.solve_rate for p in points], 0.02)
-    decades = math.log(dear / cheap)
-    return (
-        lambda cost: math.log(max(cost, _LEAST_COST) / cheap) / decades,
-        lambda rate: (rate - low) / (high - low),
-    )
-
-
-def _costs(points: Sequence[Point]) -> tuple[float, float]:
-    costs = [max(p.cost_usd, _LEAST_COST) for p in points]
-    return min(costs) / 1.2, max(costs) * 1.2
-
-
-def _range(values: Sequence[float], margin: float) -> tuple[float, float]:
-    return max(0.0, min(values) - margin), min(1.0, max(values) + margin) + 1e-9

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from service.contract.catalog import Candidate, Catalog
-from service.contract.decoding import decode_json
+from service.contract.decoding import decode_lines
 from service.contract.errors import InvalidInputError
 from service.contract.outcome import Outcome
 from service.contract.task import Labels, Name
@@ -40,19 +40,16 @@ _DECODER = msgspec.json.Decoder(RecordedTask)
 def read_tasks(path: Path, *, limit: int | None = None) -> list[RecordedTask]:
     """The tasks of a file, at most `limit`. Raises InvalidInputError that names file, line and place."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        body = path.read_bytes()
     except OSError as error:
         raise InvalidInputError(f"{path}: {error.strerror}") from None
     tasks: list[RecordedTask] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if limit is not None and len(tasks) >= limit:
+    for number, task in decode_lines(body, _DECODER):
+        if isinstance(task, InvalidInputError):
+            raise InvalidInputError(task.expected, path=f"{path}, line {number}: {task.path}")
+        tasks.append(task)
+        if len(tasks) == limit:
             break
-        try:
-            tasks.append(decode_json(line, _DECODER))
-        except InvalidInputError as error:
-            raise InvalidInputError(error.expected, path=f"{path}, line {number}: {error.path}") from None
     if not tasks:
         raise InvalidInputError(f"{path}: expected one task a line, found none")
     return tasks

@@ -37,8 +37,8 @@ class Played:
 
     solved: bool
     cost_usd: float
-    models: tuple[str, ...]
-    seconds: tuple[float, ...]
+    models: list[str]
+    seconds: list[float]
 
 
 class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,18 +91,7 @@ async def play(
         if verifier.accepts(task, decision.model, solved=outcome.solved):
             solved = outcome.solved
             break
-    return Played(
-        solved=solved, cost_usd=cost, models=tuple(attempt.model for attempt in attempts), seconds=tuple(seconds)
-    )
-
-
-async def play_all(
-    pipeline: Pipeline, tasks: Sequence[RecordedTask], *, value_usd: float, max_attempts: int | None, verifier: Verifier
-) -> list[Played]:
-    """Every task, one after the other."""
-    return [
-        await play(pipeline, task, value_usd=value_usd, max_attempts=max_attempts, verifier=verifier) for task in tasks
-    ]
+    return Played(solved=solved, cost_usd=cost, models=[attempt.model for attempt in attempts], seconds=seconds)
 
 
 def summarise(policy: str, value_usd: float, played: Sequence[Played], *, seed: int) -> PolicyResult:

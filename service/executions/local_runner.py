@@ -8,27 +8,16 @@ from collections.abc import Callable
 import msgspec
 
 from service.base.text import one_line
+from service.contract.execution import ExecutionRequest
 from service.executions.log_file import LogError, LogFile
 from service.executions.stream_json import StreamJson
-from service.executions.thinking import ThinkSplitter
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError
+from service.llm.thinking import ThinkSplitter
 from service.llm.wire import ChatMessage, ChatReply
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
 """From OpenAI's words to Anthropic's."""
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be run. `max_tokens` and `temperature` are sent only when they are given."""
-
-    execution_id: str
-    name: str
-    instructions: str
-    labels: dict[str, str] = {}
-    model: str
-    max_tokens: int | None = None
-    temperature: float | None = None
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,11 +33,6 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     tokens_in: int | None
     tokens_out: int | None
     seconds: float
-
-
-def nothing(text: str) -> None:
-    """For those who need not see the answer as it comes."""
-    del text
 
 
 class LocalRunner:
@@ -69,12 +53,18 @@ class LocalRunner:
         self._idle_seconds = idle_seconds
         self._clock = clock
 
+    @property
+    def model(self) -> str:
+        """What a task runs on that names no model."""
+        return self._client.model or ""
+
     async def run(
         self,
-        job: Job,
+        execution_id: str,
+        request: ExecutionRequest,
         log: LogFile | None,
         *,
-        on_text: Callable[[str], None] = nothing,
+        on_text: Callable[[str], None] = lambda _: None,
         on_line: Callable[[bytes], None] | None = None,
         why_cancelled: Callable[[], str] = lambda: "cancelled",
     ) -> RunResult:
@@ -85,16 +75,17 @@ class LocalRunner:
         lines. In any case both end in a `result` line.
         """
         started = self._clock()
-        recorder = _Recorder(StreamJson(job.execution_id, job.model), log, on_text, on_line)
+        model = request.model or self.model
+        recorder = _Recorder(StreamJson(execution_id, model), log, on_text, on_line)
         stream = None
         end = ("internal", "a defect of this service")
         try:
             recorder.begin()
             stream = self._client.chat_stream(
-                self._messages(job),
-                model=job.model,
-                temperature=job.temperature,
-                max_tokens=job.max_tokens,
+                self._messages(request),
+                model=model,
+                temperature=request.temperature,
+                max_tokens=request.max_tokens,
                 timeout_seconds=self._timeout_seconds,
                 idle_seconds=self._idle_seconds,
             )
@@ -112,13 +103,13 @@ class LocalRunner:
             raise
         finally:
             reply = stream.reply if stream else None
-            result = _result(reply, job, end, recorder.text, self._clock() - started)
+            result = _result(reply, model, end, recorder.text, self._clock() - started)
             recorder.end(reply.finish_reason if reply else None, result)
         return result
 
-    def _messages(self, job: Job) -> list[ChatMessage]:
-        labels = "".join(f"{key}: {value}\n" for key, value in sorted(job.labels.items()))
-        parts = [part for part in (job.name, labels.strip(), job.instructions) if part]
+    def _messages(self, request: ExecutionRequest) -> list[ChatMessage]:
+        labels = "".join(f"{key}: {value}\n" for key, value in sorted(request.labels.items()))
+        parts = [part for part in (request.name, labels.strip(), request.instructions) if part]
         return [
             ChatMessage(role="system", content=self._system_prompt),
             ChatMessage(role="user", content="\n\n".join(parts)),
@@ -144,7 +135,6 @@ class _Recorder:
 
     @property
     def text(self) -> str:
-        """The answer so far."""
         return "".join(self._pieces)
 
     def begin(self) -> None:
@@ -152,28 +142,26 @@ class _Recorder:
         self._write(self._lines.init("/"))
 
     def take(self, content: str, reasoning: str) -> None:
-        """A piece as it came."""
         text, thought = self._splitter.feed(content)
         self._add(text, reasoning + thought)
 
     def flush(self) -> None:
-        """The answer has ended."""
+        """Takes what was still held back when the answer ended."""
         self._add(*self._splitter.flush())
 
     def end(self, finish_reason: str | None, result: RunResult) -> None:
         """The consolidated message where there was text, and the `result` line."""
         usage = {"input_tokens": result.tokens_in or 0, "output_tokens": result.tokens_out or 0}
-        if result.text:
-            stop = _STOP_REASONS.get(finish_reason or "", finish_reason)
-            self._try(self._lines.assistant(result.text, stop_reason=stop, usage=usage))
-        line = self._lines.result(
+        stop = _STOP_REASONS.get(finish_reason or "", finish_reason)
+        message = self._lines.assistant(result.text, stop_reason=stop, usage=usage) if result.text else b""
+        end = self._lines.result(
             result.text if result.succeeded else result.detail,
             exit_reason=result.exit_reason,
             is_error=not result.succeeded,
             duration_ms=int(result.seconds * 1000),
             usage=usage,
         )
-        self._try(line, last=True)
+        self._write_end(message, end)
 
     def _add(self, text: str, thought: str) -> None:
         if thought:
@@ -189,13 +177,15 @@ class _Recorder:
         if self._on_line is not None:
             self._on_line(lines)
 
-    def _try(self, lines: bytes, *, last: bool = False) -> None:
+    def _write_end(self, message: bytes, result: bytes) -> None:
         """Where not even the end can be written, the execution's record has to do."""
         if self._log is not None:
             with contextlib.suppress(LogError):
-                (self._log.write_last if last else self._log.write)(lines)
+                self._log.write(message)
+            with contextlib.suppress(LogError):
+                self._log.write_last(result)
         if self._on_line is not None:
-            self._on_line(lines)
+            self._on_line(message + result)
 
 
 def _good_end(reply: ChatReply, text: str) -> tuple[str, str]:
@@ -204,7 +194,7 @@ def _good_end(reply: ChatReply, text: str) -> tuple[str, str]:
     return ("length", "the answer was cut off by a limit") if reply.finish_reason == "length" else ("completed", "")
 
 
-def _result(reply: ChatReply | None, job: Job, end: tuple[str, str], text: str, seconds: float) -> RunResult:
+def _result(reply: ChatReply | None, asked: str, end: tuple[str, str], text: str, seconds: float) -> RunResult:
     reason, detail = end
     usage = reply.usage if reply else None
     return RunResult(
@@ -212,7 +202,7 @@ def _result(reply: ChatReply | None, job: Job, end: tuple[str, str], text: str, 
         exit_reason=reason,
         detail=one_line(detail, 500),
         text=text,
-        model=reply.model if reply and reply.model else job.model,
+        model=reply.model if reply and reply.model else asked,
         tokens_in=usage.tokens_in if usage else None,
         tokens_out=usage.tokens_out if usage else None,
         seconds=seconds,

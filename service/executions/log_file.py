@@ -38,7 +38,6 @@ class LogFile:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was written yet."""
         return os.fstat(self._descriptor).st_size == 0
 
     def write(self, lines: bytes) -> None:
@@ -59,7 +58,6 @@ class LogFile:
         self.write(lines)
 
     def close(self) -> None:
-        """Closes it; twice is once."""
         self._give_back()
         if self._descriptor >= 0:
             os.close(self._descriptor)

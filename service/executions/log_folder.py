@@ -48,7 +48,6 @@ class LogFolder:
             self.owner, self._lock = f"folder-{name}", descriptor
 
     def release(self) -> None:
-        """Gives the folder back."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -58,7 +57,7 @@ class LogFolder:
         return self.folder / execution_id / "stdout.log"
 
     def open(self, execution_id: str) -> LogFile:
-        """To be written. Raises LogError."""
+        """Raises LogError."""
         return LogFile(self.path(execution_id))
 
     def reader(self, execution_id: str) -> IO[bytes] | None:
@@ -68,7 +67,7 @@ class LogFolder:
         except OSError:
             return None
 
-    async def finished(self, execution_id: str, model: str, why: str) -> dict[str, Any] | None:
+    async def finish(self, execution_id: str, model: str, why: str) -> dict[str, Any] | None:
         """The `result` line that its log has; where it has none, it gets one that says `why`, and this is None.
 
         A log that cannot be written, or that another process writes, stays as it is.

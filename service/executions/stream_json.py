@@ -4,7 +4,7 @@ One JSON object a line: `system/init` first, then `stream_event`s with what the 
 `text_delta`s), one consolidated `assistant` message, and `result` last, whatever became of the run.
 """
 
-import re
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,11 @@ from typing import Any
 import msgspec
 
 from service.base.ids import uuid7
+from service.base.text import inert
 from service.contract.decoding import DECODE_ERRORS
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(dict[str, Any])
-_ACTING = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
-"""What JSON leaves as it is and a terminal may act on: C1 controls, zero-width and bidirectional marks. Written as
-`\\uXXXX`, so that a log can be looked at with `tail -f` and means the same."""
 
 
 class StreamJson:
@@ -143,35 +141,18 @@ def last_lines(path: Path, size: int) -> tuple[list[bytes], bool]:
 
 
 def result_of(path: Path) -> dict[str, Any] | None:
-    """The `result` line in which a log ends, however long it is; None where it has none. Raises OSError."""
-    size, whole = 1 << 16, False
-    while not whole:
-        lines, whole = last_lines(path, size)
-        written = [line for line in lines if line]
-        if written:
-            entry = next(read_lines(written[-1:]), None)
-            return entry if entry is not None and entry.get("type") == "result" else None
-        size <<= 4
-    return None
+    """The `result` line in which a log ends; None where it has none. Raises OSError."""
+    last = b""
+    with path.open("rb") as file:
+        for line in file:
+            last = line if line.strip() else last
+    entry = next(read_lines([last]), None)
+    return entry if entry is not None and entry.get("type") == "result" else None
 
 
 def _line(value: dict[str, Any]) -> bytes:
     try:
         line = _ENCODER.encode(value)
-    except UnicodeError:  # a lone surrogate from a hostile server
-        line = _ENCODER.encode(_replaced(value))
-    if not line.isascii():
-        line = _ACTING.sub(lambda match: f"\\u{ord(match[0]):04x}", line.decode()).encode()
-    elif b"\x7f" in line:
-        line = line.replace(b"\x7f", b"\\u007f")
-    return line + b"\n"
-
-
-def _replaced(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {key: _replaced(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType] - JSON
-    if isinstance(value, list):
-        return [_replaced(item) for item in value]  # pyright: ignore[reportUnknownVariableType] - JSON
-    return value
+    except UnicodeError:  # half of a surrogate pair becomes a question mark
+        line = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    return inert(line) + b"\n"

@@ -53,7 +53,7 @@ def summarise(lines: Iterable[bytes]) -> Summary:
             case "result":
                 result = entry
             case _:
-                continue
+                pass
     # Deltas after the last message belong to one that was cut short, and are newer than it.
     text = "".join(pieces) or text
     if result is not None and not text and not result.get("is_error"):
@@ -86,17 +86,13 @@ def _text_of(entry: dict[str, Any]) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    blocks = [_object(block) for block in _items(content)]
+    blocks = [_object(block) for block in cast("list[Any]", content)]
     return "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
 
 
 def _delta_of(entry: dict[str, Any]) -> str:
     delta = _object(_object(entry.get("event")).get("delta"))
     return str(delta.get("text", "")) if delta.get("type") == "text_delta" else ""
-
-
-def _items(content: Any) -> list[Any]:  # noqa: ANN401 - a JSON value known to be a list
-    return list(content)
 
 
 def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
+from service.contract.decision import Step
 from service.contract.task import Attempt
 from service.forecast.ability import NEUTRAL, Learned, LearnedAbility, learn
 from service.forecast.costs import UNKNOWN_COST_USD
@@ -59,13 +60,8 @@ class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
     n_cost: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedStep:
-    """One attempt: `p_solve` and expected `cost_usd` are given that every earlier step failed."""
-
-    candidate: Candidate
-    p_solve: float
-    cost_usd: float
+COST_DIGITS = 9
+"""Of an answer's dollars: a cost that equals a limit shall not exceed it by the last bit of a sum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +71,7 @@ class Plan:
     `worthwhile` is false where for every candidate p_solve × value < cost_usd now: then the step is the least loss.
     """
 
-    steps: tuple[PlannedStep, ...]
+    steps: tuple[Step, ...]
     p_solve: float
     cost_usd: float
     worthwhile: bool
@@ -145,7 +141,12 @@ def _plan(
     path = best_path(posterior, chance, cost, value_usd, first=first, max_steps=max_steps)
     return Plan(
         steps=tuple(
-            PlannedStep(candidate=candidates[c], p_solve=p, cost_usd=cost)
+            Step(
+                agent_type=candidates[c].agent_type,
+                model=candidates[c].model,
+                p_solve=p,
+                cost_usd=round(cost, COST_DIGITS),
+            )
             for c, p, cost in zip(path.order, path.p_solve, path.cost_usd, strict=True)
         ),
         p_solve=path.total_p_solve,

@@ -3,17 +3,19 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import msgspec
 import structlog
 
+from service.base.background import Background
 from service.base.ids import is_uuid
 from service.contract.decision import Step
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Outcome
 from service.logs.lines import log_defect
-from service.store import Store
+from service.store.decisions import DecisionTable
 
 SETTLE_SECONDS = 2.0
 """An outcome is looked at so long after it came: by then its decision is in the store, whichever replica made it."""
@@ -23,16 +25,6 @@ MAX_WAITING = 10_000
 
 PAGE = 200
 """Decisions read at once: a few milliseconds of the event loop."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """One attempt of a decision's plan: the chance that it was given (0 to 1), and whether it solved the task."""
-
-    agent_type: str
-    model: str
-    p_solve: float
-    solved: bool
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -49,67 +41,49 @@ class Calibration:
     `p_solve` is conditional on every earlier one having failed, and so is the attempt that is reported.
     """
 
-    def __init__(
-        self, store: Store, compared: Callable[[Compared], None], *, settle_seconds: float = SETTLE_SECONDS
-    ) -> None:
-        self._store = store
+    def __init__(self, decisions: DecisionTable, compared: Callable[[Step, bool], None]) -> None:
+        """`compared` is told of each attempt: the step of the plan, and whether it solved the task."""
+        self._decisions = decisions
         self._compared = compared
-        self._settle_seconds = settle_seconds
         self._waiting: deque[Outcome] = deque(maxlen=MAX_WAITING)
-        self._arrived = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger("pointsman.calibration")
+        log = structlog.get_logger("pointsman.calibration")
+        self._background = Background(self._follow, every_seconds=None, defect=partial(log_defect, log))
 
     def start(self) -> None:
-        """Begins to compare."""
-        self._task = asyncio.create_task(self._follow())
+        self._background.start()
 
     async def aclose(self) -> None:
-        """Stops."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await self._background.aclose()
 
     def recorded(self, outcome: Outcome) -> None:
         """A new outcome is on record. Never waits."""
         if outcome.decision_id is not None and is_uuid(outcome.decision_id):
             self._waiting.append(outcome)
-            self._arrived.set()
+            self._background.wake()
 
     async def compare(self) -> None:
         """Compares all that waits. Raises StoreUnavailableError; what was not compared by then still waits."""
         while self._waiting:
-            page = [self._waiting[index] for index in range(min(PAGE, len(self._waiting)))]
+            page = list(islice(self._waiting, PAGE))
             plans = await self._plans({str(outcome.decision_id) for outcome in page})
             for outcome in page:
                 self._waiting.popleft()
-                for step in plans.get(str(outcome.decision_id), ()):
-                    if (step.agent_type, step.model) == (outcome.agent_type, outcome.model):
-                        self._compared(
-                            Compared(
-                                agent_type=step.agent_type,
-                                model=step.model,
-                                p_solve=min(1.0, max(0.0, step.p_solve)),
-                                solved=outcome.solved,
-                            )
-                        )
-                        break
+                pair = (outcome.agent_type, outcome.model)
+                planned = plans.get(str(outcome.decision_id), [])
+                step = next((step for step in planned if (step.agent_type, step.model) == pair), None)
+                if step is not None:
+                    self._compared(step, outcome.solved)
 
     async def _plans(self, decision_ids: set[str]) -> dict[str, list[Step]]:
-        found = await self._store.decisions_of(sorted(decision_ids))
+        found = await self._decisions.get_many(sorted(decision_ids))
         return {stored.decision_id: _plan_of(stored.decision) for stored in found}
 
     async def _follow(self) -> None:
-        while True:
-            await self._arrived.wait()
-            await asyncio.sleep(self._settle_seconds)
-            self._arrived.clear()
-            try:
-                await self.compare()
-            except StoreUnavailableError:
-                self._arrived.set()
-            except Exception as error:  # noqa: BLE001 - a defect here must not end all comparing, and is logged
-                log_defect(self._log, error)
+        await asyncio.sleep(SETTLE_SECONDS)
+        try:
+            await self.compare()
+        except StoreUnavailableError:
+            self._background.wake()
 
 
 def _plan_of(decision: msgspec.Raw) -> list[Step]:

@@ -4,18 +4,20 @@ import asyncio
 import contextlib
 import time
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
+import msgspec
 import structlog
 
+from service.base.background import Background
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import RecordedOutcome
-from service.decide.pipeline import Knowledge, Pipeline
 from service.forecast.ability import Learned, learn
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
+from service.knowledge.knowledge import InUse, Knowledge
 from service.logs.lines import log_defect
-from service.store import Store
+from service.store.outcomes import OutcomeTable
 
 REST = 2.0
 """After learning for t seconds it rests for REST × t: never more than a third of one core, whatever is recorded."""
@@ -27,38 +29,42 @@ PAGE = 2000
 """Outcomes read at once, so that a first start over a long history does not hold the event loop."""
 
 
-class Learner:
-    """Follows the store's changes and replaces the pipeline's forecaster; a database that is away is asked again."""
+class LearningReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How much was learned from; `ignored` are outcomes of pairs that no catalog has."""
 
-    def __init__(self, store: Store, pipeline: Pipeline, *, poll_seconds: float = POLL_SECONDS) -> None:
-        self._store = store
-        self._pipeline = pipeline
-        self._poll_seconds = poll_seconds
+    outcomes: int = 0
+    ignored: int = 0
+    version: str | None = None
+
+
+class Learner:
+    """Follows the record of outcomes and replaces the forecaster in use; a database that is away is asked again."""
+
+    def __init__(self, outcomes: OutcomeTable, in_use: InUse) -> None:
+        self.report = LearningReport()
+        self._outcomes = outcomes
+        self._in_use = in_use
         self._history = History()
         self._positions: dict[str, int] = {}
         self._cursor = 0
         self._learned: Learned | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
         self._stale = False
         self._log = structlog.get_logger("pointsman.learning")
+        self._background = Background(self._follow, every_seconds=POLL_SECONDS, defect=partial(log_defect, self._log))
 
     async def start(self, *, wait: bool = False) -> None:
         """Begins to follow in the background; with `wait`, what is recorded now is learned before this returns."""
         if wait:
             with contextlib.suppress(StoreUnavailableError):
                 await self.catch_up()
-        self._task = asyncio.create_task(self._follow())
+        self._background.start()
 
     async def aclose(self) -> None:
-        """Stops following."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await self._background.aclose()
 
     def nudge(self) -> None:
         """An outcome was just recorded or withdrawn here: learn from it now rather than at the next look."""
-        self._wake.set()
+        self._background.wake()
 
     async def catch_up(self) -> None:
         """Reads what changed, and learns anew where something did. Raises StoreUnavailableError."""
@@ -69,35 +75,26 @@ class Learner:
     async def relearn(self) -> None:
         """Estimates all anew for the catalog in use, in a thread; requests go on with the old forecaster meanwhile."""
         while True:
-            catalog = self._pipeline.knowledge.catalog
+            catalog = self._in_use.knowledge.catalog
             learned = await asyncio.to_thread(learn, catalog, self._history)
-            current = self._pipeline.knowledge
+            current = self._in_use.knowledge
             if current.catalog is catalog:
                 break
         self._learned = learned
-        self._pipeline.knowledge = replace(current, forecaster=Forecaster(catalog, learned))
-        self._log.info("learned", outcomes=learned.used, ignored=learned.ignored, version=learned.version)
+        self._in_use.knowledge = replace(current, forecaster=Forecaster(catalog, learned))
+        self.report = LearningReport(outcomes=learned.used, ignored=learned.ignored, version=learned.version)
+        self._log.info("learned", **msgspec.structs.asdict(self.report))
 
     def adopt(self, knowledge: Knowledge) -> None:
         """Takes a new catalog and new prompts into use; what was learned for the same pairs follows in a moment."""
-        self._pipeline.knowledge = replace(knowledge, forecaster=Forecaster(knowledge.catalog, self._learned))
-        self._pipeline.forget()
+        self._in_use.knowledge = replace(knowledge, forecaster=Forecaster(knowledge.catalog, self._learned))
         self._stale = True
         self.nudge()
-
-    def report(self) -> dict[str, Any]:
-        """How much was learned from, for `GET /v1/status`: `ignored` are outcomes of pairs that no catalog has."""
-        learned = self._learned
-        return {
-            "outcomes": learned.used if learned else 0,
-            "ignored": learned.ignored if learned else 0,
-            "version": learned.version if learned else None,
-        }
 
     async def _read(self) -> bool:
         changed = False
         while True:
-            changes = await self._store.outcomes_since(self._cursor, PAGE)
+            changes = await self._outcomes.since(self._cursor, PAGE)
             for recorded in changes.outcomes:
                 self._take(recorded)
             changed = changed or bool(changes.outcomes)
@@ -124,16 +121,9 @@ class Learner:
             )
 
     async def _follow(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_seconds):
-                    await self._wake.wait()
-            self._wake.clear()
-            started = time.monotonic()
-            try:
-                await self.catch_up()
-            except StoreUnavailableError as error:
-                self._log.warning("outcomes cannot be read", problem=str(error))
-            except Exception as error:  # noqa: BLE001 - a defect here must not end all learning, and is logged whole
-                log_defect(self._log, error)
-            await asyncio.sleep(REST * (time.monotonic() - started))
+        started = time.monotonic()
+        try:
+            await self.catch_up()
+        except StoreUnavailableError as error:
+            self._log.warning("outcomes cannot be read", problem=str(error))
+        await asyncio.sleep(REST * (time.monotonic() - started))

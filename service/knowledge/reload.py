@@ -5,15 +5,18 @@ import contextlib
 import hashlib
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import structlog
 
+from service.base.background import Background
+from service.base.clock import utc_now
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
-from service.decide.pipeline import Knowledge
+from service.knowledge.knowledge import Knowledge, knowledge_files, read_knowledge
 from service.logs.lines import log_defect
 
 POLL_SECONDS = 2.0
@@ -37,53 +40,43 @@ class ReloadStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reloader:
-    """Watches `files(settings)`; hands what was read and validated as a whole to `adopt`."""
+    """Watches settings, catalog and prompts; what was read and validated as a whole is handed to `adopt`."""
 
     def __init__(
         self,
         settings: Settings,
-        *,
-        read_settings: Callable[[], Settings],
-        read_knowledge: Callable[[Settings], Knowledge],
-        files: Callable[[Settings], list[Path]],
         adopt: Callable[[Knowledge], None],
-        poll_seconds: float = POLL_SECONDS,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        config_file: Path | None = None,
+        reread: Callable[[], Settings] | None = None,
     ) -> None:
+        """`reread` reads the settings anew, of which `config_file` is the file; without it they stay as they are."""
         self.status = ReloadStatus()
         self._settings = settings
-        self._read_settings = read_settings
-        self._read_knowledge = read_knowledge
-        self._files = files
         self._adopt = adopt
-        self._poll_seconds = poll_seconds
-        self._now = now
+        self._config_file = config_file
+        self._reread = reread
         self._seen = self._digest()
-        self._wake = asyncio.Event()
         self._forced = False
         self._looking = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("pointsman.reload")
+        self._background = Background(self.look, every_seconds=POLL_SECONDS, defect=partial(log_defect, self._log))
 
     def start(self) -> None:
         """Begins to watch, and to listen to SIGHUP where that is possible (in the main thread, on Unix)."""
-        self._task = asyncio.create_task(self._watch())
+        self._background.start()
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.nudge)
 
     async def aclose(self) -> None:
-        """Stops watching."""
-        if self._task is None:
-            return
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
             asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        await self._background.aclose()
 
     def nudge(self) -> None:
         """Reads everything anew now, changed or not."""
         self._forced = True
-        self._wake.set()
+        self._background.wake()
 
     async def look(self) -> None:
         """Looks once: reads and adopts what changed, or refuses it and keeps what is in use."""
@@ -99,9 +92,7 @@ class Reloader:
             settings, knowledge = await asyncio.to_thread(self._read)
         except ConfigurationError as error:
             self._seen = digest
-            self.status = msgspec.structs.replace(
-                self.status, refused=self.status.refused + 1, problem=str(error), last_at=self._now()
-            )
+            self._note(refused=self.status.refused + 1, problem=str(error))
             self._log.error("reload refused, the last good one stays", problem=str(error))
             return
         if await asyncio.to_thread(self._digest) != digest:
@@ -113,42 +104,29 @@ class Reloader:
             for name in Settings.__struct_fields__
             if name not in RELOADABLE and getattr(settings, name) != getattr(self._settings, name)
         ]
-        self._settings = msgspec.structs.replace(
-            self._settings, **{name: getattr(settings, name) for name in RELOADABLE}
-        )
+        changed = {name: getattr(settings, name) for name in RELOADABLE}
+        self._settings = msgspec.structs.replace(self._settings, **changed)
         self._adopt(knowledge)
-        self.status = msgspec.structs.replace(
-            self.status,
-            reloads=self.status.reloads + 1,
-            problem=None,
-            needs_restart=waiting,
-            last_at=self._now(),
-        )
+        self._note(reloads=self.status.reloads + 1, problem=None, needs_restart=waiting)
         versions = knowledge.versions
         self._log.info("reloaded", catalog=versions.catalog, prompt=versions.prompt, needs_restart=waiting)
 
+    def _note(self, **changes: object) -> None:
+        self.status = msgspec.structs.replace(self.status, **changes, last_at=utc_now())
+
     def _read(self) -> tuple[Settings, Knowledge]:
-        settings = self._read_settings()
-        return settings, self._read_knowledge(settings)
+        """The settings as their file says now, and the knowledge as its files do, for the endpoint that is in use."""
+        settings = self._settings if self._reread is None else self._reread()
+        return settings, read_knowledge(msgspec.structs.replace(settings, local_model=self._settings.local_model))
 
     def _digest(self) -> bytes:
-        """Of what stands in the files now, through whatever links; a file that is not there counts as such."""
+        """Of what the files hold now, through whatever links; one that is not there counts as such."""
         sums = hashlib.blake2b(digest_size=16)
-        for path in self._files(self._settings):
+        own = [self._config_file] if self._config_file else []
+        for path in [*own, *knowledge_files(self._settings)]:
             sums.update(f"\0{path}\0".encode(errors="surrogateescape"))
             try:
                 sums.update(path.read_bytes())
             except OSError as error:
                 sums.update(f"\0{error.errno}".encode())
         return sums.digest()
-
-    async def _watch(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_seconds):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self.look()
-            except Exception as error:  # noqa: BLE001 - a defect here must not end the watching, and is logged
-                log_defect(self._log, error)

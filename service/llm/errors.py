@@ -9,15 +9,10 @@ PointsmanError
     └── LLMTimeoutError     the time ran out, waiting for a slot or for the server
 """
 
-import re
-import unicodedata
-
 from service.contract.errors import PointsmanError
 
 BODY_CHARS = 500
 """How much of an error body is kept: enough for the message that servers send, too little to fill a log."""
-
-_RUNS = re.compile(r"[\s\x00]+")
 
 
 class LLMError(PointsmanError):
@@ -76,29 +71,6 @@ class LLMTimeoutError(LLMError):
         self.server_seconds = server_seconds
 
 
-Secret = str | tuple[str, ...] | None
-"""What must not be shown: nothing, one text, or several."""
-
-
-def clean(text: str, *, limit: int = BODY_CHARS, secret: Secret = None) -> str:
-    """`text` as one line of at most `limit` characters without control, format or surrogate characters.
-
-    Each `secret` in it becomes `***`, before anything is cut, so that no part of one is left at the end.
-    """
-    text = _RUNS.sub(" ", _without(text, secret)[: 64 * limit])
-    kept = "".join(char for char in text if not unicodedata.category(char).startswith("C")).strip()
-    kept = _without(kept, secret)
-    return kept if len(kept) <= limit else kept[: limit - 1] + "…"
-
-
 def too_large(limit: int) -> LLMReplyError:
     """The error for an answer of more than `limit` bytes."""
     return LLMReplyError(f"the answer is larger than {limit:,} bytes", problem="too-large")
-
-
-def _without(text: str, secret: Secret) -> str:
-    """`text` with `***` for each `secret`, also where its slashes are escaped, as JSON allows."""
-    for one in (secret,) if isinstance(secret, str) else secret or ():
-        if one:
-            text = text.replace(one, "***").replace(one.replace("/", "\\/"), "***")
-    return text

@@ -3,28 +3,28 @@
 import asyncio
 import socket
 import ssl
-from base64 import b64encode
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import cast
 
 import httpx
 
+from service.base.secrets import masked_line
+from service.llm.endpoint import Endpoint
 from service.llm.errors import (
+    BODY_CHARS,
     LLMConnectionError,
     LLMError,
     LLMReplyError,
     LLMRequestError,
     LLMStatusError,
-    clean,
     too_large,
 )
+from service.llm.lease import Lease
+from service.llm.limits import Limits, Timing
 from service.llm.retry import parse_retry_after
-from service.llm.transport import FRESH, Lease
-
-SECRET_CHARS = 6
-"""A shorter password is no secret, and masking it would only garble the text."""
+from service.llm.transport import FRESH
 
 ERROR_BODY_BYTES = 65_536
 """How much of an error's body is read: the message is at its start."""
@@ -37,48 +37,19 @@ _LOW_LEVEL = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RuntimeErr
 of host names with its UnicodeError, the groups of anyio."""
 
 
-class Endpoint:
-    """Where the model server is, given up to `/v1`, and how one is known to it."""
-
-    def __init__(self, url: str, *, api_key: str | None) -> None:
-        """LLMRequestError where `url` is no http(s) URL, or where the key cannot stand in a header."""
-        try:
-            self._url = httpx.URL(url.strip())
-        except (httpx.InvalidURL, ValueError):
-            self._url = httpx.URL("")
-        if self._url.scheme not in ("http", "https") or not self._url.host or not 0 < (self._url.port or 80) < 65_536:
-            raise LLMRequestError("the endpoint is no usable http:// or https:// URL", problem="bad-endpoint")
-        self.api_key = (api_key or "").strip() or None
-        if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise LLMRequestError("the API key holds characters that no header can carry", problem="bad-api-key")
-        self.headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
-        self.secrets = tuple(secret for secret in (self.api_key, *_passwords(self._url)) if secret)
-        """What is sent to be let in, in each form in which a server may send it back."""
-
-    def url(self, path: str) -> httpx.URL:
-        """The URL of `path` below the endpoint, with or without a slash at its end; a query string is kept."""
-        return self._url.copy_with(path=self._url.path.rstrip("/") + path)
-
-    def __str__(self) -> str:
-        """Without user, password and query: fit for errors and logs."""
-        return clean(f"{self._url.scheme}://{self._url.netloc.decode('ascii')}{self._url.path.rstrip('/')}", limit=200)
-
-
 class Exchange:
     """Sends requests to one endpoint. Each call must run in a task that holds the lease given to it."""
 
-    def __init__(
-        self, http: httpx.AsyncClient, endpoint: Endpoint, *, max_body_bytes: int, wall_clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, http: httpx.AsyncClient, endpoint: Endpoint, limits: Limits, timing: Timing) -> None:
         self._http = http
         self._endpoint = endpoint
-        self._max_body_bytes = max_body_bytes
-        self._wall_clock = wall_clock
+        self._limits = limits
+        self._timing = timing
 
     async def fetch(self, method: str, path: str, content: bytes | None, *, lease: Lease, fresh: bool = False) -> bytes:
         """The whole body of a 2xx answer."""
         async with self.open(method, path, content, lease=lease, fresh=fresh) as response:
-            return b"".join([chunk async for chunk in self.chunks(response, lease)])
+            return await self.body(response, lease)
 
     @asynccontextmanager
     async def open(
@@ -107,17 +78,19 @@ class Exchange:
             with suppress(*_LOW_LEVEL):
                 await response.aclose()
 
-    async def chunks(
-        self, response: httpx.Response, lease: Lease, *, max_bytes: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
-        """The body as it comes, within the limits of size (`max_bytes`, else the one of the exchange) and time.
+    async def body(self, response: httpx.Response, lease: Lease) -> bytes:
+        """The whole body, at most `max_body_bytes` of it."""
+        return b"".join([chunk async for chunk in self._chunks(response, lease, self._limits.max_body_bytes)])
 
-        A compressed body is refused: none was asked for, and a small one may unpack to gigabytes.
-        """
+    def stream(self, response: httpx.Response, lease: Lease) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, at most `max_stream_bytes` of it."""
+        return self._chunks(response, lease, self._limits.max_stream_bytes)
+
+    async def _chunks(self, response: httpx.Response, lease: Lease, limit: int) -> AsyncGenerator[bytes, None]:
+        """A compressed body is refused: none was asked for, and a small one may unpack to gigabytes."""
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            raise LLMReplyError(f"the answer is packed as {clean(encoding, limit=40)}, unasked", problem="encoded")
-        limit = self._max_body_bytes if max_bytes is None else max_bytes
+            raise LLMReplyError(f"the answer is packed as {masked_line(encoding, 40)}, unasked", problem="encoded")
         size = count = 0
         try:
             async for chunk in response.aiter_bytes():
@@ -140,16 +113,16 @@ class Exchange:
         lease.read_within(min(ERROR_BODY_SECONDS, lease.remaining() / 2))
         body = bytearray()
         with suppress(LLMError):
-            async with aclosing(self.chunks(response, lease)) as chunks:
+            async with aclosing(self._chunks(response, lease, self._limits.max_body_bytes)) as chunks:
                 async for chunk in chunks:
                     body += chunk
                     if len(body) >= ERROR_BODY_BYTES:
                         break
-        text = clean(body[:ERROR_BODY_BYTES].decode("utf-8", "replace"), secret=self._endpoint.secrets)
-        retry_after = parse_retry_after(response.headers.get("retry-after"), now=self._wall_clock())
+        text = self._shown(body[:ERROR_BODY_BYTES].decode("utf-8", "replace"), BODY_CHARS)
+        retry_after = parse_retry_after(response.headers.get("retry-after"), now=self._timing.wall_clock())
         said = f"{self._endpoint} answered {status}{_phrase(status)}"
-        if response.is_redirect or 300 <= status < 400:
-            where = self._clean(response.headers.get("location", ""))
+        if 300 <= status < 400:
+            where = self._shown(response.headers.get("location", ""))
             said += f", a redirect to {where or 'nowhere'}, which is not followed"
         if retry_after is not None:
             said += f", retry after {retry_after:g} s"
@@ -169,31 +142,23 @@ class Exchange:
             if isinstance(cause, UnicodeError):
                 return self._unreachable("its name is no host name", "dns-failed", passing=False)
         if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.InvalidURL):
-            return LLMRequestError(f"{self._endpoint} cannot be asked: {self._clean(str(error))}")
+            return LLMRequestError(f"{self._endpoint} cannot be asked: {self._shown(str(error))}")
         if isinstance(error, httpx.ConnectError):
-            refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
-            told = "connection refused" if refused else _last_words(causes)
-            return self._unreachable(told, "connection-refused" if refused else "connection-failed")
+            if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+                return self._unreachable("connection refused", "connection-refused")
+            return self._unreachable(_last_words(causes), "connection-failed")
         return LLMConnectionError(
-            f"the connection to {self._endpoint} broke while {lease.phase}: {self._clean(_last_words(causes))}",
+            f"the connection to {self._endpoint} broke while {lease.phase}: {self._shown(_last_words(causes))}",
             problem="connection-broken",
         )
 
     def _unreachable(self, why: str, problem: str, *, passing: bool = True) -> LLMConnectionError:
         return LLMConnectionError(
-            f"cannot connect to {self._endpoint}: {self._clean(why)}", problem=problem, passing=passing
+            f"cannot connect to {self._endpoint}: {self._shown(why)}", problem=problem, passing=passing
         )
 
-    def _clean(self, text: str) -> str:
-        return clean(text, limit=200, secret=self._endpoint.secrets)
-
-
-def _passwords(url: httpx.URL) -> tuple[str, ...]:
-    """The password of a URL, and what httpx makes of it: `Authorization: Basic …` instead of the key."""
-    if not url.password:
-        return ()
-    both = b64encode(f"{url.username}:{url.password}".encode()).decode()
-    return (both, url.password) if len(url.password) >= SECRET_CHARS else (both,)
+    def _shown(self, text: str, limit: int = 200) -> str:
+        return masked_line(text, limit, self._endpoint.secrets)
 
 
 def _phrase(status: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from service.llm.errors import LLMRequestError, LLMTimeoutError
-from service.llm.transport import LEASE, Lease
+from service.llm.lease import LEASE, Lease
 
 T = TypeVar("T")
 
@@ -32,8 +32,11 @@ class Slots:
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]], lease: Lease) -> T:
         """What `work()` returns or raises; LLMTimeoutError at the end of the lease, wherever `work` is by then."""
-        await self.take(lease)
-        task = self.start(work, lease)
+        await self._take(lease)
+        lease.begin()
+        task = asyncio.create_task(_leased(work, lease))
+        self._under_way[task] = lease
+        task.add_done_callback(self._ended)
         try:
             await asyncio.wait({task}, timeout=lease.remaining())
         except asyncio.CancelledError:
@@ -45,8 +48,17 @@ class Slots:
             raise error
         return task.result()
 
-    async def take(self, lease: Lease) -> None:
-        """Waits for a slot; hand it to `start` at once, with no await between. LLMTimeoutError where none gets free."""
+    async def aclose(self, *, timeout_seconds: float) -> None:
+        """Takes no more, waits at most `timeout_seconds` for what is under way, then gives the rest up."""
+        self._closed = True
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=timeout_seconds)
+        for lease in self._under_way.values():
+            lease.give_up()
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=1.0)
+
+    async def _take(self, lease: Lease) -> None:
         if self._closed:
             raise LLMRequestError("the client is closed", problem="closed")
         if lease.remaining() <= 0:
@@ -57,29 +69,11 @@ class Slots:
                 await self._semaphore.acquire()
         except TimeoutError:
             raise LLMTimeoutError(
-                f"all {self._limit} slots of the model server stayed busy for {lease.allowed:.1f} s",
+                f"all {self._limit} slots of the model server stayed busy for {lease.allowed_seconds:.1f} s",
                 problem="queue-timeout",
             ) from None
         finally:
             self.waiting -= 1
-
-    def start(self, work: Callable[[], Coroutine[Any, Any, T]], lease: Lease) -> asyncio.Task[T]:
-        """Runs `work()` in a task that gives the slot back when it ends."""
-        lease.begin()
-        task = asyncio.create_task(_leased(work, lease))
-        self._under_way[task] = lease
-        task.add_done_callback(self._ended)
-        return task
-
-    async def aclose(self, *, timeout_seconds: float) -> None:
-        """Takes no more, waits at most `timeout_seconds` for what is under way, then gives the rest up."""
-        self._closed = True
-        if self._under_way:
-            await asyncio.wait(set(self._under_way), timeout=timeout_seconds)
-        for lease in self._under_way.values():
-            lease.give_up()
-        if self._under_way:
-            await asyncio.wait(set(self._under_way), timeout=1.0)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         del self._under_way[task]

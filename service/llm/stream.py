@@ -3,20 +3,20 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Self
 
 import httpx
 from tenacity import AsyncRetrying
 
-from service.llm.errors import LLMConnectionError, LLMReplyError, Secret
+from service.llm.errors import LLMConnectionError, LLMReplyError
 from service.llm.exchange import Exchange
+from service.llm.lease import Lease
 from service.llm.retry import is_passing
 from service.llm.slots import Slots
 from service.llm.sse import EventDecoder
-from service.llm.transport import Lease
 from service.llm.wire import (
     ChatReply,
     StreamDelta,
@@ -35,26 +35,28 @@ _DONE = b"[DONE]"
 
 
 class StreamedAnswer:
-    """Puts the events of a stream together."""
+    """Puts the events of a stream together. `begun` once one of them was part of an answer."""
 
-    def __init__(self, *, model: str, secret: Secret) -> None:
-        self._secret = secret
+    def __init__(self, *, model: str, secrets: Sequence[str]) -> None:
+        self._secrets = secrets
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._model = model
-        self.finish_reason: str | None = None
         self._usage: Usage | None = None
+        self._malformed = 0
+        self.finish_reason: str | None = None
         self.begun = False
-        self.malformed = 0
 
     def take(self, data: bytes) -> StreamDelta | None:
         """What one event adds to the answer, None where that is no text. LLMReplyError where it is an error."""
         chunk = decode_chunk(data)
         if chunk is None:
-            self.malformed += 1
+            self._malformed += 1
+            if self._malformed == 1:
+                logger.warning("a malformed chunk of the stream was skipped: %d bytes", len(data))
             return None
         if chunk.error is not None:
-            told = error_message(chunk.error, secret=self._secret)
+            told = error_message(chunk.error, secrets=self._secrets)
             raise LLMReplyError(f"the server broke off: {told or 'it does not say why'}", problem="server-error")
         self.begun = True
         self._model = text_or_none(chunk.model) or self._model
@@ -69,10 +71,15 @@ class StreamedAnswer:
 
     def take_whole(self, body: bytes) -> StreamDelta | None:
         """The answer of a server that was asked for a stream and sent one JSON document."""
-        reply = decode_reply(body, model=self._model, secret=self._secret)
+        reply = decode_reply(body, model=self._model, secrets=self._secrets)
         self.begun = True
         self._model, self.finish_reason, self._usage = reply.model, reply.finish_reason or "stop", reply.usage
         return self._add(reply.content, reply.reasoning or "")
+
+    def ended(self) -> None:
+        """Says how many chunks were skipped, where it was more than the first one."""
+        if self._malformed > 1:
+            logger.warning("%d chunks of the stream were malformed", self._malformed)
 
     def reply(self) -> ChatReply:
         """Everything so far."""
@@ -92,6 +99,16 @@ class StreamedAnswer:
         return StreamDelta(content=content, reasoning=reasoning)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPlan:
+    """How one stream is asked for: the body of the request, a new lease for each try, and the tries."""
+
+    body: bytes
+    idle_seconds: float
+    lease: Callable[[], Lease]
+    retrying: Callable[[Callable[[BaseException], bool]], AsyncRetrying]
+
+
 class ChatStream:
     """Iterate over it for the pieces; use it as `async with`, which ends it on the server too when you leave early.
 
@@ -99,27 +116,12 @@ class ChatStream:
     far, and the whole answer once the iteration has ended. To cancel the wait for a piece does not harm the stream.
     """
 
-    def __init__(
-        self,
-        slots: Slots,
-        exchange: Exchange,
-        body: bytes,
-        answer: StreamedAnswer,
-        *,
-        lease: Callable[[], Lease],
-        retrying: Callable[[Callable[[BaseException], bool]], AsyncRetrying],
-        idle_seconds: float,
-        max_bytes: int,
-    ) -> None:
+    def __init__(self, slots: Slots, exchange: Exchange, answer: StreamedAnswer, plan: StreamPlan) -> None:
         """Made by `LLMClient.chat_stream`; nothing is sent before the first piece is asked for."""
         self._slots = slots
         self._exchange = exchange
-        self._body = body
         self._answer = answer
-        self._lease = lease
-        self._retrying = retrying
-        self._idle_seconds = idle_seconds
-        self._max_bytes = max_bytes
+        self._plan = plan
         self._deltas: deque[StreamDelta] = deque()
         self._news = asyncio.Event()
         self._run: asyncio.Task[None] | None = None
@@ -130,7 +132,6 @@ class ChatStream:
         return self._answer.reply()
 
     def __aiter__(self) -> Self:
-        """Itself: a stream can be read once."""
         return self
 
     async def __anext__(self) -> StreamDelta:
@@ -148,13 +149,9 @@ class ChatStream:
         return self._deltas.popleft()
 
     async def __aenter__(self) -> Self:
-        """Itself."""
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        """Ends the stream."""
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -171,26 +168,25 @@ class ChatStream:
 
     async def _tries(self) -> None:
         # Pieces that were handed out cannot be taken back: after the first one nothing is tried again.
-        await self._retrying(lambda error: not self._answer.begun and is_passing(error))(self._try_once)
+        await self._plan.retrying(lambda error: not self._answer.begun and is_passing(error))(self._try_once)
 
     async def _try_once(self) -> None:
-        lease = self._lease()
+        lease = self._plan.lease()
         await self._slots.run(lambda: self._pump(lease), lease)
 
     async def _pump(self, lease: Lease) -> None:
         """Reads one response to its end. Runs in a task of its own, under its lease."""
-        async with self._exchange.open("POST", "/chat/completions", self._body, lease=lease, fresh=True) as response:
+        path = "/chat/completions"
+        async with self._exchange.open("POST", path, self._plan.body, lease=lease, fresh=True) as response:
             if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                body = b"".join([chunk async for chunk in self._exchange.chunks(response, lease)])
-                self._hand_out(self._answer.take_whole(body))
+                self._hand_out(self._answer.take_whole(await self._exchange.body(response, lease)))
                 return
             await self._read_events(response, lease)
-        if self._answer.malformed > 1:
-            logger.warning("%d chunks of the stream were malformed", self._answer.malformed)
+        self._answer.ended()
 
     async def _read_events(self, response: httpx.Response, lease: Lease) -> None:
         decoder = EventDecoder()
-        async with aclosing(self._exchange.chunks(response, lease, max_bytes=self._max_bytes)) as chunks:
+        async with aclosing(self._exchange.stream(response, lease)) as chunks:
             async for chunk in chunks:
                 if self._take_all(decoder.feed(chunk), lease):
                     return
@@ -204,16 +200,13 @@ class ChatStream:
                 if not self._answer.begun:
                     raise LLMReplyError("the stream held no answer", problem="no-choices")
                 return True
-            before = self._answer.malformed
-            delta = self._answer.take(data)
-            if self._answer.malformed > before == 0:
-                logger.warning("a malformed chunk of the stream was skipped: %d bytes", len(data))
-            self._hand_out(delta)
-            if delta is not None:
-                lease.read_within(self._idle_seconds)
+            if self._hand_out(self._answer.take(data)):
+                lease.read_within(self._plan.idle_seconds)
         return False
 
-    def _hand_out(self, delta: StreamDelta | None) -> None:
-        if delta is not None:
-            self._deltas.append(delta)
-            self._news.set()
+    def _hand_out(self, delta: StreamDelta | None) -> bool:
+        if delta is None:
+            return False
+        self._deltas.append(delta)
+        self._news.set()
+        return True

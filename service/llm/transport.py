@@ -1,26 +1,15 @@
-"""The connections to a model server, and how one request on them ends without being cancelled.
+"""The connections to a model server: httpx over pools of httpcore whose sockets end with the lease of a request."""
 
-Cancelling a request of httpx from outside can leave its pool full for good (encode/httpcore#1093), and its timeouts
-start anew with each read, so that a server which sends a byte a second holds a request for ever. Here every read,
-write and connect of a request runs under its `Lease`: they end by its deadline, or at once when it is given up. To
-httpcore that is an ordinary timeout of the network, after which it closes the connection and keeps its books.
-"""
-
-import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
-from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable
+from typing import Any, cast
 
-import anyio
 import certifi
 import httpcore
 import httpx
 
-from service.llm.errors import LLMTimeoutError
-
-T = TypeVar("T")
+from service.llm.lease import LEASE
 
 KEEPALIVE_SECONDS = 4.0
 """Below the 5 s after which uvicorn, and so vLLM, drops an idle connection: else a request now and then meets a
@@ -34,126 +23,36 @@ FRESH = "pointsman.fresh"
 """Request extension: true asks for a connection of the request's own, which is closed after it."""
 
 
-class Lease:
-    """When one request must end, the means to end it earlier, and what is known of how far it got.
-
-    `deadline` and `read_until` are times of `clock`, in seconds. To be used in one event loop.
-    """
-
-    def __init__(self, deadline: float, clock: Callable[[], float]) -> None:
-        self.deadline = deadline
-        self.read_until = deadline
-        self.allowed = max(0.0, deadline - clock())
-        self.server_seconds = 0.0
-        self.phase = "waiting for the answer"
-        self.connected = False
-        self.bytes_sent = 0
-        self.bytes_received = 0
-        self.given_up = False
-        self._clock = clock
-        self._read_seconds = 0.0
-        self._scope: asyncio.Timeout | None = None
-
-    def remaining(self) -> float:
-        """Seconds to the deadline; 0 where it has passed."""
-        return max(0.0, self.deadline - self._clock())
-
-    def begin(self) -> None:
-        """The wait for a slot is over: what is left now is the server's."""
-        self.server_seconds = self.remaining()
-
-    def read_within(self, seconds: float) -> None:
-        """From now on, what is read must come within `seconds`; the deadline stays."""
-        self.read_until = min(self.deadline, self._clock() + seconds)
-        self._read_seconds = seconds
-
-    @property
-    def over(self) -> bool:
-        """True where the request has to end now."""
-        return self.given_up or self._clock() >= min(self.deadline, self.read_until)
-
-    @property
-    def stale(self) -> bool:
-        """True where the request went out on a kept-alive connection and not one byte came back."""
-        return self.bytes_sent > 0 and not self.connected and self.bytes_received == 0
-
-    def timed_out(self) -> LLMTimeoutError:
-        """The error for the end of this lease: what the request was doing when its time ran out."""
-        if self.given_up:
-            return LLMTimeoutError("the request was given up before its answer was complete", problem="given-up")
-        if self.read_until < self.deadline:
-            return LLMTimeoutError(f"nothing came for {self._read_seconds:g} s", problem="idle-timeout")
-        return LLMTimeoutError(
-            f"no answer within {self.allowed:.1f} s; the time ran out while {self.phase}",
-            server_seconds=self.server_seconds,
-        )
-
-    def give_up(self) -> None:
-        """Ends what the request waits for now and whatever it would wait for next. Never blocks, never raises."""
-        self.given_up = True
-        if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(asyncio.get_running_loop().time())
-
-    async def bounded(self, wait: Callable[[], Awaitable[T]], *, limit: float | None, error: type[Exception]) -> T:
-        """Awaits `wait()` until the lease ends or `limit` seconds are over, and then raises `error`."""
-        if self.over:
-            raise error
-        seconds = min(self.deadline, self.read_until) - self._clock()
-        if limit is not None:
-            seconds = min(seconds, limit)
-        try:
-            async with asyncio.timeout(seconds) as self._scope:
-                return await wait()
-        except TimeoutError:
-            raise error from None
-        finally:
-            self._scope = None
-
-
-LEASE: ContextVar[Lease | None] = ContextVar("pointsman_llm_lease", default=None)
-"""The lease of the request that runs in this task; each request has a task, and so a context, of its own."""
-
-
 class _ClosedStream(httpcore.AsyncNetworkStream):
     """What is left of a socket that was closed."""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - httpcore's signature
-        """Fails."""
         raise httpcore.ReadError("the connection is closed")
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - as above
-        """Fails."""
         raise httpcore.WriteError("the connection is closed")
 
     async def aclose(self) -> None:
-        """Nothing is left to do."""
+        return
 
 
 _CLOSED = _ClosedStream()
 
 
 class LeasedStream(httpcore.AsyncNetworkStream):
-    """A socket whose reads and writes end with the lease of the request that does them."""
+    """A socket whose reads and writes end with the lease of the request that does them, as httpcore's time-outs."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """As httpcore's; raises ReadTimeout when the lease ends."""
-        lease = LEASE.get()
-        if lease is None:
-            return await self._inner.read(max_bytes, timeout)
-        size = min(max_bytes, READ_BYTES)
+        lease, size = LEASE.get(), min(max_bytes, READ_BYTES)
         data = await lease.bounded(lambda: self._inner.read(size), limit=timeout, error=httpcore.ReadTimeout)
         lease.bytes_received += len(data)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """As httpcore's; raises WriteTimeout when the lease ends."""
         lease = LEASE.get()
-        if lease is None:
-            await self._inner.write(buffer, timeout)
-            return
         lease.bytes_sent += len(buffer)
         await lease.bounded(lambda: self._inner.write(buffer), limit=timeout, error=httpcore.WriteTimeout)
 
@@ -166,12 +65,8 @@ class LeasedStream(httpcore.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        """As httpcore's; raises ConnectTimeout when the lease ends."""
-        lease = LEASE.get()
-        if lease is None:
-            return LeasedStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
         try:
-            secured = await lease.bounded(
+            secured = await LEASE.get().bounded(
                 lambda: self._inner.start_tls(ssl_context, server_hostname),
                 limit=timeout,
                 error=httpcore.ConnectTimeout,
@@ -182,7 +77,6 @@ class LeasedStream(httpcore.AsyncNetworkStream):
         return LeasedStream(secured)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
-        """As httpcore's: `socket`, `is_readable` and so on."""
         return self._inner.get_extra_info(info)
 
 
@@ -200,10 +94,7 @@ class LeasedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """As httpcore's; raises ConnectTimeout when the lease ends."""
         lease = LEASE.get()
-        if lease is None:
-            return LeasedStream(await self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
         lease.phase, lease.connected = "connecting", True
         stream = await lease.bounded(
             lambda: self._inner.connect_tcp(host, port, None, local_address, socket_options),
@@ -212,10 +103,6 @@ class LeasedBackend(httpcore.AsyncNetworkBackend):
         )
         lease.phase = "waiting for the answer"
         return LeasedStream(stream)
-
-    async def sleep(self, seconds: float) -> None:
-        """Only used by httpcore's own connection retries, which are off."""
-        await anyio.sleep(seconds)
 
 
 class _PooledTransport(httpx.AsyncHTTPTransport):
@@ -246,7 +133,6 @@ class LeasedTransport(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Closes every connection."""
         for pool in self._pools.values():
             await pool.aclose()
 
@@ -280,7 +166,7 @@ def make_http_client(
     max_connections: int,
     ssl_context: ssl.SSLContext | None = None,
 ) -> httpx.AsyncClient:
-    """The client that the lifespan owns and lends to each `LLMClient`; close it after them.
+    """The client that the lifespan owns and lends to each `LLMClient`, which alone can use it; close it after them.
 
     At most `max_connections` are kept open while they are idle: the sum of the clients' `max_concurrency` is a good
     number. How many are open at once follows from those, so that nobody ever waits for a connection. Proxy variables

@@ -4,13 +4,15 @@ Source: the API reference of `POST /v1/chat/completions`; and what llama.cpp, vL
 Only what is needed must have its right type. The rest is read where it fits and is otherwise as if it were not there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import msgspec
 
+from service.base.secrets import masked_line
+from service.base.text import one_line
 from service.contract.decoding import DECODE_ERRORS
-from service.llm.errors import LLMReplyError, LLMRequestError, Secret, clean
+from service.llm.errors import BODY_CHARS, LLMReplyError, LLMRequestError
 
 Role = Literal["system", "user", "assistant"]
 
@@ -124,7 +126,7 @@ def encode_request(messages: Iterable[ChatMessage], *, model: str, fields: Mappi
             "the text holds a lone surrogate, which is no Unicode text", problem="not-unicode"
         ) from None
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise LLMRequestError(f"the request is no JSON: {clean(str(error))}") from None
+        raise LLMRequestError(f"the request is no JSON: {one_line(str(error), BODY_CHARS)}") from None
 
 
 def check_extra_body(extra: Mapping[str, Any]) -> None:
@@ -134,21 +136,21 @@ def check_extra_body(extra: Mapping[str, Any]) -> None:
         raise LLMRequestError(f"extra_body may not set {', '.join(taken)}", problem="reserved-field")
 
 
-def decode_reply(body: bytes, *, model: str, secret: Secret = None) -> ChatReply:
+def decode_reply(body: bytes, *, model: str, secrets: Sequence[str] = ()) -> ChatReply:
     """The answer in `body`, or LLMReplyError that says what is wrong with it. `model` is named where the body is not.
 
-    The error text holds nothing of the body but the server's own `error.message`, with `secret` taken out.
+    The error text holds nothing of the body but the server's own `error.message`, with `secrets` taken out.
     """
     completion = _decoded(_COMPLETION, body)
     if not completion.choices:
-        told = error_message(completion.error, secret=secret)
+        told = error_message(completion.error, secrets=secrets)
         raise LLMReplyError(
             "the answer has no choices" + (f"; the server says: {told}" if told else ""), problem="no-choices"
         )
     choice = completion.choices[0]
     finish_reason = text_or_none(choice.finish_reason)
     if choice.message.content is None:
-        why = f" (finish_reason {clean(finish_reason, limit=60)})" if finish_reason else ""
+        why = f" (finish_reason {one_line(finish_reason, 60)})" if finish_reason else ""
         raise LLMReplyError(f"the answer has no content{why}", problem="no-content")
     return ChatReply(
         content=choice.message.content,
@@ -193,10 +195,10 @@ def reasoning_of(message: _Message) -> str:
     return text_or_none(message.reasoning_content) or text_or_none(message.reasoning) or ""
 
 
-def error_message(error: object, *, secret: Secret = None) -> str:
+def error_message(error: object, *, secrets: Sequence[str] = ()) -> str:
     """The words in an `error` member: an object with `message`, or a plain string; empty where there are none."""
     found = cast("dict[str, object]", error).get("message") if isinstance(error, dict) else error
-    return clean(found, secret=secret) if isinstance(found, str) else ""
+    return masked_line(found, BODY_CHARS, secrets) if isinstance(found, str) else ""
 
 
 def text_or_none(value: object) -> str | None:
@@ -210,10 +212,10 @@ def _decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:  # noqa:
     except msgspec.ValidationError as error:
         what = str(error)
         raise LLMReplyError(
-            f"the answer has the wrong shape: {what[:1].lower()}{clean(what[1:])}", problem="wrong-shape"
+            f"the answer has the wrong shape: {what[:1].lower()}{one_line(what[1:], BODY_CHARS)}", problem="wrong-shape"
         ) from None
     except msgspec.DecodeError as error:
-        what = "is empty" if not body.strip() else f"is not JSON: {clean(str(error))}"
+        what = "is empty" if not body.strip() else f"is not JSON: {one_line(str(error), BODY_CHARS)}"
         raise LLMReplyError(f"the answer {what}", problem="not-json") from None
     except UnicodeError:
         raise LLMReplyError("the answer is not UTF-8", problem="not-utf8") from None

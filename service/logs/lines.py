@@ -57,9 +57,7 @@ def configure_logging(level: str) -> LogWriter:
             ],
         )
     )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(number)
+    _hand_all_to(handler, number)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     return writer
@@ -74,9 +72,13 @@ def configure_command_logging() -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PlainFormatter())
+    _hand_all_to(handler, logging.WARNING)
+
+
+def _hand_all_to(handler: logging.Handler, level: int) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(level)
 
 
 def frames(error: BaseException) -> list[str]:
@@ -110,14 +112,13 @@ def _unbuffered(stream: Any) -> Any:  # noqa: ANN401 - a text stream, or what st
 
 
 class _LineHandler(logging.Handler):
-    """The standard library's lines go the same way as the others."""
+    """The standard library's lines go the same way as structlog's."""
 
     def __init__(self, writer: LogWriter) -> None:
         super().__init__()
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line."""
         try:
             self._writer.write(self.format(record).encode() + b"\n")
         except Exception:  # noqa: BLE001 - as in the standard library: what cannot be logged must not harm who logs it
@@ -125,7 +126,6 @@ class _LineHandler(logging.Handler):
 
 
 def _stamped(_logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ANN401 - structlog's own signature
-    """With level, time, and what is bound."""
     for fact, value in BOUND.get().items():
         event.setdefault(fact, value)
     event["level"] = "warning" if name == "warn" else "error" if name == "exception" else name

@@ -16,9 +16,7 @@ CLOSE_SECONDS = 2.0
 class Sink(Protocol):
     """A stream without a buffer of its own: `write` may take only a part, and says how much."""
 
-    def write(self, data: bytes, /) -> int | None:
-        """Bytes taken."""
-        ...
+    def write(self, data: bytes, /) -> int | None: ...
 
 
 class LogWriter:
@@ -45,7 +43,7 @@ class LogWriter:
         """Lines that were never written."""
 
     def write(self, line: bytes) -> None:
-        """One line, with its newline."""
+        """`line` has its newline."""
         with self._lock:
             if self._bytes + len(line) > self._max_bytes:
                 self.dropped += 1
@@ -61,7 +59,7 @@ class LogWriter:
         self._awake.set()
 
     def flush(self, timeout_seconds: float = CLOSE_SECONDS) -> bool:
-        """Waits until all is written, no longer than this; whether it is."""
+        """Waits until all is written; False where that takes longer than `timeout_seconds`."""
         return self._empty.wait(timeout_seconds)
 
     def _work(self) -> None:
@@ -88,7 +86,7 @@ class LogWriter:
 
 
 class LineLogger:
-    """What structlog's chain ends in: each line is complete, and every level goes the same way."""
+    """What structlog's chain ends in, and the factory of it: every level is written the same way."""
 
     def __init__(self, writer: LogWriter) -> None:
         def write(line: bytes) -> None:
@@ -97,5 +95,4 @@ class LineLogger:
         self.msg = self.debug = self.info = self.warning = self.error = self.critical = write
 
     def __call__(self, *_: Any) -> "LineLogger":  # noqa: ANN401 - what structlog passes to a logger factory
-        """Itself: one for all."""
         return self

@@ -8,8 +8,8 @@ task's text, a prompt, a reply or an exception's message is ever put into a span
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -31,8 +31,10 @@ from service.contract.decision import Decision
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
 from service.contract.task import Task
-from service.decide.pipeline import Left
+from service.decide.pipeline import Decide
+from service.decide.sharing import Left
 from service.logs.lines import BOUND
+from service.observe.decisions import facts_of
 
 EXPORT_SECONDS = 4.0
 """For one batch to the collector, tries included."""
@@ -44,14 +46,6 @@ _UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 _PARENT_HEADERS = frozenset({b"traceparent", b"tracestate"})
 _PROVIDERS = {"gemini": "gcp.gemini", "claude": "anthropic", "codex": "openai"}
 """`gen_ai.provider.name` by the program asked; any other has its own name."""
-
-
-class Decide(Protocol):
-    """`Pipeline.decide`."""
-
-    def __call__(self, task: Task, *, arrived: float | None, left: Left | None) -> Awaitable[Decision]:
-        """Decides."""
-        ...
 
 
 class Tracing(LadderObserver):
@@ -66,12 +60,10 @@ class Tracing(LadderObserver):
             sampler=ParentBased(TraceIdRatioBased(settings.tracing.sample_ratio)),
             shutdown_on_exit=False,
         )
-        self._provider.add_span_processor(
-            processor
-            or BatchSpanProcessor(
-                OTLPSpanExporter(endpoint=traces_url(settings.tracing.endpoint), timeout=EXPORT_SECONDS)
-            )
-        )
+        if processor is None:
+            exporter = OTLPSpanExporter(endpoint=traces_url(settings.tracing.endpoint), timeout=EXPORT_SECONDS)
+            processor = BatchSpanProcessor(exporter)
+        self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("pointsman", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
@@ -83,7 +75,7 @@ class Tracing(LadderObserver):
                 await app(scope, receive, send)
                 return
             facts = cast("dict[str, Any]", scope)
-            headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if _tells(name)}
+            headers = {n.decode(): v.decode("latin-1") for n, v in scope["headers"] if n in _PARENT_HEADERS}
             parent = self._propagator.extract(headers, context=otel_context.Context())
             with self._tracer.start_as_current_span(
                 scope["method"], context=parent, kind=SpanKind.SERVER, **_WITHOUT_MESSAGES
@@ -91,7 +83,10 @@ class Tracing(LadderObserver):
 
                 async def watched(message: Message) -> None:
                     if message["type"] == "http.response.start":
-                        _answered(span, message["status"])
+                        status = message["status"]
+                        span.set_attribute("http.response.status_code", status)
+                        if status >= 500:
+                            _failed(span, str(status))
                     await send(message)
 
                 trace_id = format_trace_id(span.get_span_context().trace_id)
@@ -113,11 +108,12 @@ class Tracing(LadderObserver):
 
         return traced
 
-    async def decide(self, decide: Decide, task: Task, *, arrived: float | None, left: Left | None) -> Decision:
+    async def decide(
+        self, decide: Decide, task: Task, *, arrived: float | None = None, left: Left | None = None
+    ) -> Decision:
         """`decide`'s decision, with a span for it and one for each stage that asks nobody.
 
-        Those are put in afterwards, by the decision's own times: eligibility is the first thing and the forecast the
-        last, and so neither costs anything on the way.
+        Those are put in afterwards, by the decision's own times: eligibility comes first and the forecast last.
         """
         with self._tracer.start_as_current_span("decide", **_WITHOUT_MESSAGES) as span:
             started = time.time_ns()
@@ -128,7 +124,9 @@ class Tracing(LadderObserver):
                 raise
             ended = time.time_ns()
             if span.is_recording():
-                span.set_attributes(_facts_of(task, decision))
+                facts = {**facts_of(decision), "p_solve": decision.p_solve, "expected_cost_usd": decision.cost_usd}
+                facts |= {"task_id": task.task_id} if task.task_id else {}
+                span.set_attributes({f"pointsman.{name}": value for name, value in facts.items()})
                 took = {stage: int(ms * 1e6) for stage, ms in decision.timings_ms.items()}
                 eligibility = self._tracer.start_span("eligibility", start_time=started)
                 eligibility.end(min(ended, started + took.get("eligibility", 0)))
@@ -138,7 +136,8 @@ class Tracing(LadderObserver):
 
     def asking(self, classifier: Classifier) -> Answered:
         """A span for one call of a classifier; requests that are made in it carry its `traceparent`."""
-        name, attributes = self._call(classifier)
+        attributes = self._attributes(classifier)
+        name = f"{attributes['gen_ai.operation.name']} {classifier.name}"
         span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         token = otel_context.attach(set_span_in_context(span))
 
@@ -167,17 +166,17 @@ class Tracing(LadderObserver):
         closing.start()
         await asyncio.to_thread(closing.join, CLOSE_SECONDS)
 
-    def _call(self, classifier: Classifier) -> tuple[str, dict[str, str | int]]:
-        """Name and attributes of a span: a chat with a model, or an agent that is invoked."""
+    def _attributes(self, classifier: Classifier) -> dict[str, str | int]:
+        """A chat with a model, or an agent that is invoked."""
         if classifier.source == "local_model":
-            return f"chat {classifier.name}", {
+            return {
                 "gen_ai.operation.name": "chat",
                 "gen_ai.provider.name": "openai",  # whoever speaks its protocol, says the convention
                 "gen_ai.request.model": classifier.name,
                 "gen_ai.output.type": "json",
                 **self._server,
             }
-        return f"invoke_agent {classifier.name}", {
+        return {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.provider.name": _PROVIDERS.get(classifier.name, classifier.name),
             "gen_ai.agent.name": classifier.name,
@@ -203,31 +202,6 @@ def _address(endpoint: str) -> dict[str, str | int]:
     return {"server.address": parts.hostname or "", "server.port": port}
 
 
-def _tells(name: bytes) -> bool:
-    return name in _PARENT_HEADERS
-
-
-def _answered(span: Span, status: int) -> None:
-    span.set_attribute("http.response.status_code", status)
-    if status >= 500:
-        _failed(span, str(status))
-
-
 def _failed(span: Span, problem: str) -> None:
     span.set_attribute("error.type", problem)
     span.set_status(StatusCode.ERROR)
-
-
-def _facts_of(task: Task, decision: Decision) -> dict[str, Any]:
-    return {
-        "pointsman.decision_id": decision.decision_id,
-        "pointsman.source": decision.source,
-        "pointsman.agent_type": decision.agent_type,
-        "pointsman.model": decision.model,
-        "pointsman.degraded": decision.degraded,
-        "pointsman.cached": decision.cached,
-        "pointsman.failures": [f"{failure.source}:{failure.problem}" for failure in decision.failures],
-        "pointsman.p_solve": decision.p_solve,
-        "pointsman.expected_cost_usd": decision.cost_usd,
-        **({"pointsman.task_id": task.task_id} if task.task_id else {}),
-    }

@@ -1,4 +1,4 @@
-"""How running a program can fail.
+"""How running a program can fail; each class names its `problem`, a short kebab-case word.
 
 PointsmanError
 └── ProcessError                    a program brought no output that may be used
@@ -16,7 +16,7 @@ from service.contract.errors import PointsmanError
 
 
 class ProcessError(PointsmanError):
-    """A program brought no output that may be used. `problem` is a short kebab-case name; `str()` is for people."""
+    """A program brought no output that may be used; `str()` is for people."""
 
     problem = "process"
 
@@ -46,8 +46,7 @@ class ProcessQueueFullError(ProcessError):
 
 
 class ProcessTimeoutError(ProcessError):
-    """The time ran out. `run_seconds` is how long it was given to run, the wait for a slot not counted: 0 where it
-    never ran, and `problem` is then `queue-timeout`."""
+    """The time ran out; the program was given `run_seconds` of it, 0 where it never got a slot."""
 
     def __init__(self, message: str, *, run_seconds: float = 0.0) -> None:
         super().__init__(message)

@@ -6,13 +6,9 @@ middle of its start can leave a child. Here a caller may leave at any moment, an
 
 import errno
 import logging
-import os
-import selectors
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import IO, Self
+from collections.abc import Callable
 
 from service.process.errors import (
     ProcessError,
@@ -23,41 +19,17 @@ from service.process.errors import (
     ProcessStoppedError,
     ProcessTimeoutError,
 )
-from service.process.result import ProcessResult
+from service.process.job import Job, ProcessResult
+from service.process.pipes import Pipes
 from service.process.tree import Exit, ProcessTree
-from service.process.workspace import Workspace
 
-CHUNK = 65536
 POLL_SECONDS = 0.05
 """How soon a stop is seen; and the end of a program where the system has no pidfd."""
 
 TOLD_SECONDS = 0.01
 """A shorter wait for a slot is not worth a word."""
 
-STDERR_FLOOD = 256
-"""A program that writes this many times what is kept of stderr is ended: reading it would only burn a processor."""
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What to run and within which limits. `deadline` is on `time.monotonic`, sizes in bytes, the rest in seconds.
-    `name` is what messages call the program.
-    """
-
-    name: str
-    argv: Sequence[str]
-    stdin: bytes
-    env: Mapping[str, str]
-    workspace: Workspace
-    deadline: float
-    timeout_seconds: float
-    waited_seconds: float
-    max_stdout_bytes: int
-    max_stderr_bytes: int
-    grace_seconds: float
-    drain_seconds: float
 
 
 class Run:
@@ -65,11 +37,7 @@ class Run:
     `gone` exactly once, when nothing is left. Both are called in the run's thread."""
 
     def __init__(
-        self,
-        job: Job,
-        *,
-        deliver: Callable[[ProcessResult | ProcessError], None],
-        gone: Callable[[], None],
+        self, job: Job, *, deliver: Callable[[ProcessResult | ProcessError], None], gone: Callable[[], None]
     ) -> None:
         self._job = job
         self._deliver = deliver
@@ -94,7 +62,7 @@ class Run:
             try:
                 self._deliver(self._attend(tree))
             finally:
-                if not tree.end(grace_seconds=self._job.grace_seconds):
+                if not tree.end(grace_seconds=self._job.limits.grace_seconds):
                     _log.error("%s could not be ended", self._job.name)
         finally:
             self._job.workspace.remove()
@@ -126,35 +94,33 @@ class Run:
 
     def _attend(self, tree: ProcessTree) -> ProcessResult | ProcessError:
         try:
-            with _Streams(tree, self._job) as streams:
-                return self._follow(tree, streams)
+            with Pipes(tree, self._job) as pipes:
+                return self._follow(tree, pipes)
         except OSError as error:  # no descriptor left for the selector, or a pipe that breaks in a way of its own
             return ProcessStartError(f"{self._job.name} cannot be followed: {error.strerror or error}")
 
-    def _follow(self, tree: ProcessTree, streams: "_Streams") -> ProcessResult | ProcessError:
+    def _follow(self, tree: ProcessTree, pipes: Pipes) -> ProcessResult | ProcessError:
         job = self._job
         ended: Exit | None = None
-        drained_by = job.deadline
+        read_until = job.deadline
         while True:
             now = time.monotonic()
             if ended is None and (ended := tree.exited()) is not None:
                 # What it left in the pipes is read at once; a child of its own that holds them open gets a moment.
-                drained_by = now + job.drain_seconds
-                streams.program_ended()
-            if ended is not None and (streams.at_end or now >= min(drained_by, job.deadline)):
+                read_until = min(now + job.limits.drain_seconds, job.deadline)
+                pipes.program_ended()
+            if ended is not None and (pipes.at_end or now >= read_until):
+                stderr = bytes(pipes.stderr[-job.limits.max_stderr_bytes :])
                 return ProcessResult(
-                    exit_code=ended.code,
-                    signal=ended.signal,
-                    stdout=bytes(streams.stdout),
-                    stderr=bytes(streams.stderr[-job.max_stderr_bytes :]),
+                    exit_code=ended.code, signal=ended.signal, stdout=bytes(pipes.stdout), stderr=stderr
                 )
             if self._stop.is_set():
                 return ProcessStoppedError(f"{job.name} was stopped")
             if now >= job.deadline:
                 return _timed_out(job)
-            streams.move(min(POLL_SECONDS, job.deadline - now, drained_by - now))
-            if streams.flood:
-                return ProcessOutputError(f"{job.name} wrote more than {streams.flood} bytes to {streams.flooded}")
+            pipes.move(min(POLL_SECONDS, read_until - now))
+            if pipes.flood:
+                return ProcessOutputError(f"{job.name} wrote more than {pipes.flood}")
 
 
 def _timed_out(job: Job) -> ProcessTimeoutError:
@@ -162,106 +128,3 @@ def _timed_out(job: Job) -> ProcessTimeoutError:
     if job.waited_seconds >= TOLD_SECONDS:
         text += f", {job.waited_seconds:.3g} s of which it waited for a slot"
     return ProcessTimeoutError(text, run_seconds=max(job.timeout_seconds - job.waited_seconds, 1e-3))
-
-
-class _Streams:
-    """The three pipes of a program: writes stdin, reads the others, never waits for one alone."""
-
-    def __init__(self, tree: ProcessTree, job: Job) -> None:
-        self.stdout = bytearray()
-        self.stderr = bytearray()
-        self.flood = 0
-        self.flooded = ""
-        self._tree = tree
-        self._job = job
-        self._unsent = memoryview(job.stdin)
-        self._stderr_bytes = 0
-        self._reading = 2
-        self._selector = selectors.DefaultSelector()
-        self._pidfd: int | None = None
-
-    def __enter__(self) -> Self:
-        popen = self._tree.popen
-        for stream, take in ((popen.stdout, self._take_stdout), (popen.stderr, self._take_stderr)):
-            self._register(stream, selectors.EVENT_READ, take)
-        if self._unsent:
-            self._register(popen.stdin, selectors.EVENT_WRITE, None)
-        else:
-            self._close_stdin()
-        try:
-            self._pidfd = os.pidfd_open(popen.pid)
-            self._selector.register(self._pidfd, selectors.EVENT_READ)
-        except (AttributeError, OSError):  # another system, an old kernel, a sandbox: the end is seen by polling
-            return self
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._selector.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-
-    @property
-    def at_end(self) -> bool:
-        """Nobody holds stdout or stderr any more."""
-        return self._reading == 0
-
-    def program_ended(self) -> None:
-        """No more need to write, nor to be told of the end."""
-        self._close_stdin()
-        if self._pidfd is not None and self._pidfd in self._selector.get_map():
-            self._selector.unregister(self._pidfd)
-
-    def move(self, timeout_seconds: float) -> None:
-        """Moves what can be moved now, waiting for it no longer than this."""
-        for key, _ in self._selector.select(max(timeout_seconds, 0)):
-            stream = key.fileobj
-            if isinstance(stream, int):  # the pidfd: whoever asks next will see that the program ended
-                continue
-            if key.data is None:
-                self._write()
-            elif chunk := os.read(key.fd, CHUNK):
-                key.data(chunk)
-            else:
-                self._selector.unregister(stream)
-                self._reading -= 1
-
-    def _register(self, stream: IO[bytes] | None, event: int, take: Callable[[bytes], None] | None) -> None:
-        if stream is not None:
-            os.set_blocking(stream.fileno(), False)
-            self._selector.register(stream, event, take)
-
-    def _write(self) -> None:
-        stdin = self._tree.popen.stdin
-        if stdin is None:
-            return
-        try:
-            sent = os.write(stdin.fileno(), self._unsent[:CHUNK])
-        except BlockingIOError:
-            return
-        except BrokenPipeError:  # it does not want to read all, or anything: its answer counts all the same
-            self._close_stdin()
-            return
-        self._unsent = self._unsent[sent:]
-        if not self._unsent:
-            self._close_stdin()
-
-    def _close_stdin(self) -> None:
-        stdin = self._tree.popen.stdin
-        if stdin is None or stdin.closed:
-            return
-        if stdin in self._selector.get_map():
-            self._selector.unregister(stdin)
-        stdin.close()
-
-    def _take_stdout(self, chunk: bytes) -> None:
-        if len(self.stdout) + len(chunk) > self._job.max_stdout_bytes:
-            self.flood, self.flooded = self._job.max_stdout_bytes, "stdout"
-            return
-        self.stdout += chunk
-
-    def _take_stderr(self, chunk: bytes) -> None:
-        self._stderr_bytes += len(chunk)
-        if self._stderr_bytes > (limit := self._job.max_stderr_bytes * STDERR_FLOOD):
-            self.flood, self.flooded = limit, "stderr"
-        self.stderr += chunk
-        del self.stderr[: -self._job.max_stderr_bytes - CHUNK]

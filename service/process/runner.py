@@ -11,47 +11,34 @@ from service.process.errors import (
     ProcessStoppedError,
     ProcessTimeoutError,
 )
-from service.process.result import ProcessResult
-from service.process.run import Job, Run
+from service.process.job import Job, Limits, ProcessResult
+from service.process.run import Run
 from service.process.workspace import Workspace
 
 CLOSE_SECONDS = 10.0
+"""How long `aclose` waits for what will not end."""
 
 
 class ProcessRunner:
     """At most `max_concurrency` programs run at once and `max_waiting` wait; belongs to one event loop.
 
     A slot is free again only when its program, all that it started and its directory are gone.
-    `grace_seconds` lie between SIGTERM and SIGKILL. `drain_seconds` is how long the pipes of a program that ended are
-    still read when a child of its own holds them open.
     """
 
-    def __init__(
-        self,
-        *,
-        max_concurrency: int = 2,
-        max_waiting: int = 16,
-        grace_seconds: float = 0.5,
-        drain_seconds: float = 0.25,
-    ) -> None:
+    def __init__(self, *, max_concurrency: int = 2, max_waiting: int = 16, limits: Limits | None = None) -> None:
         self._max_concurrency = max_concurrency
         self._max_waiting = max_waiting
-        self._grace_seconds = grace_seconds
-        self._drain_seconds = drain_seconds
+        self._limits = limits or Limits()
         self._slots = asyncio.Semaphore(max_concurrency)
-        self._waiting = 0
         self._active: dict[Run, asyncio.Event] = {}
         self._closed = False
+        self.waiting = 0
+        """Runs that wait for a slot now."""
 
     @property
     def running(self) -> int:
         """Programs that run now or are being ended."""
         return len(self._active)
-
-    @property
-    def waiting(self) -> int:
-        """Runs that wait for a slot."""
-        return self._waiting
 
     async def run(
         self,
@@ -62,8 +49,6 @@ class ProcessRunner:
         workspace: Workspace,
         name: str | None = None,
         timeout_seconds: float,
-        max_stdout_bytes: int = 1 << 20,
-        max_stderr_bytes: int = 1 << 16,
     ) -> ProcessResult:
         """Runs `argv` in `workspace` with `env` (and one variable that marks the run), writes `stdin` to it, and waits
         until it has ended. `name` is what messages call it.
@@ -71,48 +56,38 @@ class ProcessRunner:
         The time counts from now, the wait for a slot included. Whatever way it ends is a result; what hinders that is
         a ProcessError, raised at once: cleaning up goes on behind it, as it does when the caller is cancelled.
         """
-        name = name or argv[0]
         asked = time.monotonic()
-        deadline = asked + timeout_seconds
         await self._take_slot(timeout_seconds)
+        job = Job(
+            name=name or argv[0],
+            argv=argv,
+            stdin=stdin,
+            env=env,
+            workspace=workspace,
+            limits=self._limits,
+            deadline=asked + timeout_seconds,
+            timeout_seconds=timeout_seconds,
+            waited_seconds=time.monotonic() - asked,
+        )
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[ProcessResult | ProcessError] = loop.create_future()
-        gone = asyncio.Event()
 
         def deliver(outcome: ProcessResult | ProcessError) -> None:
             _call(loop, lambda: None if answer.done() else answer.set_result(outcome))
 
         def free() -> None:
             if not answer.done():  # a defect in the thread: whoever waits is told all the same
-                answer.set_result(ProcessStartError(f"the run of {name} broke off"))
-            self._active.pop(run)
+                answer.set_result(ProcessStartError(f"the run of {job.name} broke off"))
             self._slots.release()
-            gone.set()
+            self._active.pop(run).set()
 
-        run = Run(
-            Job(
-                name=name,
-                argv=argv,
-                stdin=stdin,
-                env=env,
-                workspace=workspace,
-                deadline=deadline,
-                timeout_seconds=timeout_seconds,
-                waited_seconds=time.monotonic() - asked,
-                max_stdout_bytes=max_stdout_bytes,
-                max_stderr_bytes=max_stderr_bytes,
-                grace_seconds=self._grace_seconds,
-                drain_seconds=self._drain_seconds,
-            ),
-            deliver=deliver,
-            gone=lambda: _call(loop, free),
-        )
-        self._active[run] = gone
+        run = Run(job, deliver=deliver, gone=lambda: _call(loop, free))
+        self._active[run] = asyncio.Event()
         try:
             run.start()
         except RuntimeError as error:
             free()
-            raise ProcessStartError(f"{name} cannot be started: {error}") from None
+            raise ProcessStartError(f"{job.name} cannot be started: {error}") from None
         try:
             outcome = await answer
         finally:
@@ -139,11 +114,11 @@ class ProcessRunner:
 
     async def _take_slot(self, timeout_seconds: float) -> None:
         self._refuse_when_closed()
-        if self._slots.locked() and self._waiting >= self._max_waiting:
+        if self._slots.locked() and self.waiting >= self._max_waiting:
             raise ProcessQueueFullError(
-                f"{self._max_concurrency} run already and {self._waiting} wait, which is as many as may"
+                f"{self._max_concurrency} run already and {self.waiting} wait, which is as many as may"
             )
-        self._waiting += 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._slots.acquire()
@@ -152,7 +127,7 @@ class ProcessRunner:
                 f"waited {timeout_seconds:.3g} s in vain for one of {self._max_concurrency} slots, all of them taken"
             ) from None
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
         if self._closed:
             self._slots.release()
             self._refuse_when_closed()

@@ -76,18 +76,14 @@ class ProcessTree:
             return None
         return _exit(status.si_status if status.si_code == os.CLD_EXITED else -status.si_status)
 
-    def close_pipes(self) -> None:
-        """Closes our ends: who still writes gets SIGPIPE, who still reads gets the end of the file."""
-        for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
-            if stream is not None:
-                stream.close()
-
     def end(self, *, grace_seconds: float) -> bool:
         """Ends all of it: SIGTERM and the grace where the program still runs, then SIGKILL; reaps what is ours.
 
         False where something could not be ended.
         """
-        self.close_pipes()
+        for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
+            if stream is not None:
+                stream.close()  # who still writes gets SIGPIPE, who still reads gets the end of the file
         if self.exited() is None:
             self._offspring = self._descendants()
             self._signal_group(signal.SIGTERM)
@@ -119,20 +115,18 @@ class ProcessTree:
         """One look at every process: kills what belongs to the run, reaps orphans; whether anything was alive."""
         alive = False
         me, session = os.getpid(), os.getsid(0)
-        adopts = me == 1
         for found in _processes():
             if found.pid == self.popen.pid:
                 continue
             if found.state in "ZX":
-                if adopts and found.parent == me and found.session != session:
+                if me == found.parent == 1 and found.session != session:
                     _reap_orphan(found.pid)
             elif found.pid != me and self._is_ours(found):
                 alive = _kill(found.pid) or alive
         return alive
 
     def _descendants(self) -> frozenset[tuple[int, int]]:
-        """Everything that the running program started, by process id and start: children that left its group and threw
-        its environment away are known by their parents as long as those live."""
+        """Everything that the running program started and whose parents live, by process id and start."""
         children: dict[int, list[_Found]] = {}
         for found in _processes():
             children.setdefault(found.parent, []).append(found)

@@ -10,7 +10,6 @@ from pathlib import Path
 class Workspace:
     """`root` must not exist yet; its parent must. Readable by this user only.
 
-    `work` is the run's working directory, `temp` is for its TMPDIR, `home` for a HOME that nobody else sees.
     `files` maps names below `root` to their content; the directories for them are made.
     """
 
@@ -19,17 +18,17 @@ class Workspace:
 
     @property
     def work(self) -> Path:
-        """The working directory."""
+        """The run's working directory."""
         return self.root / "work"
 
     @property
     def temp(self) -> Path:
-        """For temporary files: what a program forgets there goes with the run."""
+        """For TMPDIR: what a program forgets there goes with the run."""
         return self.root / "tmp"
 
     @property
     def home(self) -> Path:
-        """An empty home directory."""
+        """For a HOME that nobody else sees."""
         return self.root / "home"
 
     def make(self) -> None:

@@ -3,22 +3,8 @@
 Importing this package imports SQLAlchemy (a quarter of a second): what must start fast imports it late or not at all.
 """
 
-from service.store.records import (
-    Execution,
-    ExecutionState,
-    OutcomeChanges,
-    Recording,
-    StoredDecision,
-    StoreStatus,
-)
-from service.store.store import Store
+from service.store.decisions import StoredDecision
+from service.store.outcomes import OutcomeChanges, Recording
+from service.store.store import Store, StoreLimits, StoreStatus
 
-__all__ = [
-    "Execution",
-    "ExecutionState",
-    "OutcomeChanges",
-    "Recording",
-    "Store",
-    "StoreStatus",
-    "StoredDecision",
-]
+__all__ = ["OutcomeChanges", "Recording", "Store", "StoreLimits", "StoreStatus", "StoredDecision"]

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from service.contract.errors import ConfigurationError
-from service.store.records import Backend
+
+Backend = Literal["sqlite", "postgresql", "memory"]
 
 EXPECTED = "expected `sqlite:///PATH`, `sqlite://` (memory) or `postgresql://USER:PASSWORD@HOST:PORT/NAME`"
 SETTING = "$.store.url"
@@ -24,9 +26,8 @@ class Address:
 def parse_address(url: str) -> Address:
     """Reads `sqlite:///PATH` (an absolute PATH makes four slashes), `sqlite://` or `postgresql://…`.
 
-    What follows `?` in a PostgreSQL URL is what libpq knows (`sslmode`, `sslrootcert`, `host` …) or a setting of the
-    session (`search_path`). Raises ConfigurationError, which never repeats the URL: a misplaced `/` or `@` makes a
-    part of the password look like a host or a port.
+    What follows `?` in a PostgreSQL URL is what libpq knows (`sslmode`, `host` …) or a setting of the session. Raises
+    ConfigurationError, which never repeats the URL: a misplaced `/` makes a part of the password look like a host.
     """
     scheme, separator, rest = url.strip().partition("://")
     if separator and scheme in ("sqlite", "sqlite+aiosqlite"):

@@ -3,18 +3,17 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, Literal, NoReturn, TypeVar
 
-from sqlalchemy import URL, StaticPool, event, select, text, update
+from sqlalchemy import URL, Executable, StaticPool, event, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.contract.errors import ConfigurationError, StoreUnavailableError
-from service.store.address import SETTING, Address
+from service.store.address import SETTING, Address, Backend
 from service.store.failures import UNEXPECTED, lacks_tables, reason
-from service.store.records import Backend
-from service.store.schema import schema_version
+from service.store.schema import AnyRow, schema_version
 
 Mode = Literal["read", "write", "ordered", "migration"]
 """`ordered`: a writer whose changes are numbered, one at a time; `migration`: likewise, with another lock."""
@@ -43,14 +42,12 @@ class Database:
         self._patience = patience_seconds
         self._engine = _engine(address, patience_seconds)
         self._running: set[asyncio.Task[Any]] = set()
-        # SQLite has one writer at a time, and waits for it by polling; within one process a queue is faster and fair.
-        # In memory there is one connection for all.
+        # SQLite has one writer at a time and polls for its turn; within one process a queue is faster and fair.
         self._turn = asyncio.Lock()
         self._file: tuple[int, int] | None = None
 
     @property
     def backend(self) -> Backend:
-        """What kind it is."""
         return self.address.backend
 
     async def run(
@@ -67,9 +64,7 @@ class Database:
         """
         if mode != "migration":
             self._check_ready()
-        task = asyncio.create_task(self._transaction(work, mode))
-        self._running.add(task)
-        task.add_done_callback(self._forget)
+        task = self._start(self._transaction(work, mode))
         done, _ = await asyncio.wait({task}, timeout=limit_seconds or 2 * self._patience)
         if not done and self.backend == "postgresql":
             task.cancel()
@@ -87,17 +82,28 @@ class Database:
             self.problem, self.write_failed = None, False
         return result
 
+    async def rows(self, statement: Executable) -> list[AnyRow]:
+        """What `statement` selects, in a transaction of its own."""
+
+        async def read(connection: AsyncConnection) -> list[AnyRow]:
+            return list(await connection.execute(statement))
+
+        return await self.run(read, mode="read")
+
+    async def change(self, statement: Executable) -> int:
+        """How many rows `statement` changed, in a transaction of its own."""
+
+        async def write(connection: AsyncConnection) -> int:
+            return (await connection.execute(statement)).rowcount
+
+        return await self.run(write, mode="write")
+
     async def probe(self) -> None:
         """Finds out whether the database works, and writes where writing failed last."""
-
-        async def touch(connection: AsyncConnection) -> None:
-            if self.write_failed:
-                first = schema_version.c.version == 1
-                await connection.execute(update(schema_version).where(first).values(version=1))
-            else:
-                await connection.execute(select(schema_version.c.version).limit(1))
-
-        await self.run(touch, mode="write" if self.write_failed else "read")
+        if self.write_failed:
+            await self.change(update(schema_version).where(schema_version.c.version == 1).values(version=1))
+        else:
+            await self.rows(select(schema_version.c.version).limit(1))
 
     async def aclose(self, timeout_seconds: float = 2.0) -> None:
         """Waits a moment for transactions that run, then closes every connection."""
@@ -123,9 +129,7 @@ class Database:
     def _reconnect(self) -> None:
         """Fresh connections; the old ones are closed in the background when their transactions end."""
         old, self._engine = self._engine, _engine(self.address, self._patience)
-        task = asyncio.create_task(old.dispose())
-        self._running.add(task)
-        task.add_done_callback(self._forget)
+        self._start(old.dispose())
 
     def _identity(self) -> tuple[int, int] | None:
         if self.address.path is None:
@@ -148,13 +152,10 @@ class Database:
                 self._file = self._identity()
             return result
 
-    @asynccontextmanager
-    async def _queue(self, mode: Mode) -> AsyncGenerator[None, None]:
-        if self.backend == "memory" or (self.backend == "sqlite" and mode != "read"):
-            async with self._turn:
-                yield
-        else:
-            yield
+    def _queue(self, mode: Mode) -> AbstractAsyncContextManager[None]:
+        """In memory there is one connection for all."""
+        alone = self.backend == "memory" or (self.backend == "sqlite" and mode != "read")
+        return self._turn if alone else nullcontext()
 
     async def _lock(self, connection: AsyncConnection, mode: Mode) -> None:
         """Until the end of the transaction; a holder that falls silent is thrown out by the server.
@@ -177,6 +178,12 @@ class Database:
             details = error if said.startswith(UNEXPECTED) else None
             _log.warning("the store is not available: %s (%s)", said, self.address.place, exc_info=details)
         self.problem, self.write_failed = said, self.write_failed or writing
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        return task
 
     def _forget(self, task: "asyncio.Task[Any]") -> None:
         self._running.discard(task)

@@ -1,18 +1,17 @@
-"""The decision log in the database: written in batches, read newest first, pruned."""
+"""The decision log: written in batches, read newest first, pruned."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.contract.decision import Decision, LoggedDecision
+from service.store.buffer import DecisionBuffer, DecisionRow
 from service.store.database import Database
 from service.store.dialect import insert_new
-from service.store.records import StoredDecision
 from service.store.schema import AnyRow, AnySelect, decisions, sortable, storable
 
 PRUNE_ROWS = 1000
@@ -26,38 +25,22 @@ stay below the 999 that older versions of SQLite take."""
 _LISTED = (decisions.c.decision_id, decisions.c.decided_at, decisions.c.task_id, decisions.c.body)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionRow:
-    """One decision, ready to be written; `body` and `explanation` are JSON."""
+class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision as it was answered. `decision` and `explanation` are the JSON text that was written, so that what a
+    newer version of the service wrote is passed on whole. `explanation` is set only where one decision is read.
+    """
 
     decision_id: str
     decided_at: datetime
     task_id: str | None
-    agent_type: str
-    model: str
-    source: str
-    degraded: bool
-    body: bytes
-    explanation: bytes
+    name: str
+    labels: dict[str, str]
+    decision: msgspec.Raw
+    explanation: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
-    @property
-    def size(self) -> int:
-        """Bytes that it holds, near enough."""
-        return len(self.body) + len(self.explanation) + 500
-
-    def values(self) -> dict[str, Any]:
-        """By column."""
-        return {
-            "decision_id": self.decision_id,
-            "decided_at": self.decided_at,
-            "task_id": self.task_id,
-            "agent_type": self.agent_type,
-            "model": self.model,
-            "source": self.source,
-            "degraded": self.degraded,
-            "body": self.body.decode(),
-            "explanation": self.explanation.decode(),
-        }
+    def decoded(self) -> Decision:
+        """Raises msgspec.ValidationError where a newer version wrote what is unknown here."""
+        return _DECISION.decode(self.decision)
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,23 +50,88 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_DECISION = msgspec.json.Decoder(Decision)
 
 
-async def insert_decisions(database: Database, rows: list[DecisionRow]) -> None:
-    """Writes a batch. One that is there already is left alone: an earlier try may have been committed unseen."""
+class DecisionTable:
+    """Reading raises StoreUnavailableError, and first writes what waits: a decision just made can be read."""
 
-    async def write(connection: AsyncConnection) -> None:
-        await connection.execute(insert_new(database.backend, decisions, ["decision_id"]), [r.values() for r in rows])
+    def __init__(self, database: Database, filled: Callable[[], None], *, max_rows: int, max_bytes: int) -> None:
+        """At most `max_rows` of `max_bytes` wait to be written; `filled` is told when something waits again."""
+        self.buffer = DecisionBuffer(self._insert, filled, max_rows=max_rows, max_bytes=max_bytes)
+        self._database = database
 
-    async def write_sqlite(connection: AsyncConnection) -> None:
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            part = [
-                {**row.values(), "decided_at": sortable(row.decided_at)} for row in rows[start : start + ROWS_AT_ONCE]
-            ]
-            values = tuple(value for row in part for value in row.values())
-            await connection.exec_driver_sql(_insert_of(tuple(part[0]), len(part)), values)
+    def add(self, logged: LoggedDecision) -> None:
+        """Takes a decision to be written within a second. Never waits and never raises.
 
-    await database.run(write if database.backend == "postgresql" else write_sqlite, mode="write")
+        While the database is away decisions wait; when the buffer is full the oldest go, and are counted as dropped.
+        """
+        self.buffer.add(logged)
+
+    async def newest(
+        self, *, limit: int = 100, before: str | None = None, task_id: str | None = None, agent_type: str | None = None
+    ) -> list[StoredDecision]:
+        """Newest first, without explanations; `before` is a decision_id, exclusive."""
+        return await self._listed(listing(limit=limit, before=before, task_id=task_id, agent_type=agent_type))
+
+    async def get(self, decision_id: str) -> StoredDecision | None:
+        """One decision with its explanation; None where there never was one, or it was pruned."""
+        await self.flush()
+        wanted = decisions.c.decision_id == storable(decision_id)
+        rows = await self._database.rows(select(*_LISTED, decisions.c.explanation).where(wanted))
+        if not rows:
+            return None
+        return msgspec.structs.replace(_stored(rows[0]), explanation=msgspec.Raw(rows[0].explanation.encode()))
+
+    async def get_many(self, decision_ids: Sequence[str]) -> list[StoredDecision]:
+        """Those of them that are on record, in any order, without explanations; ask for a few hundred at a time."""
+        wanted = decisions.c.decision_id.in_([storable(known) for known in decision_ids])
+        return await self._listed(select(*_LISTED).where(wanted))
+
+    async def flush(self) -> None:
+        """Writes what waits."""
+        if len(self.buffer):
+            await self.buffer.flush()
+
+    async def prune(self, *, now: datetime, keep_days: float | None, keep_rows: int | None) -> None:
+        """Deletes decisions older than `keep_days` and all but the newest `keep_rows`."""
+        bounds: list[str] = []
+        if keep_days is not None:
+            milliseconds = max(0, int((now - timedelta(days=keep_days)).timestamp() * 1000))
+            # Ids are UUIDv7: the first twelve hexadecimal digits are the time, so the primary key finds the old ones.
+            digits = f"{milliseconds:012x}"
+            bounds.append(f"{digits[:8]}-{digits[8:]}")
+        if keep_rows is not None:
+            ids = select(decisions.c.decision_id).order_by(decisions.c.decision_id.desc())
+            bounds.extend(row.decision_id for row in await self._database.rows(ids.offset(keep_rows - 1).limit(1)))
+        if not bounds:
+            return
+        old = select(decisions.c.decision_id).where(decisions.c.decision_id < max(bounds))
+        oldest = old.order_by(decisions.c.decision_id).limit(PRUNE_ROWS)
+        statement = delete(decisions).where(decisions.c.decision_id.in_(oldest.scalar_subquery()))
+        while await self._database.change(statement) == PRUNE_ROWS:
+            pass
+
+    async def _listed(self, statement: AnySelect) -> list[StoredDecision]:
+        await self.flush()
+        return [_stored(row) for row in await self._database.rows(statement)]
+
+    async def _insert(self, rows: list[DecisionRow]) -> None:
+        """One that is there already is left alone: an earlier try may have been committed unseen."""
+
+        async def write(connection: AsyncConnection) -> None:
+            statement = insert_new(self._database.backend, decisions, ["decision_id"])
+            await connection.execute(statement, [row.columns() for row in rows])
+
+        async def write_sqlite(connection: AsyncConnection) -> None:
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                part = [row.columns() for row in rows[start : start + ROWS_AT_ONCE]]
+                for columns in part:
+                    columns["decided_at"] = sortable(columns["decided_at"])
+                values = tuple(value for columns in part for value in columns.values())
+                await connection.exec_driver_sql(_insert_of(tuple(part[0]), len(part)), values)
+
+        await self._database.run(write if self._database.backend == "postgresql" else write_sqlite, mode="write")
 
 
 @lru_cache(ROWS_AT_ONCE)
@@ -102,73 +150,6 @@ def listing(*, limit: int, before: str | None, task_id: str | None, agent_type: 
     if agent_type is not None:
         statement = statement.where(decisions.c.agent_type == storable(agent_type))
     return statement
-
-
-async def list_decisions(database: Database, statement: AnySelect) -> list[StoredDecision]:
-    """Runs a `listing`."""
-
-    async def read(connection: AsyncConnection) -> list[StoredDecision]:
-        return [_stored(row) for row in await connection.execute(statement)]
-
-    return await database.run(read, mode="read")
-
-
-async def read_decision(database: Database, decision_id: str) -> StoredDecision | None:
-    """One decision with its explanation; None where there never was one, or it was pruned."""
-    statement = select(*_LISTED, decisions.c.explanation).where(decisions.c.decision_id == storable(decision_id))
-
-    async def read(connection: AsyncConnection) -> StoredDecision | None:
-        row = (await connection.execute(statement)).first()
-        if row is None:
-            return None
-        return msgspec.structs.replace(_stored(row), explanation=msgspec.Raw(row.explanation.encode()))
-
-    return await database.run(read, mode="read")
-
-
-async def decisions_of(database: Database, decision_ids: Sequence[str]) -> list[StoredDecision]:
-    """Those of them that are there, without explanations; a few hundred at a time."""
-    statement = select(*_LISTED).where(decisions.c.decision_id.in_([storable(known) for known in decision_ids]))
-    return await list_decisions(database, statement)
-
-
-async def prune_decisions(database: Database, *, now: datetime, keep_days: float | None, keep_rows: int | None) -> int:
-    """Deletes decisions older than `keep_days` and all but the newest `keep_rows`; gives the number deleted."""
-    bounds: list[str] = []
-    if keep_days is not None:
-        milliseconds = max(0, int((now - timedelta(days=keep_days)).timestamp() * 1000))
-        # Ids are UUIDv7: the first twelve hexadecimal digits are the time, so that the primary key finds the old ones.
-        digits = f"{milliseconds:012x}"
-        bounds.append(f"{digits[:8]}-{digits[8:]}")
-    if keep_rows is not None:
-        bounds.extend(await _bound_of_rows(database, keep_rows))
-    if not bounds:
-        return 0
-    oldest = (
-        select(decisions.c.decision_id)
-        .where(decisions.c.decision_id < max(bounds))
-        .order_by(decisions.c.decision_id)
-        .limit(PRUNE_ROWS)
-    )
-    statement = delete(decisions).where(decisions.c.decision_id.in_(oldest.scalar_subquery()))
-
-    async def prune(connection: AsyncConnection) -> int:
-        return (await connection.execute(statement)).rowcount
-
-    total = 0
-    while deleted := await database.run(prune, mode="write"):
-        total += deleted
-    return total
-
-
-async def _bound_of_rows(database: Database, keep_rows: int) -> list[str]:
-    """The id of the oldest decision that stays, where there are more than `keep_rows`."""
-    statement = select(decisions.c.decision_id).order_by(decisions.c.decision_id.desc()).offset(keep_rows - 1).limit(1)
-
-    async def read(connection: AsyncConnection) -> list[str]:
-        return list((await connection.execute(statement)).scalars())
-
-    return await database.run(read, mode="read")
 
 
 def _stored(row: AnyRow) -> StoredDecision:

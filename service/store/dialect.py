@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, Table
 from sqlalchemy.dialects import sqlite
 
-from service.store.records import Backend
+from service.store.address import Backend
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql

@@ -1,5 +1,6 @@
 """Executions in the database: durable before the answer; one that has ended never changes again."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,107 +8,85 @@ import msgspec
 from sqlalchemy import ColumnElement, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.contract.execution import Execution, ExecutionState
 from service.store.database import Database
-from service.store.records import OPEN_STATES, Execution
-from service.store.schema import AnyRow, executions, storable, storable_or_none
+from service.store.schema import AnyRow, AnySelect, executions, storable, storable_or_none
 
+_OPEN_STATES: tuple[ExecutionState, ...] = ("queued", "running")
 _FIXED = ("execution_id", "task_id", "name", "created_at", "owner")
+_FIELDS = frozenset(field.name for field in msgspec.structs.fields(Execution))
 
 
-async def create_execution(database: Database, execution: Execution, window: timedelta | None) -> Execution:
-    """Writes it, or gives back the one of the same task that was created within `window` before it.
+class ExecutionTable:
+    """Every method raises StoreUnavailableError when the database fails."""
 
-    Of two replicas that are asked at once, one creates and both give the same answer.
-    """
+    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
 
-    async def write(connection: AsyncConnection) -> Execution:
-        if window is not None and execution.task_id is not None:
-            earlier = await _latest(connection, execution.task_id, execution.created_at - window)
-            if earlier is not None:
-                return earlier
-        await connection.execute(insert(executions).values(_values(execution)))
-        return execution
+    async def create(self, execution: Execution, *, window: timedelta | None = None) -> Execution:
+        """Keeps it, or gives back the execution of the same `task_id` created within `window` before it, if any.
 
-    return await database.run(write, mode="ordered")
+        Of two replicas that are asked at once, one creates and both give the same answer.
+        """
 
+        async def write(connection: AsyncConnection) -> Execution:
+            if window is not None and execution.task_id is not None:
+                earlier = (await connection.execute(_latest(execution.task_id, execution.created_at - window))).first()
+                if earlier is not None:
+                    return _execution(earlier)
+            await connection.execute(insert(executions).values(_values(execution)))
+            return execution
 
-async def update_execution(database: Database, execution: Execution) -> bool:
-    """Writes its state and figures; False where it had ended before or never was, and nothing is written."""
-    values = {name: value for name, value in _values(execution).items() if name not in _FIXED}
-    statement = (
-        update(executions)
-        .where(executions.c.execution_id == storable(execution.execution_id), executions.c.state.in_(OPEN_STATES))
-        .values(values)
-    )
+        return await self._database.run(write, mode="ordered")
 
-    async def write(connection: AsyncConnection) -> bool:
-        return (await connection.execute(statement)).rowcount == 1
+    async def update(self, execution: Execution) -> bool:
+        """Keeps its model, state, figures, times and reason. False, and nothing is kept, where it had ended before."""
+        values = {name: value for name, value in _values(execution).items() if name not in _FIXED}
+        same = executions.c.execution_id == storable(execution.execution_id)
+        statement = update(executions).where(same, executions.c.state.in_(_OPEN_STATES)).values(values)
+        return await self._database.change(statement) == 1
 
-    return await database.run(write, mode="write")
+    async def get(self, execution_id: str) -> Execution | None:
+        """None where there never was one."""
+        return await self._first(select(executions).where(executions.c.execution_id == storable(execution_id)))
 
+    async def of_task(self, task_id: str, *, since: datetime) -> Execution | None:
+        """The newest execution of a task that was created at `since` or later, in whatever state."""
+        return await self._first(_latest(task_id, since))
 
-async def mark_seen(database: Database, owner: str, now: datetime) -> int:
-    """Says that `owner` is alive; gives how many open executions it has."""
-    statement = update(executions).where(*_open(owner)).values(seen_at=now)
+    async def unfinished(self, *, owner: str | None = None, unseen_since: datetime | None = None) -> list[Execution]:
+        """Those that are queued or running, oldest first: all, or those of `owner`, or (also) those of any replica
+        that has not been seen since `unseen_since`.
+        """
+        wanted: list[ColumnElement[bool]] = []
+        if owner is not None:
+            wanted.append(executions.c.owner == storable(owner))
+        if unseen_since is not None:
+            seen = executions.c.seen_at
+            wanted.append(or_(seen < unseen_since, seen.is_(None) & (executions.c.created_at < unseen_since)))
+        statement = select(executions).where(*_unfinished(), *([or_(*wanted)] if wanted else []))
+        ordered = statement.order_by(executions.c.created_at, executions.c.execution_id)
+        return [_execution(row) for row in await self._database.rows(ordered)]
 
-    async def write(connection: AsyncConnection) -> int:
-        return (await connection.execute(statement)).rowcount
+    async def mark_seen(self, owner: str) -> None:
+        """Says that `owner` is alive."""
+        own = executions.c.owner == storable(owner)
+        await self._database.change(update(executions).where(*_unfinished(), own).values(seen_at=self._clock()))
 
-    return await database.run(write, mode="write")
-
-
-async def read_execution(database: Database, execution_id: str) -> Execution | None:
-    """One; None where there never was one."""
-    statement = select(executions).where(executions.c.execution_id == storable(execution_id))
-
-    async def read(connection: AsyncConnection) -> Execution | None:
-        row = (await connection.execute(statement)).first()
-        return None if row is None else _execution(row)
-
-    return await database.run(read, mode="read")
-
-
-async def execution_of_task(database: Database, task_id: str, since: datetime) -> Execution | None:
-    """The newest of a task created at `since` or later, in whatever state."""
-
-    async def read(connection: AsyncConnection) -> Execution | None:
-        return await _latest(connection, task_id, since)
-
-    return await database.run(read, mode="read")
-
-
-async def open_executions(database: Database, owner: str | None, unseen_since: datetime | None) -> list[Execution]:
-    """Queued and running ones, oldest first: of `owner`, and of any replica that was not seen since that time."""
-    wanted: list[ColumnElement[bool]] = []
-    if owner is not None:
-        wanted.append(executions.c.owner == storable(owner))
-    if unseen_since is not None:
-        seen = executions.c.seen_at
-        wanted.append(or_(seen < unseen_since, seen.is_(None) & (executions.c.created_at < unseen_since)))
-    statement = select(executions).where(*_open(None), *([or_(*wanted)] if wanted else []))
-
-    async def read(connection: AsyncConnection) -> list[Execution]:
-        rows = await connection.execute(statement.order_by(executions.c.created_at, executions.c.execution_id))
-        return [_execution(row) for row in rows]
-
-    return await database.run(read, mode="read")
+    async def _first(self, statement: AnySelect) -> Execution | None:
+        rows = await self._database.rows(statement)
+        return _execution(rows[0]) if rows else None
 
 
-def _open(owner: str | None) -> list[ColumnElement[bool]]:
-    # `ended_at` as well as the state: the partial index over open ones is by `ended_at`.
-    conditions: list[ColumnElement[bool]] = [executions.c.ended_at.is_(None), executions.c.state.in_(OPEN_STATES)]
-    return conditions if owner is None else [*conditions, executions.c.owner == storable(owner)]
+def _unfinished() -> list[ColumnElement[bool]]:
+    # `ended_at` as well as the state: the partial index over unfinished ones is by `ended_at`.
+    return [executions.c.ended_at.is_(None), executions.c.state.in_(_OPEN_STATES)]
 
 
-async def _latest(connection: AsyncConnection, task_id: str, since: datetime) -> Execution | None:
-    statement = (
-        select(executions)
-        .where(executions.c.task_id == storable(task_id), executions.c.created_at >= since)
-        .order_by(executions.c.created_at.desc(), executions.c.execution_id.desc())
-        .limit(1)
-    )
-    row = (await connection.execute(statement)).first()
-    return None if row is None else _execution(row)
+def _latest(task_id: str, since: datetime) -> AnySelect:
+    same = select(executions).where(executions.c.task_id == storable(task_id), executions.c.created_at >= since)
+    return same.order_by(executions.c.created_at.desc(), executions.c.execution_id.desc()).limit(1)
 
 
 def _values(execution: Execution) -> dict[str, Any]:
@@ -121,6 +100,3 @@ def _values(execution: Execution) -> dict[str, Any]:
 
 def _execution(row: AnyRow) -> Execution:
     return Execution(**{name: value for name, value in row._mapping.items() if name in _FIELDS})  # noqa: SLF001 - the public name of SQLAlchemy's mapping has an underscore
-
-
-_FIELDS = frozenset(field.name for field in msgspec.structs.fields(Execution))

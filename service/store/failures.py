@@ -1,6 +1,5 @@
 """Why the database did not do it, in words that are fit for a caller: neither SQL nor a password is in them."""
 
-import asyncio
 import socket
 import sqlite3
 import ssl
@@ -108,7 +107,7 @@ def _network_reason(error: BaseException) -> str | None:
         return f"the database's TLS certificate or protocol is refused ({error.reason or type(error).__name__})"
     if isinstance(error, ConnectionError):
         return "the database closed the connection"
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+    if isinstance(error, TimeoutError):
         return "the database does not answer"
     if isinstance(error, OSError):
         return f"the database cannot be reached ({error.strerror or type(error).__name__})"

@@ -1,28 +1,27 @@
 """Outcomes in the database: durable before the answer, one per attempt, numbered in the order of their commits.
 
 Every new outcome and every withdrawal gets the next number (`change`), taken while a lock is held until the commit:
-SQLite's write lock, or an advisory lock in PostgreSQL. So numbers become visible in their order, and a reader who has
-seen number n has seen all before it. A sequence would not do: it gives out 7 and 8, 8 may be committed first, and a
-reader who then asks for what is above 8 never sees 7. The price is one commit at a time for outcomes; what waits
-meanwhile within a process is committed together.
+SQLite's write lock, or an advisory lock in PostgreSQL. So a reader who has seen number n has seen all before it. With a
+sequence 8 may be committed before 7, and a reader who then asks for what is above 8 never sees 7. The price is one
+commit at a time for outcomes; what waits meanwhile within a process is committed together.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.base.ids import uuid7
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Outcome, RecordedOutcome
 from service.store.database import Database
 from service.store.dialect import insert_new
-from service.store.records import OutcomeChanges, Recording
-from service.store.schema import AnyRow, AnySelect, outcomes, storable, storable_or_none
+from service.store.schema import AnyRow, outcomes, storable, storable_or_none
 
 BATCH_ROWS = 1000
 PAGE_ROWS = 500
@@ -41,6 +40,28 @@ _READ = (
 )
 
 
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one outcome that was handed in.
+
+    `new`: written now. `same`: this very outcome was there already. `conflict`: another outcome is there for that
+    attempt, and nothing was written. `outcome_id` is in each case the one that stands in the record.
+    """
+
+    outcome_id: str
+    state: Literal["new", "same", "conflict"]
+
+
+class OutcomeChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to outcomes after a cursor, oldest first; pass `cursor` next time. Empty: nothing more for now.
+
+    An outcome without `withdrawn_at` is new. One with it must no longer be learned from; where its `seq` is above the
+    cursor that was passed, it was withdrawn before it was ever given out, and there is nothing to take back.
+    """
+
+    cursor: int
+    outcomes: list[RecordedOutcome]
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     outcomes: Sequence[Outcome]
@@ -48,13 +69,12 @@ class _Waiting:
     recordings: "asyncio.Future[list[Recording]]"
 
 
-class OutcomeBook:
-    """Records, withdraws and reads; every method raises StoreUnavailableError when the database fails."""
+class OutcomeTable:
+    """Every method raises StoreUnavailableError when the database fails."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime], new_id: Callable[[], str]) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
-        self._new_id = new_id
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
         self._insert = insert_new(
@@ -62,7 +82,12 @@ class OutcomeBook:
         ).returning(outcomes.c.outcome_id)
 
     async def record(self, batch: Sequence[Outcome]) -> list[Recording]:
-        """All or nothing, in order; on the disk when this returns."""
+        """Keeps outcomes, all or none; on the disk when this returns. One answer for each, in order.
+
+        Of one attempt (`decision_id`, `attempt`) one outcome stands, whichever replica it came to; the same again is
+        `same`, another one `conflict`, within a batch too. One without `decision_id` is always `new`. Once an outcome
+        is withdrawn, another for that attempt may be recorded; both stay in the record.
+        """
         if not batch:
             return []
         waiting = _Waiting(batch, [self._row(outcome) for outcome in batch], asyncio.get_running_loop().create_future())
@@ -72,7 +97,7 @@ class OutcomeBook:
         return await waiting.recordings
 
     async def withdraw(self, outcome_id: str) -> bool:
-        """True also where it was withdrawn before; False where there never was one."""
+        """Marks it as withdrawn, once and for all; False where there never was one."""
         wanted = outcomes.c.outcome_id == storable(outcome_id)
 
         async def mark(connection: AsyncConnection) -> bool:
@@ -85,39 +110,37 @@ class OutcomeBook:
 
         return await self._database.run(mark, mode="ordered")
 
-    async def since(self, cursor: int, limit: int) -> OutcomeChanges:
-        """What was recorded or withdrawn after `cursor`; at most `limit`, oldest first."""
+    async def since(self, cursor: int, limit: int = PAGE_ROWS) -> OutcomeChanges:
+        """What was recorded or withdrawn, by any replica, after `cursor` (0: from the beginning), oldest first.
+
+        Changes become visible in the order of their numbers, so that none is ever missed. A page that is shorter than
+        `limit` is the last for now.
+        """
         statement = select(*_READ).where(outcomes.c.change > cursor).order_by(outcomes.c.change).limit(limit)
-        rows = await self._rows(statement)
+        rows = await self._database.rows(statement)
         return OutcomeChanges(cursor=rows[-1].change if rows else cursor, outcomes=[_recorded(row) for row in rows])
 
     async def of_decision(self, decision_id: str) -> list[RecordedOutcome]:
         """All of one decision, withdrawn ones too, in the order they came."""
         wanted = outcomes.c.decision_id == storable(decision_id)
-        return [_recorded(row) for row in await self._rows(select(*_READ).where(wanted).order_by(outcomes.c.seq))]
+        rows = await self._database.rows(select(*_READ).where(wanted).order_by(outcomes.c.seq))
+        return [_recorded(row) for row in rows]
 
-    async def export(self, *, withdrawn: bool) -> AsyncIterator[RecordedOutcome]:
-        """All in the order they came, page by page: no transaction stays open while the reader thinks."""
+    async def export(self) -> AsyncIterator[RecordedOutcome]:
+        """Every outcome that was not withdrawn, in the order they came.
+
+        Page by page, so that no transaction stays open while the reader thinks.
+        """
+        standing = select(*_READ).where(outcomes.c.withdrawn_at.is_(None)).order_by(outcomes.c.seq).limit(PAGE_ROWS)
         last = 0
-        while True:
-            statement = select(*_READ).where(outcomes.c.seq > last).order_by(outcomes.c.seq).limit(PAGE_ROWS)
-            rows = await self._rows(statement)
+        while rows := await self._database.rows(standing.where(outcomes.c.seq > last)):
             for row in rows:
-                if withdrawn or row.withdrawn_at is None:
-                    yield _recorded(row)
-            if len(rows) < PAGE_ROWS:
-                return
+                yield _recorded(row)
             last = rows[-1].seq
-
-    async def _rows(self, statement: AnySelect) -> list[AnyRow]:
-        async def read(connection: AsyncConnection) -> list[AnyRow]:
-            return list(await connection.execute(statement))
-
-        return await self._database.run(read, mode="read")
 
     def _row(self, outcome: Outcome) -> dict[str, Any]:
         return {
-            "outcome_id": self._new_id(),
+            "outcome_id": uuid7(),
             "recorded_at": self._clock(),
             "decision_id": storable_or_none(outcome.decision_id),
             "attempt": outcome.attempt,
@@ -139,8 +162,10 @@ class OutcomeBook:
                 recordings = await self._commit(batch)
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it, and others go on
                 for waiting in batch:
+                    # One for each: an exception that is raised twice carries both tracebacks.
+                    copy = StoreUnavailableError(str(error)) if isinstance(error, StoreUnavailableError) else error
                     if not waiting.recordings.done():
-                        waiting.recordings.set_exception(_copy(error))
+                        waiting.recordings.set_exception(copy)
                 continue
             for waiting in batch:
                 mine, recordings = recordings[: len(waiting.rows)], recordings[len(waiting.rows) :]
@@ -207,8 +232,3 @@ def _decoded(body: str) -> Outcome:
     except msgspec.ValidationError:
         tree: dict[str, Any] = msgspec.json.decode(body)
         return Outcome(**{name: value for name, value in tree.items() if name in _FIELDS})
-
-
-def _copy(error: Exception) -> Exception:
-    """One for each who waits: an exception that is raised twice carries both tracebacks."""
-    return StoreUnavailableError(str(error)) if isinstance(error, StoreUnavailableError) else error

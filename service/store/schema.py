@@ -19,23 +19,20 @@ def sortable(moment: datetime) -> str:
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """`timestamptz` in PostgreSQL; in SQLite RFC 3339 text of one width, which sorts by time and reads well."""
+    """Takes times with a zone and gives them in UTC: `timestamptz` in PostgreSQL, `sortable` text in SQLite."""
 
     impl = Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The column's type in `dialect`."""
         return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - as the base class
-        """Takes times with a zone."""
         if value is None or dialect.name == "postgresql":
             return value
         return sortable(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002 - as above
-        """Gives times in UTC."""
         if value is None:
             return None
         return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).astimezone(UTC)
@@ -106,5 +103,5 @@ def storable(text: str) -> str:
 
 
 def storable_or_none(text: str | None) -> str | None:
-    """Likewise, where there may be none."""
+    """`storable`, where there may be none."""
     return None if text is None else storable(text)

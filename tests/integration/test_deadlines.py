@@ -66,7 +66,7 @@ async def test_those_who_wait_leave_one_after_the_other() -> None:
     classifier = ScriptedClassifier(chooses())
     deciding = pipeline(classifier, clock=clock, settings=DecisionSettings(cache_seconds=0), max_in_flight=2000)
     for waiting in (0, 1, 10, 1000):
-        deciding.waiting = waiting
+        deciding.classifiers.waiting = waiting
         await deciding.decide(task(deadline_ms=1000))
     earlier = [1.0 - RESERVE_SECONDS - given for given in classifier.given]
     slack = SLACK_SECONDS

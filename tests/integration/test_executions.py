@@ -95,7 +95,7 @@ async def test_an_end_is_no_outcome(app: RunningApp, fake_endpoint: FakeEndpoint
     await app.client.delete(f"{PATH}/{await created(app)}")
     assert any(name.startswith("local/") for name, _ in before)
     assert await numbers() == before
-    assert [one async for one in app.core.store.export_outcomes()] == []
+    assert [one async for one in app.core.store.outcomes.export()] == []
 
 
 async def test_delete_cancels_on_the_server_too(app: RunningApp, fake_endpoint: FakeEndpoint) -> None:

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.llm.client import LLMClient, make_http_client
+from service.llm.client import LLMClient
 from service.llm.errors import LLMError, LLMTimeoutError
+from service.llm.transport import make_http_client
 from service.llm.wire import ChatMessage
 from tests.support.fake_behaviours import answer, hang, hang_after_headers, slow, trickle
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour
+from tests.support.llm_client import llm_client
 
 HELLO = [ChatMessage(role="user", content="hello")]
 SLOTS = 8
@@ -27,7 +29,7 @@ ABANDONED = 600
 async def client(fake_endpoint: FakeEndpoint) -> AsyncIterator[LLMClient]:
     """A client whose pool has exactly as many connections as it has slots."""
     async with make_http_client(max_connections=SLOTS) as http:
-        client = LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=20.0, max_concurrency=SLOTS)
+        client = llm_client(http, fake_endpoint.url, model="m", timeout_seconds=20.0, max_concurrency=SLOTS)
         yield client
         await client.aclose(timeout_seconds=1.0)
 
@@ -134,7 +136,7 @@ async def test_the_pool_still_serves_after_hundreds_of_abandoned_requests(
     full for good, and every later one fails.
     """
     async with make_http_client(max_connections=connections) as http:
-        client = LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=20.0, max_concurrency=SLOTS)
+        client = llm_client(http, fake_endpoint.url, model="m", timeout_seconds=20.0, max_concurrency=SLOTS)
         await _abandon_many(client, fake_endpoint)
         fake_endpoint.always(answer("well"))
         begun = time.monotonic()
@@ -190,8 +192,8 @@ async def test_two_clients_on_one_pool_do_not_wait_for_each_other(
     http: httpx.AsyncClient, fake_endpoint: FakeEndpoint
 ) -> None:
     """With all slots of one client busy, another one that was lent the same connections is served at once."""
-    busy = LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=20.0, max_concurrency=4)
-    free = LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=5.0, max_concurrency=4)
+    busy = llm_client(http, fake_endpoint.url, model="m", timeout_seconds=20.0, max_concurrency=4)
+    free = llm_client(http, fake_endpoint.url, model="m", timeout_seconds=5.0, max_concurrency=4)
     fake_endpoint.then(*[hang() for _ in range(4)])
     calls = [asyncio.create_task(busy.chat(HELLO)) for _ in range(6)]
     await asyncio.to_thread(fake_endpoint.wait_for, lambda fake: len(fake.requests) == 4)

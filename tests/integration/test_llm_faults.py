@@ -13,8 +13,10 @@ import httpx
 import pytest
 import trustme
 
-from service.llm.client import MAX_BODY_BYTES, LLMClient, make_http_client
+from service.llm.client import LLMClient
 from service.llm.errors import LLMConnectionError, LLMError, LLMReplyError, LLMStatusError, LLMTimeoutError
+from service.llm.limits import Limits
+from service.llm.transport import make_http_client
 from service.llm.wire import ChatMessage
 from tests.support.fake_behaviours import (
     answer,
@@ -32,9 +34,12 @@ from tests.support.fake_behaviours import (
 )
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour, head
+from tests.support.llm_client import llm_client
 
 HELLO = [ChatMessage(role="user", content="hello")]
 HALF = head(200, {"Content-Type": "application/json", "Content-Length": "100"}) + b'{"choices": ['
+
+MAX_BODY_BYTES = Limits(timeout_seconds=1).max_body_bytes
 
 SECONDS = 0.4
 """The deadline of a call in these tests."""
@@ -92,7 +97,7 @@ FAULTS = [
 @pytest.fixture
 async def client(http: httpx.AsyncClient, fake_endpoint: FakeEndpoint) -> AsyncIterator[LLMClient]:
     """A client with one slot, so that a request which never ends would block the next one."""
-    client = LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=5.0, max_concurrency=1)
+    client = llm_client(http, fake_endpoint.url, model="m", timeout_seconds=5.0, max_concurrency=1)
     yield client
     await client.aclose()
 
@@ -163,7 +168,7 @@ async def test_a_server_that_comes_back_is_asked_again(client: LLMClient, fake_e
 async def test_a_name_that_does_not_resolve_is_a_connection_error(http: httpx.AsyncClient, url: str) -> None:
     """DNS that fails says so; would catch a gaierror or UnicodeError that reaches the caller."""
     with pytest.raises(LLMError) as caught:
-        await LLMClient(http, url, model="m", timeout_seconds=5.0, max_attempts=1).chat(HELLO)
+        await llm_client(http, url, model="m", timeout_seconds=5.0, max_attempts=1).chat(HELLO)
     assert isinstance(caught.value, LLMConnectionError)
     assert caught.value.problem == "dns-failed"
 
@@ -178,7 +183,7 @@ async def test_a_certificate_that_is_not_trusted_is_a_connection_error(http: htt
     """One try, and the reason in words; would catch a client that does not verify, or that tries again."""
     with FakeEndpoint(tls=_server_tls(trustme.CA())) as fake:
         with pytest.raises(LLMConnectionError, match=r"TLS failed: .*certificate") as caught:
-            await LLMClient(http, fake.url, model="m", timeout_seconds=5.0).chat(HELLO)
+            await llm_client(http, fake.url, model="m", timeout_seconds=5.0).chat(HELLO)
         assert caught.value.problem == "tls-failed"
         assert fake.requests == []
 
@@ -190,7 +195,7 @@ async def test_a_certificate_that_is_trusted_serves() -> None:
     authority.configure_trust(trust)  # pyright: ignore[reportUnknownMemberType] - as above
     with FakeEndpoint(tls=_server_tls(authority)) as fake:
         async with make_http_client(max_connections=1, ssl_context=trust) as http:
-            client = LLMClient(http, fake.url, model="m", timeout_seconds=5.0)
+            client = llm_client(http, fake.url, model="m", timeout_seconds=5.0)
             for _ in range(3):
                 assert (await client.chat(HELLO)).content == "hello"
             assert fake.connections == 1
@@ -201,7 +206,7 @@ async def test_tls_to_a_plain_server_is_a_connection_error(client: LLMClient, fa
     url = fake_endpoint.url.replace("http://", "https://")
     async with make_http_client(max_connections=1) as http:
         with pytest.raises(LLMConnectionError):
-            await LLMClient(http, url, model="m", timeout_seconds=5.0, max_attempts=1).chat(HELLO)
+            await llm_client(http, url, model="m", timeout_seconds=5.0, max_attempts=1).chat(HELLO)
     assert (await client.chat(HELLO)).content == "hello"
 
 
@@ -215,7 +220,7 @@ async def test_a_handshake_that_hangs_ends_by_the_deadline(http: httpx.AsyncClie
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    client = LLMClient(http, f"https://127.0.0.1:{port}/v1", model="m", timeout_seconds=5.0)
+    client = llm_client(http, f"https://127.0.0.1:{port}/v1", model="m", timeout_seconds=5.0)
     with pytest.raises(LLMTimeoutError):
         await client.chat(HELLO, timeout_seconds=SECONDS)
     await client.aclose(timeout_seconds=1.0)

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.llm.client import LLMClient, make_http_client
+from service.llm.client import LLMClient
 from service.llm.errors import LLMStatusError
 from service.llm.wire import ChatMessage
 from tests.support.llama_server import LlamaServer, missing
+from tests.support.llm_client import llm_client
 
 ASK = [ChatMessage(role="user", content="Which one, a or b? Answer as JSON with the key pick.")]
 
@@ -32,18 +33,20 @@ SCHEMA = {
 @pytest.fixture
 async def client(http: httpx.AsyncClient, llama_server: LlamaServer) -> AsyncIterator[LLMClient]:
     """A client of the real server."""
-    client = LLMClient(
+    client = llm_client(
         http, llama_server.endpoint, model=llama_server.model, timeout_seconds=60.0, default_temperature=0.0
     )
     yield client
     await client.aclose()
 
 
-async def test_a_question_is_answered_with_usage_and_finish_reason(client: LLMClient) -> None:
+async def test_a_question_is_answered_with_usage_and_finish_reason(
+    client: LLMClient, llama_server: LlamaServer
+) -> None:
     """Text, the model's name, token counts and why it ended."""
     reply = await client.chat(ASK, max_tokens=8)
     assert reply.content
-    assert reply.model == client.model
+    assert reply.model == llama_server.model
     assert reply.finish_reason in ("stop", "length")
     assert reply.usage is not None
     assert reply.usage.tokens_in > 10
@@ -93,11 +96,11 @@ async def test_a_wrong_key_is_a_401_and_the_right_one_serves(http: httpx.AsyncCl
     if missing():
         pytest.skip(str(missing()))
     with LlamaServer(api_key="sk-right", context_tokens=1024, slots=1) as server:
-        for key in ("sk-wrong", None):
+        for key in ("sk-wrong", ""):
             with pytest.raises(LLMStatusError) as caught:
-                await LLMClient(http, server.endpoint, model="m", api_key=key, timeout_seconds=30).chat(ASK)
+                await llm_client(http, server.endpoint, model="m", api_key=key, timeout_seconds=30).chat(ASK)
             assert (caught.value.status, caught.value.problem) == (401, "http-401")
-        right = LLMClient(http, server.endpoint, model="m", api_key="sk-right", timeout_seconds=60)
+        right = llm_client(http, server.endpoint, model="m", api_key="sk-right", timeout_seconds=60)
         assert (await right.chat(ASK, max_tokens=1)).usage is not None
 
 
@@ -118,18 +121,18 @@ async def test_the_next_request_after_a_stream_never_fails(http: httpx.AsyncClie
 
     Would catch a stream on a kept-alive connection without a retry: RemoteProtocolError for the caller.
     """
-    client = LLMClient(http, llama_server.endpoint, model=llama_server.model, timeout_seconds=60.0, max_attempts=1)
+    client = llm_client(http, llama_server.endpoint, model=llama_server.model, timeout_seconds=60.0, max_attempts=1)
     for _ in range(8):
         async with client.chat_stream(ASK, max_tokens=2) as stream:
             assert [delta async for delta in stream]
         assert (await client.chat(ASK, max_tokens=1)).content
 
 
-async def test_leaving_a_stream_stops_the_generation(client: LLMClient, llama_server: LlamaServer) -> None:
+async def test_leaving_a_stream_stops_the_generation(http: httpx.AsyncClient, llama_server: LlamaServer) -> None:
     """The server's own metrics say that nothing is being worked on soon after the caller left."""
-    async with client.chat_stream(
-        [ChatMessage(role="user", content="Count to a thousand.")], extra_body={"ignore_eos": True}, max_tokens=1500
-    ) as stream:
+    client = llm_client(http, llama_server.endpoint, extra_body={"ignore_eos": True})
+    question = [ChatMessage(role="user", content="Count to a thousand.")]
+    async with client.chat_stream(question, max_tokens=1500) as stream:
         await anext(stream)
         assert await _busy(llama_server) == 1
     async with asyncio.timeout(30):
@@ -139,7 +142,7 @@ async def test_leaving_a_stream_stops_the_generation(client: LLMClient, llama_se
 
 
 async def _busy(server: LlamaServer) -> int:
-    async with make_http_client(max_connections=1) as http:
+    async with httpx.AsyncClient(trust_env=False) as http:
         text = (await http.get(f"{server.base_url}/metrics", timeout=30)).text
     found = [line.split()[-1] for line in text.splitlines() if line.startswith("llamacpp:requests_processing ")]
     return int(float(found[0]))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.llm.client import LLMClient, make_http_client
+from service.llm.client import LLMClient
 from service.llm.errors import (
     LLMConnectionError,
     LLMError,
@@ -22,6 +22,7 @@ from service.llm.errors import (
     LLMTimeoutError,
 )
 from service.llm.stream import ChatStream
+from service.llm.transport import make_http_client
 from service.llm.wire import ChatMessage, ChatReply, StreamDelta, Usage
 from tests.support.fake_behaviours import (
     answer,
@@ -42,6 +43,7 @@ from tests.support.fake_behaviours import (
 )
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour, Exchange
+from tests.support.llm_client import llm_client
 
 HELLO = [ChatMessage(role="user", content="hello")]
 
@@ -49,7 +51,7 @@ HELLO = [ChatMessage(role="user", content="hello")]
 @pytest.fixture
 async def client(http: httpx.AsyncClient, fake_endpoint: FakeEndpoint) -> AsyncIterator[LLMClient]:
     """A client with one slot, so that a stream which never ends would block what comes after it."""
-    client = LLMClient(
+    client = llm_client(
         http,
         fake_endpoint.url,
         model="m",
@@ -57,7 +59,7 @@ async def client(http: httpx.AsyncClient, fake_endpoint: FakeEndpoint) -> AsyncI
         timeout_seconds=10.0,
         max_concurrency=1,
         first_wait_seconds=0.01,
-        response_format={"type": "json_object"},
+        max_stream_bytes=5_000_000,
     )
     yield client
     await client.aclose(timeout_seconds=1.0)
@@ -117,7 +119,7 @@ async def test_an_answer_is_the_same_however_it_is_cut(
     data = b": ping" + newline.encode() * 2 + events(*deltas(*contents), newline=newline)
     fake_endpoint.always(sse(data, split=lengths))
     async with make_http_client(max_connections=1) as http:
-        _, reply = await _all(LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=10).chat_stream(HELLO))
+        _, reply = await _all(llm_client(http, fake_endpoint.url, model="m", timeout_seconds=10).chat_stream(HELLO))
     assert reply.content == "".join(contents)
     assert reply.finish_reason == "stop"
 
@@ -241,7 +243,7 @@ async def test_a_broken_stream_gives_what_came_and_then_says_why(
 ) -> None:
     """The pieces, then the error; never a second request once a piece was out; the next question is answered."""
     fake_endpoint.always(fault)
-    async with client.chat_stream(HELLO, idle_seconds=0.3, max_bytes=5_000_000) as stream:
+    async with client.chat_stream(HELLO, idle_seconds=0.3) as stream:
         with pytest.raises(error) as caught:
             async for _ in stream:
                 pass
@@ -314,7 +316,7 @@ async def test_cancelling_a_reader_ends_the_stream(
 ) -> None:
     """A cancelled task leaves the `async with`, and by it the request ends."""
     fake_endpoint.always(fault)
-    client = LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=20.0, first_wait_seconds=9.0)
+    client = llm_client(http, fake_endpoint.url, model="m", timeout_seconds=20.0, first_wait_seconds=9.0)
     reader = asyncio.create_task(_all(client.chat_stream(HELLO)))
     await asyncio.to_thread(fake_endpoint.wait_for, lambda fake: len(fake.requests) == 1)
     await asyncio.sleep(0.05)
@@ -351,7 +353,7 @@ async def test_a_server_that_drops_behind_a_stream_is_no_trouble(
     http: httpx.AsyncClient, fake_endpoint: FakeEndpoint, dropping: Behaviour
 ) -> None:
     """The connection of a stream is good for nothing after it; would catch a stream on a connection that is kept."""
-    client = LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=10.0, max_attempts=1)
+    client = llm_client(http, fake_endpoint.url, model="m", timeout_seconds=10.0, max_attempts=1)
     fake_endpoint.choose(lambda request: dropping if request.json.get("stream") else answer("c"))
     for _ in range(30):
         _, reply = await _all(client.chat_stream(HELLO))
@@ -378,14 +380,14 @@ async def test_nothing_is_sent_before_the_first_piece_is_asked_for(
         await asyncio.sleep(0.05)
     assert fake_endpoint.connections == 0
     with pytest.raises(LLMRequestError):
-        client.chat_stream(HELLO, extra_body={"stream": False})
+        client.chat_stream([ChatMessage(role="user", content="\ud800")])
 
 
 async def test_the_pool_serves_after_many_streams_were_left(
     http: httpx.AsyncClient, fake_endpoint: FakeEndpoint
 ) -> None:
     """Streams that are left at any moment leave neither a slot nor a connection behind."""
-    client = LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=10.0, max_concurrency=8)
+    client = llm_client(http, fake_endpoint.url, model="m", timeout_seconds=10.0, max_concurrency=8)
     fake_endpoint.always(streamed(*["x"] * 1000, pause=0.005))
 
     async def leave(moment: float) -> None:
@@ -402,7 +404,7 @@ async def test_the_pool_serves_after_many_streams_were_left(
     assert client.under_way == 0
     await asyncio.to_thread(fake_endpoint.wait_for, lambda fake: fake.open_connections == 0)
     fake_endpoint.always(prose())
-    after = LLMClient(http, fake_endpoint.url, model="m", timeout_seconds=5.0, max_concurrency=64)
+    after = llm_client(http, fake_endpoint.url, model="m", timeout_seconds=5.0, max_concurrency=64)
     replies = await asyncio.gather(*(after.chat(HELLO) for _ in range(200)))
     assert len({reply.content for reply in replies}) == 1
 

@@ -59,7 +59,7 @@ async def test_a_real_run_is_cancelled(app: RunningApp) -> None:
     """A DELETE in the middle keeps what was written, and the server is free for the next one."""
     assert app.core.executions is not None
     one = await created(app, "Write a very long story about a signalman.", max_tokens=1000)
-    chunks = app.core.executions.follow(one)
+    chunks = app.core.executions.log(one, follow=True)
     while b"text_delta" not in await anext(chunks):
         pass
     await chunks.aclose()

@@ -1,4 +1,4 @@
-"""What the service replaces could do, and this one does too (issue 2, item 9), each behaviour by a test of its own.
+"""What the service replaces could do, and this one does too, each behaviour by a test of its own.
 
 | behaviour                                                      | test                                               |
 |----------------------------------------------------------------|----------------------------------------------------|
@@ -27,12 +27,14 @@ from typing import Any
 import httpx
 import pytest
 
-from service.llm.client import LLMClient, make_http_client
+from service.llm.client import LLMClient
 from service.llm.errors import LLMError
+from service.llm.transport import make_http_client
 from service.llm.wire import ChatMessage
 from tests.support.fake_behaviours import answer, hang, raw, status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, OpenService, with_model
+from tests.support.llm_client import llm_client
 
 ASK = [ChatMessage(role="user", content="hello")]
 
@@ -48,7 +50,7 @@ def a_client(
     lent: httpx.AsyncClient, fake: FakeEndpoint, *, model: str | None = "m", default_temperature: float | None = None
 ) -> LLMClient:
     """A client of the fake endpoint."""
-    return LLMClient(lent, fake.url, model=model, default_temperature=default_temperature, timeout_seconds=20.0)
+    return llm_client(lent, fake.url, model=model, default_temperature=default_temperature, timeout_seconds=20.0)
 
 
 async def test_the_bearer_header_is_sent(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:

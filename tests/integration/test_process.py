@@ -16,15 +16,10 @@ from typing import Any
 
 import pytest
 
-from service.process import (
-    ProcessError,
-    ProcessQueueFullError,
-    ProcessResult,
-    ProcessRunner,
-    ProcessStoppedError,
-    ProcessTimeoutError,
-    Workspace,
-)
+from service.process.errors import ProcessError, ProcessQueueFullError, ProcessStoppedError, ProcessTimeoutError
+from service.process.job import Limits, ProcessResult
+from service.process.runner import ProcessRunner
+from service.process.workspace import Workspace
 from tests.support.cli_fixtures import RunOn, Traces
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="what is left is looked up in /proc")
@@ -62,7 +57,8 @@ async def run(
     stderr: int = 1 << 16,
 ) -> ProcessResult:
     """Runs one program to its end, the cleaning up included."""
-    runner = ProcessRunner(grace_seconds=0.2, drain_seconds=0.3)
+    limits = Limits(grace_seconds=0.2, drain_seconds=0.3, max_stdout_bytes=stdout, max_stderr_bytes=stderr)
+    runner = ProcessRunner(limits=limits)
     try:
         return await runner.run(
             argv,
@@ -70,8 +66,6 @@ async def run(
             env=traces.environ,
             workspace=Workspace(root=traces.directory / "run"),
             timeout_seconds=timeout_seconds,
-            max_stdout_bytes=stdout,
-            max_stderr_bytes=stderr,
         )
     finally:
         await runner.settle()
@@ -282,7 +276,7 @@ def test_a_cancelled_caller_leaves_at_once_and_leaves_nothing(run_on: RunOn[Any]
     """Cancelling ends the program behind the caller's back; catches a child that lives on, a caller that is held."""
 
     async def scenario() -> None:
-        runner = ProcessRunner(grace_seconds=0.2)
+        runner = ProcessRunner(limits=Limits(grace_seconds=0.2))
         code = IGNORES_SIGTERM + "print(1, flush=True)\n" + HANG
         task = asyncio.create_task(_start(runner, traces, 1, python(code)))
         await _until(lambda: len(traces.processes()) == 1)
@@ -365,7 +359,7 @@ def test_the_wait_for_a_slot_is_part_of_the_time(run_on: RunOn[Any], traces: Tra
     """Who waits 1.5 s of its 2.5 s has 1 s left to run, and is told so; catches time that starts anew with the slot."""
 
     async def scenario() -> None:
-        runner = ProcessRunner(max_concurrency=1, grace_seconds=0.2)
+        runner = ProcessRunner(max_concurrency=1, limits=Limits(grace_seconds=0.2))
         first = asyncio.create_task(_start(runner, traces, 1, python("import time; time.sleep(1.5)")))
         await _until(lambda: runner.running == 1)
         started = time.monotonic()
@@ -384,7 +378,7 @@ def test_shutdown_in_the_middle_leaves_nothing(run_on: RunOn[Any], traces: Trace
     """Closing ends what runs and refuses what waits; catches a shutdown that waits for a program or forgets one."""
 
     async def scenario() -> None:
-        runner = ProcessRunner(max_concurrency=2, grace_seconds=0.2)
+        runner = ProcessRunner(max_concurrency=2, limits=Limits(grace_seconds=0.2))
         code = GRANDCHILD.format(code=IGNORES_SIGTERM + HANG, more=", start_new_session=True") + HANG
         tasks = [asyncio.create_task(_start(runner, traces, n, python(code), timeout_seconds=60)) for n in range(5)]
         await _until(lambda: len(traces.processes()) == 4)
@@ -436,7 +430,8 @@ def test_a_loop_that_was_closed_early_leaves_nothing(traces: Traces) -> None:
 AS_PROCESS_ONE = """
 import asyncio, os, sys, tempfile, time
 from pathlib import Path
-from service.process import ProcessRunner, Workspace
+from service.process.runner import ProcessRunner
+from service.process.workspace import Workspace
 
 async def main():
     assert os.getpid() == 1

@@ -13,8 +13,8 @@ import pytest
 import uvicorn
 from litestar._parsers import parse_query_string
 
+from service.api.protocol import MAX_HEAD_BYTES, BoundedProtocol
 from service.app import create_app
-from service.commands.protocol import MAX_HEAD_BYTES, BoundedProtocol
 from tests.support.http_fixtures import OpenService, RunningApp, settings_from
 from tests.support.plain_http import PlainClient
 

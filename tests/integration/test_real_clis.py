@@ -15,7 +15,7 @@ import pytest
 
 from service.classifiers.envelopes import CliReply
 from service.classifiers.program import CliProgram
-from service.process import ProcessExitError
+from service.process.errors import ProcessExitError
 from tests.support.agent_clis import AgentCli
 from tests.support.cli_fixtures import Traces
 from tests.support.gemini_stand_in import GeminiStandIn, gemini_stand_in

@@ -11,9 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.base.ids import uuid7
-from service.store import Store
-from service.store.decisions import listing, prune_decisions
-from service.store.records import StoredDecision
+from service.store import Store, StoredDecision, StoreLimits
+from service.store.decisions import listing
 from tests.support.store_fixtures import OpenStore, a_decision
 
 
@@ -21,8 +20,8 @@ async def test_a_decision_is_read_as_it_was_made(store_url: str, open_store: Ope
     """What was decided, about what, when and why, comes back whole, at once."""
     store = await open_store(store_url)
     logged = a_decision(prompt="Why? \0 'quoted' 火")
-    store.log_decision(logged)
-    found = await store.decision(logged.decision.decision_id)
+    store.decisions.add(logged)
+    found = await store.decisions.get(logged.decision.decision_id)
     assert found is not None
     assert found.decoded() == logged.decision
     assert (found.task_id, found.name, found.labels) == (logged.task_id, logged.name, logged.labels)
@@ -35,8 +34,8 @@ async def test_an_unknown_decision_is_none(store_url: str, open_store: OpenStore
     """An id that never was is no error, whatever is in it."""
     store = await open_store(store_url)
     for decision_id in ("nothing", "", "a\0b", "\ud800", "x" * 100_000):
-        assert await store.decision(decision_id) is None
-        assert await store.decisions(limit=5, before=decision_id, task_id=decision_id) == []
+        assert await store.decisions.get(decision_id) is None
+        assert await store.decisions.newest(limit=5, before=decision_id, task_id=decision_id) == []
 
 
 async def test_the_log_is_read_newest_first_page_by_page(store_url: str, open_store: OpenStore) -> None:
@@ -44,9 +43,9 @@ async def test_the_log_is_read_newest_first_page_by_page(store_url: str, open_st
     store = await open_store(store_url)
     ids = [uuid7() for _ in range(25)]
     for decision_id in ids:
-        store.log_decision(a_decision(decision_id=decision_id))
+        store.decisions.add(a_decision(decision_id=decision_id))
     read: list[StoredDecision] = []
-    while page := await store.decisions(limit=10, before=read[-1].decision_id if read else None):
+    while page := await store.decisions.newest(limit=10, before=read[-1].decision_id if read else None):
         read += page
     assert [stored.decision_id for stored in read] == ids[::-1]
     assert all(stored.explanation is msgspec.UNSET for stored in read)
@@ -66,43 +65,43 @@ async def test_filters_select(
 ) -> None:
     """Filters by task and by agent type give exactly the decisions that have both."""
     store = await open_store(store_url)
-    store.log_decision(a_decision(decision_id="1", task_id="a", agent_type="claude"))
-    store.log_decision(a_decision(decision_id="2", task_id="' OR 1=1 --", agent_type="claude"))
-    store.log_decision(a_decision(decision_id="3", task_id="a", agent_type="gemini"))
-    store.log_decision(a_decision(decision_id="4", task_id=None, agent_type="gemini"))
-    assert [stored.decision_id for stored in await store.decisions(limit=10, **filters)] == expected
+    store.decisions.add(a_decision(decision_id="1", task_id="a", agent_type="claude"))
+    store.decisions.add(a_decision(decision_id="2", task_id="' OR 1=1 --", agent_type="claude"))
+    store.decisions.add(a_decision(decision_id="3", task_id="a", agent_type="gemini"))
+    store.decisions.add(a_decision(decision_id="4", task_id=None, agent_type="gemini"))
+    assert [stored.decision_id for stored in await store.decisions.newest(limit=10, **filters)] == expected
 
 
 async def test_decisions_are_written_within_a_second(store_url: str, open_store: OpenStore) -> None:
     """Another replica sees a decision a second after it was made, though nobody asked the first one to write it."""
     store, other = await open_store(store_url), await open_store(store_url)
-    store.log_decision(a_decision(decision_id="1"))
+    store.decisions.add(a_decision(decision_id="1"))
     await asyncio.sleep(1.0)
-    assert [stored.decision_id for stored in await other.decisions(limit=10)] == ["1"]
+    assert [stored.decision_id for stored in await other.decisions.newest(limit=10)] == ["1"]
     assert store.status.buffered == 0
 
 
 async def test_decisions_are_written_at_shutdown(store_url: str, open_store: OpenStore) -> None:
     """Closing writes what waits, more than one batch of it."""
-    store = Store(store_url, flush_seconds=60)
+    store = Store(store_url, StoreLimits(flush_seconds=60))
     await store.start()
     for _ in range(1200):
-        store.log_decision(a_decision())
+        store.decisions.add(a_decision())
     await store.aclose()
     assert store.status.dropped == 0
     other = await open_store(store_url)
-    assert len(await other.decisions(limit=2000)) == 1200
+    assert len(await other.decisions.newest(limit=2000)) == 1200
 
 
 async def test_a_decision_that_is_there_already_does_no_harm(store_url: str, open_store: OpenStore) -> None:
     """A batch whose commit was not heard of is written again; the defect would be a batch that fails for ever."""
     store = await open_store(store_url)
     for _ in range(2):
-        store.log_decision(a_decision(decision_id="1"))
-        assert len(await store.decisions(limit=10)) == 1
-    store.log_decision(a_decision(decision_id="1"))
-    store.log_decision(a_decision(decision_id="2"))
-    assert len(await store.decisions(limit=10)) == 2
+        store.decisions.add(a_decision(decision_id="1"))
+        assert len(await store.decisions.newest(limit=10)) == 1
+    store.decisions.add(a_decision(decision_id="1"))
+    store.decisions.add(a_decision(decision_id="2"))
+    assert len(await store.decisions.newest(limit=10)) == 2
 
 
 async def test_old_decisions_are_pruned(store_url: str, open_store: OpenStore) -> None:
@@ -112,24 +111,22 @@ async def test_old_decisions_are_pruned(store_url: str, open_store: OpenStore) -
     for day in range(10):
         made = now - timedelta(days=day, minutes=1)
         decision_id = uuid7(now_ns=partial(int, made.timestamp() * 1e9))
-        store.log_decision(a_decision(decision_id=decision_id))
-    kept = [stored.decision_id for stored in await store.decisions(limit=100)]
-    prune = prune_decisions
-    assert await prune(store._database, now=now, keep_days=7, keep_rows=None) == 3
-    assert await prune(store._database, now=now, keep_days=7, keep_rows=5) == 2
-    assert await prune(store._database, now=now, keep_days=7, keep_rows=5) == 0
-    assert [stored.decision_id for stored in await store.decisions(limit=100)] == kept[:5]
+        store.decisions.add(a_decision(decision_id=decision_id))
+    kept = [stored.decision_id for stored in await store.decisions.newest(limit=100)]
+    for keep_rows, left in ((None, 7), (5, 5), (5, 5)):
+        await store.decisions.prune(now=now, keep_days=7, keep_rows=keep_rows)
+        assert [stored.decision_id for stored in await store.decisions.newest(limit=100)] == kept[:left]
 
 
 async def test_pruning_happens_by_itself(store_url: str, open_store: OpenStore) -> None:
     """A store that is told how many decisions to keep deletes the others when it starts."""
     store = await open_store(store_url)
     for n in range(30):
-        store.log_decision(a_decision(decision_id=f"{n:02}"))
+        store.decisions.add(a_decision(decision_id=f"{n:02}"))
     await store.aclose()
     pruning = await open_store(store_url, keep_decisions=4)
     async with asyncio.timeout(30):
-        while len(found := await pruning.decisions(limit=100)) > 4:  # noqa: ASYNC110 - the store has no event for it
+        while len(found := await pruning.decisions.newest(limit=100)) > 4:  # noqa: ASYNC110 - the store has no event for it
             await asyncio.sleep(0.02)
     assert [stored.decision_id for stored in found] == ["29", "28", "27", "26"]
 

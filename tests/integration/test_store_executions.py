@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from service.base.ids import uuid7
-from service.store import Execution
+from service.contract.execution import Execution
 from tests.support.store_fixtures import OpenStore
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=UTC)
@@ -29,10 +29,10 @@ def an_execution(*, task_id: str | None = None, owner: str = "replica-1", create
 async def test_an_execution_is_kept_through_its_life(store_url: str, open_store: OpenStore) -> None:
     """From queued to its end each change is read as it was written, by every replica."""
     store, other = await open_store(store_url), await open_store(store_url)
-    queued = await store.create_execution(an_execution(task_id="t"))
-    assert await other.execution(queued.execution_id) == queued
+    queued = await store.executions.create(an_execution(task_id="t"))
+    assert await other.executions.get(queued.execution_id) == queued
     running = msgspec.structs.replace(queued, state="running", started_at=NOW, model="qwen")
-    assert await store.update_execution(running)
+    assert await store.executions.update(running)
     ended = msgspec.structs.replace(
         running,
         state="succeeded",
@@ -42,20 +42,20 @@ async def test_an_execution_is_kept_through_its_life(store_url: str, open_store:
         cost_usd=0.125,
         exit_reason="stop \0",
     )
-    assert await store.update_execution(ended)
+    assert await store.executions.update(ended)
     kept = msgspec.structs.replace(ended, exit_reason="stop \N{REPLACEMENT CHARACTER}")
-    assert await other.execution(queued.execution_id) == kept
+    assert await other.executions.get(queued.execution_id) == kept
 
 
 async def test_one_that_has_ended_never_changes(store_url: str, open_store: OpenStore) -> None:
     """When a cancellation and the natural end race, the first one stands; one that never was is refused too."""
     store = await open_store(store_url)
-    queued = await store.create_execution(an_execution())
+    queued = await store.executions.create(an_execution())
     ends = [
         msgspec.structs.replace(queued, state=state, ended_at=NOW) for state in ("cancelled", "succeeded", "failed")
     ]
-    assert sum(await asyncio.gather(*(store.update_execution(end) for end in ends))) == 1
-    assert not await store.update_execution(an_execution())
+    assert sum(await asyncio.gather(*(store.executions.update(end) for end in ends))) == 1
+    assert not await store.executions.update(an_execution())
 
 
 async def test_of_one_task_there_is_one_execution_in_a_window(store_url: str, open_store: OpenStore) -> None:
@@ -63,35 +63,35 @@ async def test_of_one_task_there_is_one_execution_in_a_window(store_url: str, op
     store, other = await open_store(store_url), await open_store(store_url)
     for task_id in ("a", "b", "c"):
         both = await asyncio.gather(
-            *(replica.create_execution(an_execution(task_id=task_id), window=WINDOW) for replica in (store, other))
+            *(replica.executions.create(an_execution(task_id=task_id), window=WINDOW) for replica in (store, other))
         )
         assert both[0] == both[1]
         later = an_execution(task_id=task_id, created_at=NOW + WINDOW + timedelta(seconds=1))
-        assert await store.create_execution(later, window=WINDOW) == later
-        assert await store.execution_of_task(task_id, since=NOW) == later
-        assert await store.execution_of_task(task_id, since=NOW + 2 * WINDOW) is None
+        assert await store.executions.create(later, window=WINDOW) == later
+        assert await store.executions.of_task(task_id, since=NOW) == later
+        assert await store.executions.of_task(task_id, since=NOW + 2 * WINDOW) is None
 
 
 async def test_without_a_task_id_each_execution_is_its_own(store_url: str, open_store: OpenStore) -> None:
     """No task id, no idempotency."""
     store = await open_store(store_url)
-    first = await store.create_execution(an_execution(), window=WINDOW)
-    assert await store.create_execution(an_execution(), window=WINDOW) != first
+    first = await store.executions.create(an_execution(), window=WINDOW)
+    assert await store.executions.create(an_execution(), window=WINDOW) != first
 
 
 async def test_a_replica_finds_what_it_left_open(store_url: str, open_store: OpenStore) -> None:
     """After a crash a replica finds its own open executions, and those of replicas that fell silent; no others."""
     store = await open_store(store_url, clock=lambda: NOW)
-    mine = await store.create_execution(an_execution(owner="me"))
-    ended = await store.create_execution(an_execution(owner="me"))
-    await store.update_execution(msgspec.structs.replace(ended, state="failed", ended_at=NOW))
-    alive = await store.create_execution(an_execution(owner="alive", created_at=NOW - timedelta(hours=2)))
-    silent = await store.create_execution(an_execution(owner="silent", created_at=NOW - timedelta(hours=1)))
-    assert await store.mark_seen("alive") == 1
-    assert await store.mark_seen("nobody") == 0
+    mine = await store.executions.create(an_execution(owner="me"))
+    ended = await store.executions.create(an_execution(owner="me"))
+    await store.executions.update(msgspec.structs.replace(ended, state="failed", ended_at=NOW))
+    alive = await store.executions.create(an_execution(owner="alive", created_at=NOW - timedelta(hours=2)))
+    silent = await store.executions.create(an_execution(owner="silent", created_at=NOW - timedelta(hours=1)))
+    await store.executions.mark_seen("alive")
+    await store.executions.mark_seen("nobody")
 
     alive = msgspec.structs.replace(alive, seen_at=NOW)
-    assert await store.open_executions(owner="me") == [mine]
-    assert await store.open_executions(owner="me", unseen_since=NOW - timedelta(minutes=1)) == [silent, mine]
-    assert await store.open_executions(unseen_since=NOW - timedelta(minutes=1)) == [silent]
-    assert await store.open_executions() == [alive, silent, mine]
+    assert await store.executions.unfinished(owner="me") == [mine]
+    assert await store.executions.unfinished(owner="me", unseen_since=NOW - timedelta(minutes=1)) == [silent, mine]
+    assert await store.executions.unfinished(unseen_since=NOW - timedelta(minutes=1)) == [silent]
+    assert await store.executions.unfinished() == [alive, silent, mine]

@@ -25,15 +25,15 @@ async def test_a_missing_directory_is_told_and_found_later(tmp_path: Path, open_
     assert not store.status.recording
     assert "cannot be opened" in str(store.status.problem)
     assert str(folder) in str(store.status.problem)
-    store.log_decision(a_decision(decision_id="1"))
+    store.decisions.add(a_decision(decision_id="1"))
     with pytest.raises(StoreUnavailableError, match="cannot be opened"):
-        await store.record_outcomes([an_outcome()])
+        await store.outcomes.record([an_outcome()])
     with pytest.raises(StoreUnavailableError, match="cannot be opened"):
-        await store.decisions(limit=1)
+        await store.decisions.newest(limit=1)
     folder.mkdir()
     await until(lambda: store.status.recording and store.status.buffered == 0)
-    assert [stored.decision_id for stored in await store.decisions(limit=9)] == ["1"]
-    assert (await store.record_outcomes([an_outcome()]))[0].state == "new"
+    assert [stored.decision_id for stored in await store.decisions.newest(limit=9)] == ["1"]
+    assert (await store.outcomes.record([an_outcome()]))[0].state == "new"
 
 
 def below_a_file(folder: Path) -> Path:
@@ -83,26 +83,26 @@ async def test_a_database_locked_at_the_start_is_used_later(sqlite_url: str, ope
     other.execute("ROLLBACK")
     other.close()
     await until(lambda: store.status.recording)
-    assert (await store.record_outcomes([an_outcome()]))[0].state == "new"
+    assert (await store.outcomes.record([an_outcome()]))[0].state == "new"
 
 
 async def test_a_database_locked_later_fails_in_bounded_time(sqlite_url: str, open_store: OpenStore) -> None:
     """A writer elsewhere that never ends makes reports fail in words and decisions wait; reading goes on."""
     store = await open_store(sqlite_url, **QUICK)
-    await store.record_outcomes([an_outcome(decision_id="d")])
+    await store.outcomes.record([an_outcome(decision_id="d")])
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     async with asyncio.timeout(10):
         with pytest.raises(StoreUnavailableError, match="locked by another process"):
-            await store.record_outcomes([an_outcome()])
+            await store.outcomes.record([an_outcome()])
     assert not store.status.recording
-    assert len(await store.outcomes_of("d")) == 1
+    assert len(await store.outcomes.of_decision("d")) == 1
     assert not store.status.recording, "reading does not prove that writing works"
-    store.log_decision(a_decision(decision_id="1"))
+    store.decisions.add(a_decision(decision_id="1"))
     other.execute("ROLLBACK")
     other.close()
     await until(lambda: store.status.recording and store.status.buffered == 0)
-    assert len(await store.decisions(limit=9)) == 1
+    assert len(await store.decisions.newest(limit=9)) == 1
 
 
 def remove_files(folder: Path) -> None:
@@ -118,14 +118,14 @@ async def test_a_file_deleted_under_us_swallows_nothing(tmp_path: Path, open_sto
     """
     path = tmp_path / "store.db"
     store = await open_store(f"sqlite:///{path}", **QUICK, flush_seconds=60)
-    await store.record_outcomes([an_outcome(decision_id="before")])
+    await store.outcomes.record([an_outcome(decision_id="before")])
     remove_files(tmp_path)
     with pytest.raises(StoreUnavailableError, match="deleted or replaced"):
-        await store.record_outcomes([an_outcome(decision_id="lost")])
+        await store.outcomes.record([an_outcome(decision_id="lost")])
     await until(lambda: store.status.recording)
-    assert (await store.record_outcomes([an_outcome(decision_id="after")]))[0].state == "new"
+    assert (await store.outcomes.record([an_outcome(decision_id="after")]))[0].state == "new"
     again = await open_store(f"sqlite:///{path}")
-    assert len(await again.outcomes_of("after")) == 1
+    assert len(await again.outcomes.of_decision("after")) == 1
 
 
 async def test_tables_that_vanish_are_made_again(store_url: str, open_store: OpenStore) -> None:
@@ -138,38 +138,38 @@ async def test_tables_that_vanish_are_made_again(store_url: str, open_store: Ope
 
     await store._database.run(drop, mode="write")
     with pytest.raises(StoreUnavailableError):
-        await store.record_outcomes([an_outcome()])
+        await store.outcomes.record([an_outcome()])
     await until(lambda: store.status.recording)
-    assert (await store.record_outcomes([an_outcome()]))[0].state == "new"
+    assert (await store.outcomes.record([an_outcome()]))[0].state == "new"
 
 
 FULL_DISK = """
 import asyncio, resource, sys
 from service.contract.errors import StoreUnavailableError
-from service.store import Store
+from service.store import Store, StoreLimits
 from tests.support.store_fixtures import a_decision, an_outcome
 
 async def main():
-    store = Store(sys.argv[1], probe_seconds=0.1, retry_seconds=(0.05, 0.2))
+    store = Store(sys.argv[1], StoreLimits(probe_seconds=0.1, retry_seconds=(0.05, 0.2)))
     await store.start()
     acknowledged = 0
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
     try:
         while True:
-            await store.record_outcomes([an_outcome(labels={"text": "x" * 300}) for _ in range(100)])
+            await store.outcomes.record([an_outcome(labels={"text": "x" * 300}) for _ in range(100)])
             acknowledged += 100
     except StoreUnavailableError as error:
         print(error)
-    store.log_decision(a_decision(decision_id="1", prompt="x" * 1_000_000))
+    store.decisions.add(a_decision(decision_id="1", prompt="x" * 1_000_000))
     await asyncio.sleep(0.6)
     print(store.status.recording, store.status.buffered, store.status.dropped, "disk is full" in store.status.problem)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     async with asyncio.timeout(20):
         while store.status.buffered or not store.status.recording:
             await asyncio.sleep(0.01)
-    print((await store.record_outcomes([an_outcome()]))[0].state)
-    assert len([o async for o in store.export_outcomes()]) == acknowledged + 1 > 100
-    assert len(await store.decisions(limit=9)) == 1
+    print((await store.outcomes.record([an_outcome()]))[0].state)
+    assert len([o async for o in store.outcomes.export()]) == acknowledged + 1 > 100
+    assert len(await store.decisions.newest(limit=9)) == 1
     await store.aclose()
 
 asyncio.run(main())
@@ -221,11 +221,11 @@ async def test_a_really_full_disk_is_told_and_survived(small_disk: Path, open_st
     filler = small_disk / "filler"
     fill(filler)
     with pytest.raises(StoreUnavailableError, match=r"the disk is full$"):
-        await store.record_outcomes([an_outcome(labels={"text": "x" * 300}) for _ in range(1000)])
+        await store.outcomes.record([an_outcome(labels={"text": "x" * 300}) for _ in range(1000)])
     assert "the disk is full" in str(store.status.problem)
     filler.unlink()
     await until(lambda: store.status.recording)
-    assert (await store.record_outcomes([an_outcome()]))[0].state == "new"
+    assert (await store.outcomes.record([an_outcome()]))[0].state == "new"
     await store.aclose()
 
 
@@ -236,4 +236,4 @@ async def test_a_closed_store_refuses(sqlite_url: str) -> None:
     await store.aclose()
     await store.aclose()
     with pytest.raises(StoreUnavailableError, match="closed"):
-        await store.record_outcomes([an_outcome()])
+        await store.outcomes.record([an_outcome()])

@@ -34,7 +34,7 @@ async def test_what_was_acknowledged_survives_every_kill(store_url: str, open_st
 
     store = await open_store(store_url)
     assert store.status.recording
-    recorded = {kept.outcome_id async for kept in store.export_outcomes()}
+    recorded = {kept.outcome_id async for kept in store.outcomes.export()}
     assert len(acknowledged) > ROUNDS * AT_ONCE
     assert len(set(acknowledged)) == len(acknowledged)
     assert set(acknowledged) - recorded == set()

@@ -73,7 +73,7 @@ async def test_replicas_that_start_at_once_agree(store_url: str, caplog: pytest.
     try:
         assert [store.status.problem for store in stores] == [None] * 6
         assert "not available" not in caplog.text
-        recorded = await asyncio.gather(*(store.record_outcomes([an_outcome()]) for store in stores))
+        recorded = await asyncio.gather(*(store.outcomes.record([an_outcome()]) for store in stores))
         assert {recording.state for (recording,) in recorded} == {"new"}
     finally:
         await asyncio.gather(*(store.aclose() for store in stores))
@@ -112,12 +112,12 @@ async def test_an_old_service_works_over_a_newer_schema(store_url: str, open_sto
     restarted = await open_store(store_url)
     for store in (old, restarted):
         logged = a_decision()
-        store.log_decision(logged)
-        assert await store.decision(logged.decision.decision_id) is not None
-        (recording,) = await store.record_outcomes([an_outcome(decision_id=logged.decision.decision_id)])
+        store.decisions.add(logged)
+        assert await store.decisions.get(logged.decision.decision_id) is not None
+        (recording,) = await store.outcomes.record([an_outcome(decision_id=logged.decision.decision_id)])
         assert recording.state == "new"
-        assert await store.withdraw_outcome(recording.outcome_id)
-        assert len(await store.outcomes_of(logged.decision.decision_id)) == 1
+        assert await store.outcomes.withdraw(recording.outcome_id)
+        assert len(await store.outcomes.of_decision(logged.decision.decision_id)) == 1
 
 
 async def test_a_migration_happens_whole_or_not_at_all(store_url: str, open_store: OpenStore) -> None:

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from service.contract.errors import StoreUnavailableError
-from service.store import Store
+from service.store import Store, StoreLimits
 from tests.support.postgres import PASSWORD, QUOTED_PASSWORD, PostgresServer
 from tests.support.store_fixtures import OpenStore, a_decision, an_outcome, until
 
@@ -29,20 +29,20 @@ async def test_recording_resumes_after_a_restart(
 ) -> None:
     """While the server is away decisions are kept and reports refused, the status tells; then all goes on by itself."""
     store = await open_store(postgres_database, **QUICK)
-    (kept,) = await store.record_outcomes([an_outcome(decision_id="d")])
+    (kept,) = await store.outcomes.record([an_outcome(decision_id="d")])
     await asyncio.to_thread(stoppable.stop)
     for n in range(100):
-        store.log_decision(a_decision(decision_id=f"{n:03}"))
+        store.decisions.add(a_decision(decision_id=f"{n:03}"))
     with pytest.raises(StoreUnavailableError):
-        await store.record_outcomes([an_outcome(decision_id="d")])
+        await store.outcomes.record([an_outcome(decision_id="d")])
     await until(lambda: not store.status.recording)
     assert store.status.buffered == 100
     assert "nothing listens" in str(store.status.problem) or "closed the connection" in str(store.status.problem)
     await asyncio.to_thread(stoppable.start)
     await until(lambda: store.status.recording and store.status.buffered == 0)
-    assert len(await store.decisions(limit=1000)) == 100
+    assert len(await store.decisions.newest(limit=1000)) == 100
     assert store.status.dropped == 0
-    (again,) = await store.record_outcomes([an_outcome(decision_id="d")])
+    (again,) = await store.outcomes.record([an_outcome(decision_id="d")])
     assert (again.state, again.outcome_id) == ("same", kept.outcome_id)
 
 
@@ -64,10 +64,10 @@ async def test_a_server_that_is_away_at_the_start_is_found_later(
     await asyncio.to_thread(stoppable.stop)
     store = await open_store(postgres_database, **QUICK)
     assert "nothing listens" in str(store.status.problem)
-    store.log_decision(a_decision(decision_id="1"))
+    store.decisions.add(a_decision(decision_id="1"))
     await asyncio.to_thread(stoppable.start)
     await until(lambda: store.status.recording and store.status.buffered == 0)
-    assert len(await store.decisions(limit=9)) == 1
+    assert len(await store.decisions.newest(limit=9)) == 1
 
 
 async def test_a_frozen_server_holds_nobody_up(
@@ -75,28 +75,28 @@ async def test_a_frozen_server_holds_nobody_up(
 ) -> None:
     """A server that keeps its connections and says nothing makes calls fail in bounded time, closing included."""
     store = await open_store(postgres_database, **QUICK)
-    await store.record_outcomes([an_outcome()])
+    await store.outcomes.record([an_outcome()])
     stoppable.pause(on=True)
     try:
         async with asyncio.timeout(15):
             with pytest.raises(StoreUnavailableError, match="does not answer"):
-                await store.record_outcomes([an_outcome()])
+                await store.outcomes.record([an_outcome()])
         async with asyncio.timeout(15):
             with pytest.raises(StoreUnavailableError, match="does not answer"):
-                await store.outcomes_since(0)
+                await store.outcomes.since(0)
         assert not store.status.recording
-        other = Store(postgres_database, patience_seconds=0.5)
+        other = Store(postgres_database, StoreLimits(patience_seconds=0.5))
         async with asyncio.timeout(15):
             await other.start()
         assert "does not answer" in str(other.status.problem)
-        other.log_decision(a_decision())
+        other.decisions.add(a_decision())
         async with asyncio.timeout(15):
             await other.aclose()
         assert other.status.dropped == 1
     finally:
         stoppable.pause(on=False)
     await until(lambda: store.status.recording)
-    assert (await store.record_outcomes([an_outcome()]))[0].state == "new"
+    assert (await store.outcomes.record([an_outcome()]))[0].state == "new"
 
 
 async def test_a_writer_that_holds_the_lock_is_not_waited_for_forever(
@@ -110,11 +110,11 @@ async def test_a_writer_that_holds_the_lock_is_not_waited_for_forever(
         await other.fetch("SELECT pg_advisory_xact_lock(objid::bigint) FROM (SELECT $1::bigint AS objid) o", LOCK)
         async with asyncio.timeout(10):
             with pytest.raises(StoreUnavailableError, match="locked by another writer"):
-                await store.record_outcomes([an_outcome()])
+                await store.outcomes.record([an_outcome()])
         await other.execute("ROLLBACK")
     finally:
         await other.close()
-    assert (await store.record_outcomes([an_outcome()]))[0].state == "new"
+    assert (await store.outcomes.record([an_outcome()]))[0].state == "new"
 
 
 LOCK = 0x706F696E7401
@@ -143,7 +143,7 @@ async def test_a_wrong_address_is_told_without_the_password(
     store = await open_store(postgres_database.replace(*change), **QUICK)
     assert said in str(store.status.problem)
     with pytest.raises(StoreUnavailableError) as caught:
-        await store.record_outcomes([an_outcome()])
+        await store.outcomes.record([an_outcome()])
     shown = f"{store.status} {caught.value} {caplog.text} {store!r}"
     for secret in (PASSWORD, QUOTED_PASSWORD, "not-the-password"):
         assert secret not in shown

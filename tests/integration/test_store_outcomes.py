@@ -15,18 +15,18 @@ from tests.support.store_fixtures import OpenStore, an_outcome
 
 async def states(store: Store, *batch: Outcome) -> list[str]:
     """Records a batch; gives what became of each."""
-    return [recording.state for recording in await store.record_outcomes(batch)]
+    return [recording.state for recording in await store.outcomes.record(batch)]
 
 
 async def test_the_same_outcome_again_is_a_no_op(store_url: str, open_store: OpenStore) -> None:
     """The same attempt with the same body gives the id of the first; with another body it is a conflict."""
     store = await open_store(store_url)
-    first = (await store.record_outcomes([an_outcome(decision_id="d")]))[0]
-    again = (await store.record_outcomes([an_outcome(decision_id="d")]))[0]
-    other = (await store.record_outcomes([an_outcome(decision_id="d", solved=False)]))[0]
+    first = (await store.outcomes.record([an_outcome(decision_id="d")]))[0]
+    again = (await store.outcomes.record([an_outcome(decision_id="d")]))[0]
+    other = (await store.outcomes.record([an_outcome(decision_id="d", solved=False)]))[0]
     assert [first.state, again.state, other.state] == ["new", "same", "conflict"]
     assert first.outcome_id == again.outcome_id == other.outcome_id
-    assert [kept.outcome for kept in await store.outcomes_of("d")] == [an_outcome(decision_id="d")]
+    assert [kept.outcome for kept in await store.outcomes.of_decision("d")] == [an_outcome(decision_id="d")]
 
 
 async def test_duplicates_inside_a_batch_are_told_apart(store_url: str, open_store: OpenStore) -> None:
@@ -62,47 +62,46 @@ async def test_without_a_decision_each_outcome_is_new(store_url: str, open_store
 async def test_a_withdrawn_outcome_stays_in_the_record(store_url: str, open_store: OpenStore) -> None:
     """Withdrawing marks it, twice is as good as once, and one that never was is False."""
     store = await open_store(store_url)
-    recording = (await store.record_outcomes([an_outcome(decision_id="d")]))[0]
-    assert await store.withdraw_outcome(recording.outcome_id)
-    marked = await store.outcomes_of("d")
-    assert await store.withdraw_outcome(recording.outcome_id)
-    assert await store.outcomes_of("d") == marked
+    recording = (await store.outcomes.record([an_outcome(decision_id="d")]))[0]
+    assert await store.outcomes.withdraw(recording.outcome_id)
+    marked = await store.outcomes.of_decision("d")
+    assert await store.outcomes.withdraw(recording.outcome_id)
+    assert await store.outcomes.of_decision("d") == marked
     assert marked[0].withdrawn_at is not None
-    assert not await store.withdraw_outcome("never was")
-    assert not await store.withdraw_outcome("a\0b")
+    assert not await store.outcomes.withdraw("never was")
+    assert not await store.outcomes.withdraw("a\0b")
 
 
 async def test_after_a_withdrawal_the_attempt_can_be_reported_anew(store_url: str, open_store: OpenStore) -> None:
     """A wrong outcome is withdrawn and the right one recorded; both are on record, and only the right one stands."""
     store = await open_store(store_url)
-    wrong = (await store.record_outcomes([an_outcome(decision_id="d")]))[0]
-    await store.withdraw_outcome(wrong.outcome_id)
-    right = (await store.record_outcomes([an_outcome(decision_id="d", solved=False)]))[0]
+    wrong = (await store.outcomes.record([an_outcome(decision_id="d")]))[0]
+    await store.outcomes.withdraw(wrong.outcome_id)
+    right = (await store.outcomes.record([an_outcome(decision_id="d", solved=False)]))[0]
     assert right.state == "new"
     assert await states(store, an_outcome(decision_id="d")) == ["conflict"]
-    assert [kept.outcome_id for kept in await store.outcomes_of("d")] == [wrong.outcome_id, right.outcome_id]
-    assert [kept.outcome_id async for kept in store.export_outcomes()] == [right.outcome_id]
-    assert len([kept async for kept in store.export_outcomes(withdrawn=True)]) == 2
+    assert [kept.outcome_id for kept in await store.outcomes.of_decision("d")] == [wrong.outcome_id, right.outcome_id]
+    assert [kept.outcome_id async for kept in store.outcomes.export()] == [right.outcome_id]
 
 
 async def test_changes_are_read_from_a_cursor(store_url: str, open_store: OpenStore) -> None:
     """New outcomes and withdrawals by any replica come once each, in order, after the cursor, in pages."""
     store, other = await open_store(store_url), await open_store(store_url)
-    recordings = await store.record_outcomes([an_outcome(decision_id=f"{n}") for n in range(5)])
-    first = await other.outcomes_since(0, 3)
-    second = await other.outcomes_since(first.cursor, 3)
+    recordings = await store.outcomes.record([an_outcome(decision_id=f"{n}") for n in range(5)])
+    first = await other.outcomes.since(0, 3)
+    second = await other.outcomes.since(first.cursor, 3)
     seen = [change.outcome_id for change in (*first.outcomes, *second.outcomes)]
     assert seen == [recording.outcome_id for recording in recordings]
-    assert (await other.outcomes_since(second.cursor)).outcomes == []
+    assert (await other.outcomes.since(second.cursor)).outcomes == []
 
-    await store.withdraw_outcome(seen[1])
-    third = await other.outcomes_since(second.cursor)
+    await store.outcomes.withdraw(seen[1])
+    third = await other.outcomes.since(second.cursor)
     assert [(change.outcome_id, change.withdrawn_at is not None) for change in third.outcomes] == [(seen[1], True)]
     assert third.outcomes[0].seq <= second.cursor, "it had been given out before, so a learner takes it back"
 
-    brief = (await store.record_outcomes([an_outcome()]))[0]
-    await store.withdraw_outcome(brief.outcome_id)
-    fourth = await other.outcomes_since(third.cursor)
+    brief = (await store.outcomes.record([an_outcome()]))[0]
+    await store.outcomes.withdraw(brief.outcome_id)
+    fourth = await other.outcomes.since(third.cursor)
     assert [change.outcome_id for change in fourth.outcomes] == [brief.outcome_id]
     assert fourth.outcomes[0].seq > third.cursor, "it never was given out, so there is nothing to take back"
 
@@ -116,22 +115,22 @@ async def test_hostile_text_is_kept_as_it_came(store_url: str, open_store: OpenS
     )
     assert await states(store, outcome) == ["new"]
     assert await states(store, outcome) == ["same"]
-    assert [kept.outcome for kept in await store.outcomes_of(hostile[:60])] == [outcome]
+    assert [kept.outcome for kept in await store.outcomes.of_decision(hostile[:60])] == [outcome]
 
 
 async def test_large_batches_are_whole(store_url: str, open_store: OpenStore) -> None:
     """A thousand at once and more, with a conflict among them, are all answered in order."""
     store = await open_store(store_url)
-    await store.record_outcomes([an_outcome(decision_id="700", solved=False)])
-    recordings = await store.record_outcomes([an_outcome(decision_id=f"{n}") for n in range(2500)])
+    await store.outcomes.record([an_outcome(decision_id="700", solved=False)])
+    recordings = await store.outcomes.record([an_outcome(decision_id=f"{n}") for n in range(2500)])
     assert [n for n, recording in enumerate(recordings) if recording.state != "new"] == [700]
-    assert len([kept async for kept in store.export_outcomes()]) == 2500
+    assert len([kept async for kept in store.outcomes.export()]) == 2500
 
 
 async def test_what_a_newer_version_wrote_is_read(store_url: str, open_store: OpenStore) -> None:
     """Fields and values that this version does not know neither break the reading nor a repeated report."""
     store = await open_store(store_url)
-    await store.record_outcomes([an_outcome(decision_id="d", attempt=1000)])
+    await store.outcomes.record([an_outcome(decision_id="d", attempt=1000)])
 
     async def as_newer(connection: AsyncConnection) -> None:
         newer = """UPDATE outcomes SET body = replace(replace(body, '"attempt":1000', '"attempt":1001'),
@@ -139,7 +138,7 @@ async def test_what_a_newer_version_wrote_is_read(store_url: str, open_store: Op
         await connection.exec_driver_sql(newer)
 
     await store._database.run(as_newer, mode="write")
-    (kept,) = await store.outcomes_of("d")
+    (kept,) = await store.outcomes.of_decision("d")
     assert kept.outcome.attempt == 1001
     assert kept.outcome.solved
 
@@ -152,7 +151,7 @@ async def test_replicas_agree_on_one_outcome_per_attempt(store_url: str, open_st
     replicas = [await open_store(store_url) for _ in range(3)]
     for attempt in range(1, 11):
         reports = [
-            replica.record_outcomes([an_outcome(decision_id="d", attempt=attempt, solved=n % 2 == 0)])
+            replica.outcomes.record([an_outcome(decision_id="d", attempt=attempt, solved=n % 2 == 0)])
             for n in range(4)
             for replica in replicas
         ]
@@ -175,15 +174,15 @@ async def test_a_reader_misses_nothing_while_replicas_write(store_url: str, open
     async def write(store: Store, seed: int) -> None:
         chance = random.Random(seed)
         for _ in range(60):
-            recordings = await store.record_outcomes([an_outcome() for _ in range(chance.choice((1, 1, 40)))])
+            recordings = await store.outcomes.record([an_outcome() for _ in range(chance.choice((1, 1, 40)))])
             if chance.random() < 0.3:
-                await store.withdraw_outcome(recordings[0].outcome_id)
+                await store.outcomes.withdraw(recordings[0].outcome_id)
 
     async def follow() -> None:
         cursor = 0
         while True:
             last_round = not writing
-            changes = await reader.outcomes_since(cursor, 50)
+            changes = await reader.outcomes.since(cursor, 50)
             for change in changes.outcomes:
                 if change.withdrawn_at is None:
                     assert change.outcome_id not in alive
@@ -198,7 +197,7 @@ async def test_a_reader_misses_nothing_while_replicas_write(store_url: str, open
     await asyncio.gather(*(write(store, seed) for seed, store in enumerate(writers)))
     writing = False
     await following
-    assert alive == {kept.outcome_id async for kept in reader.export_outcomes()}
+    assert alive == {kept.outcome_id async for kept in reader.outcomes.export()}
     assert len(alive) > 180
 
 
@@ -209,8 +208,8 @@ async def test_a_caller_who_leaves_breaks_nothing(store_url: str, open_store: Op
     """
     store = await open_store(store_url)
     for n in range(40):
-        report = asyncio.create_task(store.record_outcomes([an_outcome(decision_id=uuid7())]))
-        reading = asyncio.create_task(store.outcomes_since(0))
+        report = asyncio.create_task(store.outcomes.record([an_outcome(decision_id=uuid7())]))
+        reading = asyncio.create_task(store.outcomes.since(0))
         await asyncio.sleep(0.0002 * n)
         report.cancel()
         reading.cancel()
@@ -222,21 +221,21 @@ async def test_a_caller_who_leaves_breaks_nothing(store_url: str, open_store: Op
 async def test_in_memory_a_caller_who_leaves_does_not_take_the_database_along(open_store: OpenStore) -> None:
     """In memory there is one connection, and it must outlive a cancelled caller: with it goes all that was recorded."""
     store = await open_store("sqlite://")
-    await store.record_outcomes([an_outcome(decision_id="d")])
+    await store.outcomes.record([an_outcome(decision_id="d")])
     for n in range(20):
-        reading = asyncio.create_task(store.outcomes_since(0))
+        reading = asyncio.create_task(store.outcomes.since(0))
         await asyncio.sleep(0.0002 * n)
         reading.cancel()
         await asyncio.wait({reading})
-    assert len(await store.outcomes_of("d")) == 1
+    assert len(await store.outcomes.of_decision("d")) == 1
 
 
 async def test_a_clock_that_runs_backwards_changes_no_order(store_url: str, open_store: OpenStore) -> None:
     """The order of outcomes is that of their commits, whatever the clock says."""
     moments = iter(datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=n) for n in range(100))
     store = await open_store(store_url, clock=lambda: next(moments))
-    ids = [(await store.record_outcomes([an_outcome()]))[0].outcome_id for _ in range(5)]
-    changes = await store.outcomes_since(0)
+    ids = [(await store.outcomes.record([an_outcome()]))[0].outcome_id for _ in range(5)]
+    changes = await store.outcomes.since(0)
     assert [change.outcome_id for change in changes.outcomes] == ids
     assert changes.outcomes[0].recorded_at > changes.outcomes[-1].recorded_at
     assert [change.seq for change in changes.outcomes] == [1, 2, 3, 4, 5]
@@ -246,9 +245,9 @@ async def test_a_clock_that_runs_backwards_changes_no_order(store_url: str, open
 async def test_a_restart_gives_the_same_outcomes(store_url: str, open_store: OpenStore, again: int) -> None:
     """What was recorded is there after each restart, in the same order with the same numbers."""
     store = await open_store(store_url)
-    await store.record_outcomes([an_outcome(decision_id=f"{n}") for n in range(10)])
-    before = await store.outcomes_since(0)
+    await store.outcomes.record([an_outcome(decision_id=f"{n}") for n in range(10)])
+    before = await store.outcomes.since(0)
     for _ in range(again):
         await store.aclose()
         store = await open_store(store_url)
-    assert await store.outcomes_since(0) == before
+    assert await store.outcomes.since(0) == before

@@ -13,11 +13,13 @@ import sys
 import time
 from collections import Counter
 
-from service.llm.client import LLMClient, make_http_client
+from service.llm.client import LLMClient
 from service.llm.errors import LLMError
+from service.llm.transport import make_http_client
 from service.llm.wire import ChatMessage
 from tests.support.fake_behaviours import answer, hang, hang_after_headers, slow, streamed, trickle
 from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.llm_client import llm_client
 
 HELLO = [ChatMessage(role="user", content="hello")]
 
@@ -65,7 +67,7 @@ async def _run(requests: int, slots: int, seed: int) -> int:
     with FakeEndpoint() as fake:
         fake.choose(lambda _: source.choice(kinds))
         async with make_http_client(max_connections=slots) as http:
-            client = LLMClient(http, fake.url, model="m", timeout_seconds=20.0, max_concurrency=slots)
+            client = llm_client(http, fake.url, model="m", timeout_seconds=20.0, max_concurrency=slots)
             begun = time.monotonic()
             for start in range(0, requests, 4 * slots):
                 await asyncio.gather(

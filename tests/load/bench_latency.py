@@ -7,13 +7,11 @@ servers in turn. The second table says what logging and metrics have of it, in-p
 """
 
 import asyncio
-import copy
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import msgspec
 
 from service.contract.catalog import DEFAULT_CATALOG
 from service.contract.task import Task
-from service.decide.pipeline import Observer, Pipeline
+from service.decide.pipeline import Pipeline
 from service.logs.lines import configure_logging
 from tests.load.servers import Server, service_app
 from tests.load.support import Load, Report, Sample, Spread, alternating, arguments, parsed, pin, task_body
@@ -88,22 +86,20 @@ def parts(report: Report, rounds: int) -> None:
         app = service_app("stub", store="sqlite://", catalog=str(DEFAULT_CATALOG))
         async with app.lifespan():
             pipeline: Pipeline = app.state.core.pipeline
-            telemetry = pipeline._observer
-            quiet = copy.copy(telemetry)
-            vars(quiet)["_log"] = _NoLog()
-            kinds: dict[str, Callable[[], Observer]] = {
-                "all": lambda: telemetry,
-                "without its log line": lambda: quiet,
-                "without log, metrics and record": Observer,
+            record, counts, line = pipeline.observers
+            kinds = {
+                "all": (record, counts, line),
+                "without its log line": (record, counts),
+                "without log, metrics and record": (),
             }
             spent: dict[str, list[float]] = {}
             for _, kind in alternating(max(rounds, 5), tuple(kinds)):
-                pipeline._observer = kinds[kind]()
+                pipeline.observers = kinds[kind]
                 begun = time.thread_time()
                 for task in tasks:
                     await pipeline.decide(task)
                 spent.setdefault(kind, []).append((time.thread_time() - begun) / len(tasks) * 1e6)
-                pipeline.forget()
+                pipeline.classifiers._recent._kept.clear()
                 await asyncio.sleep(0.3)  # the store writes what it holds
             return spent
 
@@ -113,11 +109,6 @@ def parts(report: Report, rounds: int) -> None:
         report.say(f"  {kind:34} {report.figure(f'decision, {kind}, µs', values)}")
     without = zip(spent["all"], spent["without log, metrics and record"], strict=True)
     report.ratio("log, metrics and record, share of a decision", [1 - less / all_ for all_, less in without])
-
-
-class _NoLog:
-    def info(self, event: str, **facts: object) -> None:
-        """Nothing is written."""
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from service.classifiers.classifier import Brief
 from service.classifiers.local_model import _schema
 from service.contract.settings import LocalModelSettings, Settings
 from service.contract.task import Task
-from service.core import read_knowledge
+from service.knowledge.knowledge import read_knowledge
 from tests.load.support import Report, arguments, parsed, task_body
 from tests.support.llama_server import LlamaServer, missing
 from tests.support.service_process import ServiceProcess

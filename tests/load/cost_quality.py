@@ -14,12 +14,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from service.commands.outcomes import record
 from service.contract.catalog import Catalog
 from service.contract.settings import CliSettings, DecisionSettings, Settings, StoreSettings
 from service.core import Core
-from service.evaluation.baselines import Baseline, always, ladder, oracle
+from service.evaluation.baselines import Baseline, always, in_order, oracle
 from service.evaluation.recorded import RecordedTask, history_of, read_tasks
-from service.evaluation.replay import Played, Verifier, play_all, summarise
+from service.evaluation.replay import Played, Verifier, play, summarise
 from service.logs.lines import configure_logging
 from tests.support.recorded_tasks import Recorded, data_directory, folds
 
@@ -28,7 +29,7 @@ VALUES = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 40.0)
 OBJECTIVES = (1.5, 3.0, 15.0)
 """The values of `economy`, `balanced` and `quality`."""
 TWO_STEPS = ("gpt-5-mini", "claude-opus-4-5")
-"""A ladder as a person would make it by hand: a cheap model that is known to be good, then the strongest."""
+"""An order as a person would choose it by hand: a cheap model that is known to be good, then the strongest."""
 
 
 async def play_fold(
@@ -52,10 +53,11 @@ async def play_fold(
         history = history_of(training, catalog)
         random.Random(seed).shuffle(history)
         history = history if outcomes is None else history[:outcomes]
-        for start in range(0, len(history), 1000):
-            await core.store.record_outcomes(history[start : start + 1000])
+        await record(core, history)
         await core.learner.catch_up()
-        return await play_all(core.pipeline, test, value_usd=value_usd, max_attempts=None, verifier=verifier)
+        return [
+            await play(core.pipeline, task, value_usd=value_usd, max_attempts=None, verifier=verifier) for task in test
+        ]
     finally:
         await core.aclose()
 
@@ -121,12 +123,12 @@ async def main() -> None:
     catalog = recorded.catalog(directory)
     singles = [always(tasks, candidate.model) for candidate in catalog.candidates]
     best = max(singles, key=lambda single: single.solve_rate)
-    by_hand = ladder("by hand: " + ", then ".join(TWO_STEPS), tasks, TWO_STEPS, max_attempts=2, verifier=Verifier())
+    by_hand = in_order("by hand: " + ", then ".join(TWO_STEPS), tasks, TWO_STEPS, max_attempts=2, verifier=Verifier())
     figures: dict[str, Any] = {"tasks": len(tasks), "best_single": [best.name, best.solve_rate, best.cost_usd_per_task]}
 
     learned = await curve(catalog, tasks)
     show(f"{FOLDS}-fold cross-validation, {len(tasks)} tasks", learned)
-    show("each model always, a ladder by hand, an oracle", [*singles, by_hand, oracle(tasks, recorded.models)])
+    show("each model always, an order by hand, an oracle", [*singles, by_hand, oracle(tasks, recorded.models)])
     priors = await curve(catalog, tasks, outcomes=0)
     show("the same before any outcome, from published rates alone", priors)
     for name, points in (("learned", learned), ("priors", priors)):

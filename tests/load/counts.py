@@ -167,11 +167,11 @@ class Bench:
         return min(self._written(decisions) for _ in range(times))
 
     def _written(self, decisions: int) -> int:
-        self.run(self.core.store._flush())
+        self.run(self.core.store.decisions.flush())
+        self.statements.clear()  # before them: the store may write some of them meanwhile, which takes more statements
         for _ in range(decisions):
             self.run(self.decision())
-        self.statements.clear()
-        self.run(self.core.store._flush())
+        self.run(self.core.store.decisions.flush())
         return len(self.statements)
 
     def _counted(self, work: str) -> Counts:

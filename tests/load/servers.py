@@ -22,13 +22,13 @@ import msgspec
 import uvicorn
 from litestar import Litestar, post
 
+from service.api.protocol import BoundedProtocol
+from service.api.server import settle_garbage
 from service.app import create_app
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Brief, Classified
 from service.classifiers.ladder import Ladder, Stage
 from service.classifiers.verdict import Verdict
-from service.commands.protocol import BoundedProtocol
-from service.commands.serve import settle_garbage
 from service.contract.catalog import DEFAULT_CATALOG
 from service.contract.decision import Decision, Excluded, Source, Step, Usage, Versions
 from service.contract.decoding import convert_tree
@@ -120,7 +120,7 @@ def service_app(kind: str, *, store: str, catalog: str) -> Litestar:
     tree: dict[str, Any] = {"store": {"url": store}, "cli": {"preset": ""}, "catalog": {"path": catalog}}
     app = create_app(convert_tree(tree, Settings), environ={})
     if kind == "stub":
-        app.state.core.pipeline.ladder = Ladder([Stage(StubClassifier(), Breaker(time.monotonic))])
+        app.state.core.pipeline.classifiers.ladder = Ladder([Stage(StubClassifier(), Breaker(time.monotonic))])
     return app
 
 

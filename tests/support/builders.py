@@ -16,8 +16,10 @@ from service.contract.catalog import Candidate, Catalog
 from service.contract.decision import Decision, LoggedDecision
 from service.contract.settings import DecisionSettings
 from service.contract.task import Task
-from service.decide.pipeline import Knowledge, Observer, Pipeline
+from service.decide.pipeline import Pipeline
+from service.decide.shared_classifiers import SharedClassifiers
 from service.forecast.forecaster import Forecaster
+from service.knowledge.knowledge import InUse, Knowledge
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -98,35 +100,24 @@ def pipeline(
     settings: DecisionSettings | None = None,
     max_in_flight: int = 16,
     clock: Callable[[], float] | None = None,
-    observer: Observer | None = None,
+    observer: Callable[[LoggedDecision], object] | None = None,
 ) -> Pipeline:
     """A pipeline over these classifiers, with the event loop's clock unless one is given."""
     ticks = clock or asyncio.get_running_loop().time
     given = known or knowledge()
+    used = given if settings is None else replace(given, decision=settings)
     return Pipeline(
-        given if settings is None else replace(given, decision=settings),
-        Ladder([Stage(classifier, Breaker(ticks)) for classifier in classifiers], clock=ticks),
-        max_in_flight=max_in_flight,
-        observer=observer,
+        InUse(used),
+        SharedClassifiers(
+            Ladder([Stage(classifier, Breaker(ticks)) for classifier in classifiers], clock=ticks),
+            max_in_flight=max_in_flight,
+            cache_seconds=used.decision.cache_seconds,
+            clock=ticks,
+        ),
+        observers=[observer] if observer else [],
         clock=ticks,
         now=lambda: NOW,
     )
-
-
-class Watching(Observer):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.logged: list[LoggedDecision] = []
-        self.counts: list[int] = []
-
-    def decided(self, task: Task, decision: Decision, logged: LoggedDecision) -> None:
-        """A decision was made."""
-        self.logged.append(logged)
-
-    def waiting(self, number: int) -> None:
-        """So many wait."""
-        self.counts.append(number)
 
 
 def chosen(decision: Decision) -> str:

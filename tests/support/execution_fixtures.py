@@ -9,13 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
+from service.contract.execution import Execution, ExecutionRequest
 from service.contract.settings import ExecutionSettings
-from service.executions.executions import ExecutionRequest, Executions
+from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
-from service.llm.client import LLMClient
-from service.store import Execution, Store
+from service.store import Store
 from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.llm_client import llm_client
 
 OpenExecutions = Callable[..., Awaitable[Executions]]
 """`await open_executions(store, folder="logs", max_concurrency=1, …)`: started, and closed after the test."""
@@ -38,15 +39,14 @@ async def open_executions(
             options: dict[str, Any] | None = None,
             **settings: Any,  # noqa: ANN401 - those of the section
         ) -> Executions:
-            client = LLMClient(http, fake_endpoint.url, model="fake-model", timeout_seconds=30.0, max_concurrency=8)
+            client = llm_client(http, fake_endpoint.url, model="fake-model", timeout_seconds=30.0, max_concurrency=8)
             stack.push_async_callback(client.aclose)
-            more: dict[str, Any] = {"tick_seconds": 0.05, **(options or {})}
+            more: dict[str, Any] = {"upkeep_seconds": 0.05, **(options or {})}
             executions = Executions(
-                store,
+                store.executions,
                 LocalRunner(client, "You work.", timeout_seconds=30.0, idle_seconds=30.0),
                 LogFolder(tmp_path / folder),
                 ExecutionSettings(**settings),
-                default_model="fake-model",
                 **more,
             )
             stack.push_async_callback(executions.aclose)

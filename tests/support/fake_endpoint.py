@@ -4,7 +4,7 @@
         fake.reply("hello")                      # the next request gets this answer ...
         fake.then(status(503), hang())           # ... the one after that a 503, and then one that is never answered
         fake.choose(lambda request: answer(request.user_text.upper()))   # and all others this
-        ... LLMClient(http, fake.url, model="m", ...)
+        ... llm_client(http, fake.url, ...)
         assert fake.requests[0].json["model"] == "m"
 
 The behaviours are in `tests.support.fake_behaviours`. The server runs in a

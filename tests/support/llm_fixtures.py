@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from service.llm.client import make_http_client
+from service.llm.transport import make_http_client
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.llama_server import LlamaServer, missing
 

@@ -22,7 +22,7 @@ async def record(url: str) -> None:
     async def call() -> None:
         for size in itertools.cycle((1, 1, 3, 1, 20)):
             batch = [Outcome(agent_type="a", model="m", solved=True, decision_id=uuid7()) for _ in range(size)]
-            recordings = await store.record_outcomes(batch)
+            recordings = await store.outcomes.record(batch)
             sys.stdout.write("".join(f"{recording.outcome_id}\n" for recording in recordings))
             sys.stdout.flush()
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
+from service.base.clock import utc_now
 from service.base.ids import uuid7
 from service.contract.decision import Decision, LoggedDecision, Step, Usage, Versions
 from service.contract.outcome import Outcome
-from service.store import Store
+from service.store import Store, StoreLimits
 from tests.support.postgres import UNAVAILABLE, PostgresServer, find_binaries
 
 OpenStore = Callable[..., Awaitable[Store]]
-"""`await open_store(url, **options)`: started, and closed after the test."""
+"""`await open_store(url, **limits)`: started, and closed after the test."""
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +60,13 @@ async def open_store() -> AsyncGenerator[OpenStore, None]:
     """Opens stores, also several over one database, and closes them after the test."""
     async with AsyncExitStack() as stack:
 
-        async def open_one(url: str, **options: Any) -> Store:  # noqa: ANN401 - those of Store
-            store = Store(url, **options)
+        async def open_one(
+            url: str,
+            *,
+            clock: Callable[[], datetime] = utc_now,
+            **limits: Any,  # noqa: ANN401 - those of StoreLimits
+        ) -> Store:
+            store = Store(url, StoreLimits(**limits), clock=clock)
             stack.push_async_callback(store.aclose)
             await store.start()
             return store

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.contract.decision import Decision
-from service.contract.task import Task
+from service.contract.decision import LoggedDecision
 from tests.support.fake_behaviours import status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
@@ -51,14 +50,12 @@ async def test_one_bad_task_never_fails_its_neighbours(plain_app: RunningApp) ->
 
 async def test_a_defect_fails_only_its_own_task(plain_app: RunningApp) -> None:
     """A defect that one task meets is an `internal` problem in its place."""
-    decide = plain_app.core.pipeline.decide
 
-    async def broken(task: Task, **more: Any) -> Decision:  # noqa: ANN401 - passed on as it is
-        if task.name == "bad":
+    def broken(logged: LoggedDecision) -> None:
+        if logged.name == "bad":
             raise ZeroDivisionError("secret")
-        return await decide(task, **more)
 
-    plain_app.core.pipeline.decide = broken  # type: ignore[method-assign]  # the defect itself, put in
+    plain_app.core.pipeline.observers = (broken,)
     first, second = await results(plain_app, [{**GOOD, "name": "bad"}, GOOD])
     assert (first["type"], first["status"]) == ("urn:pointsman:internal", 500)
     assert "secret" not in str(first)

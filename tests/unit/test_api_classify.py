@@ -321,7 +321,7 @@ async def test_a_defect_is_a_500_without_its_text(plain_app: RunningApp, capfd: 
     def broken(*_: object, **__: object) -> NoReturn:
         raise _DefectError("secret task text")
 
-    plain_app.core.pipeline._conclude = broken  # type: ignore[method-assign]  # the defect itself, put in
+    plain_app.core.pipeline.observers = (broken,)
     response = await plain_app.classify()
     problem = response.json()
     assert (response.status_code, problem["type"]) == (500, "urn:pointsman:internal")

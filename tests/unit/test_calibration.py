@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.base.ids import uuid7
-from service.knowledge.calibration import Calibration, Compared
+from service.knowledge.calibration import Calibration
 from service.store import Store
 from tests.support.fake_behaviours import answer, status
 from tests.support.fake_endpoint import FakeEndpoint
@@ -80,21 +80,21 @@ async def test_what_was_not_promised_is_not_compared(plain_app: RunningApp) -> N
 async def test_a_history_without_end_is_bounded(tmp_path: Path) -> None:
     """However many outcomes come at once, the newest 10,000 are kept to be compared, page by page."""
     store = Store(f"sqlite:///{tmp_path / 'x.db'}")
-    compared: list[Compared] = []
-    calibration = Calibration(store, compared.append)
+    chances: list[float] = []
+    calibration = Calibration(store.decisions, lambda step, _: chances.append(step.p_solve))
     await store.start()
     try:
         logged = [a_decision(decision_id=uuid7()) for _ in range(450)]
         for decision in logged:
-            store.log_decision(decision)
+            store.decisions.add(decision)
         for _ in range(25):
             for decision in logged:
                 calibration.recorded(an_outcome(decision_id=decision.decision.decision_id))
         await calibration.compare()
     finally:
         await store.aclose()
-    assert len(compared) == 10_000
-    assert {attempt.p_solve for attempt in compared} == {0.5}
+    assert len(chances) == 10_000
+    assert set(chances) == {0.5}
 
 
 async def test_tokens_of_a_failure_count_also_where_no_decision_comes_of_it(

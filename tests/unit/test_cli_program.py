@@ -9,7 +9,7 @@ import pytest
 
 from service.classifiers.envelopes import CliEnvelopeError, CliReply
 from service.classifiers.program import CliProgram
-from service.process import ProcessError, ProcessExitError
+from service.process.errors import ProcessError, ProcessExitError
 
 Make = Callable[..., CliProgram]
 

@@ -10,7 +10,7 @@ from service.contract.catalog import Candidate, Catalog
 from service.contract.errors import InvalidInputError
 from service.contract.settings import CliSettings, DecisionSettings, Settings, StoreSettings
 from service.core import Core
-from service.evaluation.baselines import always, ladder, oracle, random_mix
+from service.evaluation.baselines import always, in_order, oracle, random_mix
 from service.evaluation.curve import Point, draw, svg
 from service.evaluation.recorded import (
     RecordedAttempt,
@@ -59,7 +59,7 @@ async def test_a_failure_is_followed_by_the_next_candidate_and_both_are_paid_for
     task = recorded("t", cheap=False, strong=True)
     played = await play(core.pipeline, task, value_usd=50, max_attempts=None, verifier=Verifier())
     await core.aclose()
-    assert played.models == (CHEAP, STRONG)
+    assert played.models == [CHEAP, STRONG]
     assert played.solved
     assert math.isclose(played.cost_usd, 0.92)
 
@@ -70,7 +70,7 @@ async def test_it_stops_where_another_attempt_is_not_worthwhile_but_always_makes
     task = recorded("t", cheap=False, strong=True)
     played = await play(core.pipeline, task, value_usd=0.001, max_attempts=None, verifier=Verifier())
     await core.aclose()
-    assert played.models == (CHEAP,)
+    assert played.models == [CHEAP]
     assert not played.solved
 
 
@@ -80,7 +80,7 @@ async def test_no_more_attempts_than_asked_for() -> None:
     task = recorded("t", cheap=False, strong=True)
     played = await play(core.pipeline, task, value_usd=50, max_attempts=1, verifier=Verifier())
     await core.aclose()
-    assert played.models == (CHEAP,)
+    assert played.models == [CHEAP]
 
 
 async def test_a_model_without_a_recorded_outcome_is_never_chosen() -> None:
@@ -89,7 +89,7 @@ async def test_a_model_without_a_recorded_outcome_is_never_chosen() -> None:
     task = RecordedTask(id="t", instructions="do it", outcomes={STRONG: RecordedAttempt(solved=False, cost_usd=1.0)})
     played = await play(core.pipeline, task, value_usd=50, max_attempts=None, verifier=Verifier())
     await core.aclose()
-    assert played.models == (STRONG,)
+    assert played.models == [STRONG]
 
 
 async def test_a_verifier_that_accepts_a_failure_ends_the_task_unsolved() -> None:
@@ -99,7 +99,7 @@ async def test_a_verifier_that_accepts_a_failure_ends_the_task_unsolved() -> Non
     verifier = Verifier(false_accept=1.0)
     played = await play(core.pipeline, task, value_usd=50, max_attempts=None, verifier=verifier)
     await core.aclose()
-    assert played.models == (CHEAP,)
+    assert played.models == [CHEAP]
     assert not played.solved
 
 
@@ -110,7 +110,7 @@ async def test_a_verifier_that_rejects_a_solution_is_paid_for() -> None:
     verifier = Verifier(false_reject=1.0)
     played = await play(core.pipeline, task, value_usd=50, max_attempts=None, verifier=verifier)
     await core.aclose()
-    assert played.models == (CHEAP, STRONG)
+    assert played.models == [CHEAP, STRONG]
     assert not played.solved
 
 
@@ -128,10 +128,10 @@ def test_the_verifier_errs_at_the_rate_it_is_given_whatever_the_order() -> None:
 def test_summary_counts_tasks_costs_and_first_choices() -> None:
     """Rates are shares of tasks, and the interval holds the rate."""
     played = [
-        Played(solved=True, cost_usd=0.2, models=("a",), seconds=(0.001,)),
-        Played(solved=False, cost_usd=0.6, models=("a", "b"), seconds=(0.001, 0.003)),
-        Played(solved=True, cost_usd=0.4, models=("b",), seconds=(0.002,)),
-        Played(solved=True, cost_usd=0.0, models=("a",), seconds=(0.002,)),
+        Played(solved=True, cost_usd=0.2, models=["a"], seconds=[0.001]),
+        Played(solved=False, cost_usd=0.6, models=["a", "b"], seconds=[0.001, 0.003]),
+        Played(solved=True, cost_usd=0.4, models=["b"], seconds=[0.002]),
+        Played(solved=True, cost_usd=0.0, models=["a"], seconds=[0.002]),
     ]
     result = summarise("forecast", 2.0, played, seed=0)
     assert result.solve_rate == 0.75
@@ -152,9 +152,9 @@ def test_baselines_against_figures_worked_out_by_hand() -> None:
     ]
     single = always(tasks, CHEAP)
     assert (single.solve_rate, round(single.cost_usd_per_task, 6)) == (1 / 3, 0.02)
-    climb = ladder("both", tasks, (CHEAP, STRONG), max_attempts=None, verifier=Verifier())
-    assert climb.solve_rate == 2 / 3
-    assert math.isclose(climb.cost_usd_per_task, (0.02 + 0.92 + 0.92) / 3)
+    both = in_order("both", tasks, (CHEAP, STRONG), max_attempts=None, verifier=Verifier())
+    assert both.solve_rate == 2 / 3
+    assert math.isclose(both.cost_usd_per_task, (0.02 + 0.92 + 0.92) / 3)
     best = oracle(tasks, (CHEAP, STRONG))
     assert best.solve_rate == 2 / 3
     assert math.isclose(best.cost_usd_per_task, (0.02 + 0.9 + 0.02) / 3)

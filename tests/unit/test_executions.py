@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from service.base.clock import Clocks
 from service.base.ids import uuid7
 from service.contract.errors import NotFoundError, OverloadedError, StoreUnavailableError
+from service.contract.execution import Execution
 from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner, RunResult
 from service.executions.stream_json import StreamJson, result_of
-from service.store import Execution, Store
+from service.store import Store
 from tests.support.builders import HandClock
 from tests.support.execution_fixtures import OpenExecutions, a_task, left, reached
 from tests.support.fake_behaviours import deltas, events, over_and_over, sse, status, streamed
@@ -34,7 +36,7 @@ async def store(open_store: OpenStore) -> Store:
 
 async def followed(executions: Executions, execution_id: str) -> bytes:
     """All that a follower gets."""
-    return b"".join([chunk async for chunk in executions.follow(execution_id)])
+    return b"".join([chunk async for chunk in executions.log(execution_id, follow=True)])
 
 
 def left_open(executions: Executions, owner: str | None = None, *, seen_ago: float = 0.0, **more: object) -> Execution:
@@ -62,7 +64,7 @@ async def test_one_runs_from_queued_to_succeeded(
     assert (created.state, created.task_id, created.name) == ("queued", "t", "n")
     await reached(executions, created.execution_id, "succeeded")
     await until(lambda: executions.running + executions.queued == 0)
-    kept = await store.execution(created.execution_id)
+    kept = await store.executions.get(created.execution_id)
     assert kept is not None
     assert (kept.state, kept.exit_reason, kept.model) == ("succeeded", "completed", "really-this")
     assert (kept.tokens_in, kept.tokens_out, kept.cost_usd) == (12, 3, 0.0)
@@ -130,7 +132,7 @@ async def test_the_window_ends(open_executions: OpenExecutions, fake_endpoint: F
     """After it the same task_id is a new execution; a window of nothing switches that off."""
     fake_endpoint.always(streamed("Hello"))
     times = [datetime.now(UTC)]
-    executions = await open_executions(store, idempotency_seconds=60, options={"now": lambda: times[-1]})
+    executions = await open_executions(store, idempotency_seconds=60, options={"clocks": Clocks(now=lambda: times[-1])})
     first = await executions.create(a_task("t"))
     times.append(times[0] + timedelta(seconds=59))
     assert (await executions.create(a_task("t"))).execution_id == first.execution_id
@@ -200,7 +202,7 @@ async def test_what_ended_well_is_not_cancelled_any_more(
         for _ in range(yields):
             await asyncio.sleep(0.0002)
         told = await executions.cancel(created.execution_id)
-        kept = await store.execution(created.execution_id)
+        kept = await store.executions.get(created.execution_id)
         end = result_of(executions.logs.path(created.execution_id))
         assert kept is not None
         assert end is not None
@@ -244,7 +246,7 @@ async def test_a_slow_follower_holds_nobody_up(
     fake_endpoint.then(streamed(*["x" * 50_000] * 20))
     executions = await open_executions(store)
     created = await executions.create(a_task())
-    slow = executions.follow(created.execution_id)
+    slow = executions.log(created.execution_id, follow=True)
     await reached(executions, created.execution_id, "running")
     first = await anext(slow)
     await reached(executions, created.execution_id, "succeeded")
@@ -304,7 +306,7 @@ async def test_a_defect_fails_that_one_alone(
 
     executions = await open_executions(store, max_concurrency=1)
     runner, executions._runner = executions._runner, object.__new__(Broken)
-    broken = await executions.create(a_task())
+    broken = await executions.create(a_task(model="m"))
     ended = await reached(executions, broken.execution_id, *ENDED)
     assert (ended.state, ended.exit_reason) == ("failed", "internal")
     assert read_transcript((await followed(executions, broken.execution_id)).splitlines()).result["is_error"] is True
@@ -324,7 +326,7 @@ async def test_closing_interrupts(open_executions: OpenExecutions, fake_endpoint
     following = [asyncio.create_task(followed(executions, one)) for one in ids]
     await asyncio.gather(executions.aclose(), executions.aclose())
     for one, follower in zip(ids, following, strict=True):
-        kept = await store.execution(one)
+        kept = await store.executions.get(one)
         assert kept is not None
         assert (kept.state, kept.exit_reason) == ("interrupted", "shutdown")
         assert read_transcript((await follower).splitlines()).result["exit_reason"] == "shutdown"
@@ -338,7 +340,7 @@ async def test_a_crash_is_closed_at_the_next_start(open_executions: OpenExecutio
     before = await open_executions(store)
     running, queued = left_open(before), left_open(before)
     for one in (running, queued):
-        await store.create_execution(one)
+        await store.executions.create(one)
     lines = StreamJson(running.execution_id, "fake-model")
     log = before.logs.open(running.execution_id)
     log.write(lines.init("/") + lines.delta("half"))
@@ -372,7 +374,7 @@ async def test_an_end_in_the_log_counts(
     """A process that died between the log's last line and the store's: the execution is what its log says."""
     before = await open_executions(store)
     open_one = left_open(before)
-    await store.create_execution(open_one)
+    await store.executions.create(open_one)
     log = before.logs.open(open_one.execution_id)
     usage = {"input_tokens": 7, "output_tokens": 2}
     lines = StreamJson(open_one.execution_id, "m")
@@ -398,7 +400,7 @@ async def test_one_that_was_kept_but_never_begun_is_closed(open_executions: Open
     async with asyncio.timeout(10):
         since = datetime.now(UTC) - timedelta(hours=1)
         while (  # noqa: ASYNC110 - the store has no event for it
-            kept := await store.execution_of_task("t", since=since)
+            kept := await store.executions.of_task("t", since=since)
         ) is None or kept.ended_at is None:
             await asyncio.sleep(0.01)
     assert kept.state == "interrupted"
@@ -408,14 +410,14 @@ async def test_lost_replicas_are_closed_by_others(open_executions: OpenExecution
     """Of one not seen for a minute what it left open is interrupted, but only once the store has been there for a
     while: after an outage nobody has been seen, and all are alive."""
     clock = HandClock()
-    executions = await open_executions(store, options={"clock": clock})
+    executions = await open_executions(store, options={"clocks": Clocks(monotonic=clock)})
     lost, alive = left_open(executions, "lost", seen_ago=61), left_open(executions, "alive", seen_ago=30)
     for one in (lost, alive):
-        await store.create_execution(one)
-    await executions._tender.tend()
+        await store.executions.create(one)
+    await executions._upkeep.once()
     assert (await executions.get(lost.execution_id)).state == "running"
     clock.move(16)
-    await executions._tender.tend()
+    await executions._upkeep.once()
     assert (await executions.get(lost.execution_id)).state == "interrupted"
     assert (await executions.get(alive.execution_id)).state == "running"
     assert not executions.logs.path(lost.execution_id).exists()
@@ -456,23 +458,21 @@ async def test_the_store_may_be_away_when_it_ends(
     open_executions: OpenExecutions, open_store: OpenStore, fake_endpoint: FakeEndpoint, tmp_path: Path
 ) -> None:
     """The run goes on and its end is told from memory; it is in the store once that is back, and not live any more."""
-    file = tmp_path / "store.db"
-    store = await open_store(f"sqlite:///{file}", retry_seconds=(0.02, 0.02), probe_seconds=0.05)
+    folder, aside = tmp_path / "store", tmp_path / "aside"
+    folder.mkdir()
+    store = await open_store(f"sqlite:///{folder / 'store.db'}", retry_seconds=(0.02, 0.02), probe_seconds=0.05)
     fake_endpoint.then(streamed(*"abcdef", pause=0.05))
     executions = await open_executions(store)
     created = await executions.create(a_task())
     await reached(executions, created.execution_id, "running")
-    aside = tmp_path / "aside.db"
-    file.rename(aside)
-    file.mkdir()  # the database cannot be made anew
+    folder.rename(aside)  # and so the database cannot be made anew
     assert (await reached(executions, created.execution_id, *ENDED)).state == "succeeded"
     with pytest.raises(StoreUnavailableError):
         await executions.create(a_task())
     assert (await executions.get(created.execution_id)).state == "succeeded"
-    assert list(executions._live) == [created.execution_id]
-    file.rmdir()
-    aside.rename(file)
-    await until(lambda: not executions._live)
+    assert list(executions._runs) == [created.execution_id]
+    aside.rename(folder)
+    await until(lambda: not executions._runs)
     kept = await executions.get(created.execution_id)
     assert (kept.state, kept.exit_reason, kept.tokens_in) == ("succeeded", "completed", 10)
 
@@ -487,7 +487,7 @@ async def test_signs_of_life_are_given(
     seen = set[datetime | None]()
     async with asyncio.timeout(10):
         while len(seen) < 4:
-            kept = await store.execution(created.execution_id)
+            kept = await store.executions.get(created.execution_id)
             seen.add(kept.seen_at if kept else None)
             await asyncio.sleep(0.01)
 

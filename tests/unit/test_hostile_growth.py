@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.base.secrets import masked_line
 from service.base.text import clip_middle, one_line, visible
 from service.classifiers.envelopes import CliEnvelopeError, unwrap_any, unwrap_claude, unwrap_codex, unwrap_gemini
 from service.classifiers.prompt import Prompts
@@ -17,7 +18,7 @@ from service.contract.decoding import decode_json
 from service.contract.errors import InvalidInputError
 from service.contract.task import Task
 from service.forecast.effort import estimate_minutes
-from service.llm.errors import LLMReplyError, clean
+from service.llm.errors import LLMReplyError
 from service.llm.wire import decode_chunk, decode_reply
 from tests.support.builders import small_catalog
 
@@ -68,7 +69,7 @@ WORK: dict[str, Callable[[str], None]] = {
     "effort": _quiet(lambda text: estimate_minutes(text, text)),
     "question": _quiet(lambda text: PROMPTS.question(Task(instructions=text or "x", name=text[:300]), CANDIDATES,
         value_usd=1.0, max_task_tokens=1_000_000, random_bytes=bytes)),
-    "clean": _quiet(lambda text: clean(text, secret="secret")),
+    "masked-line": _quiet(lambda text: masked_line(text, 500, ["secret"])),
     "decode-reply": _quiet(lambda text: decode_reply(_bytes(text), model="m")),
     "decode-reply-usage": _quiet(lambda text: decode_reply(b'{"choices":[],"usage":' + _bytes(text), model="m")),
     "decode-chunk": _quiet(lambda text: decode_chunk(_bytes(text))),

@@ -1,51 +1,17 @@
 """What a person may see of an error."""
 
-import unicodedata
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from service.contract.errors import PointsmanError
+from service.llm.endpoint import Endpoint
 from service.llm.errors import (
-    BODY_CHARS,
     LLMConnectionError,
     LLMError,
     LLMReplyError,
     LLMRequestError,
     LLMStatusError,
     LLMTimeoutError,
-    clean,
 )
-from service.llm.exchange import Endpoint
-
-
-@given(st.text(max_size=2000))
-def test_cleaned_text_is_one_short_line_without_control_characters(text: str) -> None:
-    """At most 500 characters; no control, format, surrogate or private-use character is left."""
-    cleaned = clean(text)
-    assert len(cleaned) <= BODY_CHARS
-    assert not any(unicodedata.category(char).startswith("C") for char in cleaned)
-
-
-@given(st.text(max_size=600), st.text(max_size=600), st.sampled_from(["sk-abc/def", "k" * 40]))
-def test_a_secret_is_never_shown(before: str, after: str, secret: str) -> None:
-    """Whatever stands around it, the key is taken out."""
-    cleaned = clean(before + secret + after, secret=secret)
-    assert secret not in cleaned
-
-
-def test_no_part_of_a_secret_is_left_where_the_text_is_cut() -> None:
-    """The key is taken out before the text is cut, wherever the cut falls."""
-    for length in range(470, 501):
-        cleaned = clean("x" * length + "sk-abcdefghij" * 3, secret="sk-abcdefghij")
-        assert not {"s", "k"} & set(cleaned)
-
-
-def test_a_secret_is_found_behind_escapes_and_control_characters() -> None:
-    """Escaped slashes and zero-width characters inside the echoed key do not save it."""
-    assert clean("key sk\\/1 x", secret="sk/1") == "key *** x"
-    assert clean("key s\u200bk-1 x", secret="sk-1") == "key *** x"
 
 
 def test_every_error_names_its_problem_and_belongs_to_the_tree() -> None:
@@ -74,7 +40,7 @@ def test_every_error_names_its_problem_and_belongs_to_the_tree() -> None:
 )
 def test_paths_go_below_the_endpoint(given_url: str, called: str) -> None:
     """An endpoint works with and without a slash at its end, and keeps its query."""
-    assert str(Endpoint(given_url, api_key=None).url("/models")) == called
+    assert str(Endpoint(given_url).url("/models")) == called
 
 
 @pytest.mark.parametrize(
@@ -94,7 +60,7 @@ def test_paths_go_below_the_endpoint(given_url: str, called: str) -> None:
 def test_an_endpoint_that_is_no_http_url_is_refused(url: str) -> None:
     """The constructor says so, before any request."""
     with pytest.raises(LLMRequestError) as caught:
-        Endpoint(url, api_key=None)
+        Endpoint(url)
     assert caught.value.problem == "bad-endpoint"
 
 
@@ -106,12 +72,12 @@ def test_an_endpoint_is_shown_without_password_and_query() -> None:
 @pytest.mark.parametrize(
     ("key", "header"),
     [
-        pytest.param(None, {}, id="none"),
+        pytest.param("", {}, id="none"),
         pytest.param("  ", {}, id="blank"),
         pytest.param("sk-1\n", {"Authorization": "Bearer sk-1"}, id="newline-of-a-file"),
     ],
 )
-def test_the_bearer_header_is_there_only_with_a_key(key: str | None, header: dict[str, str]) -> None:
+def test_the_bearer_header_is_there_only_with_a_key(key: str, header: dict[str, str]) -> None:
     """No key, no header; a key from a file may end in a newline."""
     assert Endpoint("http://host/v1", api_key=key).headers == header
 

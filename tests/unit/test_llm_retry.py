@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.llm.errors import LLMConnectionError, LLMReplyError, LLMStatusError, LLMTimeoutError
+from service.llm.limits import Limits, Timing
 from service.llm.retry import LONGEST_RETRY_AFTER, is_passing, parse_retry_after, retrying
 
 NOW = datetime(2025, 6, 1, 12, 0, 0, tzinfo=UTC)
@@ -104,9 +105,8 @@ async def _waits(error: Exception, *, remaining: float = 100.0, random: float = 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    attempts = retrying(
-        remaining=lambda: remaining - sum(waits), max_attempts=3, first_wait=1.0, random=lambda: random, sleep=sleep
-    )
+    timing = Timing(clock=lambda: sum(waits), sleep=sleep, chance=lambda: random)
+    attempts = retrying(Limits(timeout_seconds=remaining), timing, deadline=remaining)
     with pytest.raises(type(error)):
         await attempts(fail)
     return len(calls), waits

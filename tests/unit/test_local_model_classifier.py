@@ -13,9 +13,10 @@ from service.classifiers.local_model import LocalModelClassifier
 from service.contract.catalog import Candidate
 from service.contract.decision import Usage
 from service.contract.settings import LocalModelSettings
-from service.llm.client import LLMClient, make_http_client
+from service.llm.transport import make_http_client
 from tests.support.builders import HandClock, brief, small_catalog, task
 from tests.support.fake_behaviours import completion
+from tests.support.llm_client import llm_client
 
 GOOD = {"agent_type": "alpha", "model": "small", "minutes": 20, "confidence": 0.9, "reason": "Small."}
 SETTINGS = LocalModelSettings(endpoint="http://model/v1", model="qwen")
@@ -57,7 +58,7 @@ async def classify(
     """One classification by this server."""
     catalog = small_catalog()
     async with make_http_client(transport=httpx.MockTransport(server), max_connections=4) as http:
-        client = LLMClient(
+        client = llm_client(
             http,
             settings.endpoint,
             model=settings.model,
@@ -233,7 +234,7 @@ async def test_a_queue_of_our_own_is_not_the_servers_fault() -> None:
         return httpx.Response(500)
 
     async with make_http_client(transport=httpx.MockTransport(hang), max_connections=4) as http:
-        client = LLMClient(http, "http://model/v1", model="q", timeout_seconds=10, max_attempts=1, max_concurrency=1)
+        client = llm_client(http, "http://model/v1", model="q", timeout_seconds=10, max_attempts=1, max_concurrency=1)
         asked = LocalModelClassifier(client, SETTINGS)
         asked.patience_seconds = 0.01
         found = await asyncio.gather(
@@ -257,7 +258,7 @@ async def test_a_call_that_got_its_slot_late_does_not_blame_the_server() -> None
         return httpx.Response(200, stream=httpx.ByteStream(json.dumps(completion(GOOD)).encode()))
 
     async with make_http_client(transport=httpx.MockTransport(one_by_one), max_connections=4) as http:
-        client = LLMClient(http, "http://model/v1", model="q", timeout_seconds=10, max_attempts=1, max_concurrency=1)
+        client = llm_client(http, "http://model/v1", model="q", timeout_seconds=10, max_attempts=1, max_concurrency=1)
         asked = LocalModelClassifier(client, SETTINGS)
         asked.patience_seconds = 0.35
         ahead = asyncio.create_task(asked.classify(brief(), timeout_seconds=10.0))

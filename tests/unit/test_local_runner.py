@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.executions.local_runner import Job, LocalRunner, RunResult
+from service.contract.execution import ExecutionRequest
+from service.executions.local_runner import LocalRunner, RunResult
 from service.executions.log_file import LogFile
 from service.executions.stream_json import read_lines
 from service.executions.summary import read_summary
@@ -28,10 +29,11 @@ from tests.support.fake_behaviours import (
 )
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour
+from tests.support.llm_client import llm_client
 from tests.support.service_process import ROOT
 from tests.support.stream_reader import Transcript, read_transcript
 
-JOB = Job(execution_id="0190", name="Greet", instructions="Say hello.", labels={"repo": "x"}, model="fake-model")
+GREET = ExecutionRequest(name="Greet", instructions="Say hello.", labels={"repo": "x"})
 
 
 class Bench:
@@ -42,9 +44,9 @@ class Bench:
         self.path = path
         self.log = LogFile(path)
 
-    async def run(self, job: Job = JOB, **more: Any) -> RunResult:  # noqa: ANN401 - those of LocalRunner.run
+    async def run(self, request: ExecutionRequest = GREET, **more: Any) -> RunResult:  # noqa: ANN401 - those of LocalRunner.run
         """One run into the log."""
-        return await self.runner.run(job, self.log, **more)
+        return await self.runner.run("0190", request, self.log, **more)
 
     @property
     def transcript(self) -> Transcript:
@@ -55,7 +57,7 @@ class Bench:
 @pytest.fixture
 async def bench(fake_endpoint: FakeEndpoint, http: httpx.AsyncClient, tmp_path: Path) -> AsyncIterator[Bench]:
     """A runner over the fake endpoint."""
-    client = LLMClient(http, fake_endpoint.url, model="fake-model", timeout_seconds=20.0, first_wait_seconds=0.01)
+    client = llm_client(http, fake_endpoint.url, model="fake-model", timeout_seconds=20.0, first_wait_seconds=0.01)
     bench = Bench(client, tmp_path / "stdout.log")
     yield bench
     bench.log.close()
@@ -89,9 +91,7 @@ async def test_a_run_is_written_down(bench: Bench, fake_endpoint: FakeEndpoint) 
 async def test_limits_are_sent_when_they_are_given(bench: Bench, fake_endpoint: FakeEndpoint) -> None:
     """max_tokens and temperature go to the server; an answer that was cut off is a success that says so."""
     fake_endpoint.then(streamed("Hel", finish_reason="length"))
-    result = await bench.run(
-        Job(execution_id="1", name="", instructions="x", model="other", max_tokens=3, temperature=0.5)
-    )
+    result = await bench.run(ExecutionRequest(instructions="x", model="other", max_tokens=3, temperature=0.5))
     assert (result.succeeded, result.exit_reason) == (True, "length")
     assert fake_endpoint.chats[0].json["max_tokens"] == 3
     assert fake_endpoint.chats[0].json["temperature"] == 0.5
@@ -190,7 +190,7 @@ async def test_no_log_is_needed(bench: Bench, fake_endpoint: FakeEndpoint) -> No
     """Without a log the lines go to whoever listens only."""
     fake_endpoint.then(streamed("Hello"))
     lines: list[bytes] = []
-    result = await bench.runner.run(JOB, None, on_line=lines.append)
+    result = await bench.runner.run("0190", GREET, None, on_line=lines.append)
     assert result.text == "Hello"
     assert [*read_lines(b"".join(lines).splitlines())][-1]["type"] == "result"
     assert bench.path.read_bytes() == b""
@@ -202,16 +202,19 @@ def test_a_log_that_cannot_grow_fails_the_run_alone(fake_endpoint: FakeEndpoint,
     program = """
 import asyncio, resource, sys
 from pathlib import Path
-from service.llm.client import LLMClient, make_http_client
-from service.executions.local_runner import Job, LocalRunner
+from service.llm.client import LLMClient
+from service.llm.transport import make_http_client
+from tests.support.llm_client import llm_client
+from service.contract.execution import ExecutionRequest
+from service.executions.local_runner import LocalRunner
 from service.executions.log_file import LogFile
 async def main():
     async with make_http_client(max_connections=4) as http:
-        client = LLMClient(http, sys.argv[1], model="m", timeout_seconds=20.0)
+        client = llm_client(http, sys.argv[1], model="m", timeout_seconds=20.0)
         runner = LocalRunner(client, "s", timeout_seconds=20.0, idle_seconds=20.0)
         log = LogFile(Path(sys.argv[2]))
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        result = await runner.run(Job(execution_id="0190", name="", instructions="x", model="m"), log)
+        result = await runner.run("0190", ExecutionRequest(instructions="x"), log)
         log.close()
         await client.aclose()
     print(result.exit_reason, result.detail, sep="|")

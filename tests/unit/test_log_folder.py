@@ -126,8 +126,8 @@ def test_another_folder_has_another_owner(tmp_path: Path) -> None:
 async def test_a_log_left_open_gets_its_result(tmp_path: Path) -> None:
     """Once, and a reader of the format takes it; a log that has a result already is only read."""
     folder, execution_id = LogFolder(tmp_path), uuid7()
-    assert await folder.finished(execution_id, "m", "process-died") is None
-    end = await folder.finished(execution_id, "m", "other")
+    assert await folder.finish(execution_id, "m", "process-died") is None
+    end = await folder.finish(execution_id, "m", "other")
     assert end is not None
     assert end["exit_reason"] == "process-died"
     seen = read_transcript(folder.path(execution_id).read_bytes().splitlines())
@@ -139,10 +139,10 @@ async def test_a_log_that_is_written_is_left_alone(tmp_path: Path) -> None:
     folder, execution_id = LogFolder(tmp_path), uuid7()
     log = folder.open(execution_id)
     log.write(b"{}\n")
-    assert await folder.finished(execution_id, "m", "process-died") is None
+    assert await folder.finish(execution_id, "m", "process-died") is None
     assert folder.path(execution_id).read_bytes() == b"{}\n"
     log.close()
-    assert await folder.finished(execution_id, "m", "process-died") is None
+    assert await folder.finish(execution_id, "m", "process-died") is None
     assert result_of(folder.path(execution_id)) is not None
 
 

@@ -9,7 +9,7 @@ import promql_parser
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.api.problems import TYPES, URN
+from service.contract.problem import TYPES, URN
 from service.contract.settings import LocalModelSettings, Settings, StoreSettings
 from service.core import Core
 from tests.support.kustomize import build, config_map, one

@@ -16,7 +16,6 @@ from tests.support.promlint import families, promlint
 async def scraped(open_app: OpenApp, fake_endpoint: FakeEndpoint, tmp_path: Path) -> tuple[RunningApp, str]:
     """A service that has decided, failed, been told of an outcome and run an execution; and its metrics."""
     app = await open_app(local_model=with_model(fake_endpoint), executions={"log_dir": str(tmp_path / "logs")})
-    app.core.calibration._settle_seconds = 0.0
     fake_endpoint.then(verdict("claude", "opus", usage=(10, 5)), status(500))
     await app.decide("a")
     decision = await app.decide("b")

@@ -8,7 +8,7 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from service.api.openapi import openapi_document
-from service.api.problems import TYPES
+from service.contract.problem import TYPES
 from tests.support.fake_behaviours import verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model

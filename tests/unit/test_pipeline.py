@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.base.ids import is_uuid
 from service.contract.catalog import Catalog
-from service.contract.decision import Usage
+from service.contract.decision import LoggedDecision, Usage
 from service.contract.errors import (
     NoCandidateAvailableError,
     NoEligibleCandidateError,
@@ -18,7 +18,7 @@ from service.contract.errors import (
 from service.contract.settings import DecisionSettings
 from service.decide.pipeline import Pipeline
 from service.forecast.effort import estimate_minutes
-from tests.support.builders import Watching, candidate, chosen, failed, knowledge, pipeline, task
+from tests.support.builders import candidate, chosen, failed, knowledge, pipeline, task
 from tests.support.scripted_classifier import SPENT, ScriptedClassifier, chooses, fails
 
 KNOWN = knowledge()
@@ -153,8 +153,8 @@ async def test_an_unknown_agent_is_noted_in_a_refusal_too() -> None:
 
 async def test_explain_shows_what_was_asked_and_what_it_rests_on() -> None:
     """Prompt, reply, abilities and difficulty, only where they were asked for; the record always has them."""
-    watching = Watching()
-    steps = pipeline(ScriptedClassifier(chooses()), known=KNOWN, observer=watching)
+    logs: list[LoggedDecision] = []
+    steps = pipeline(ScriptedClassifier(chooses()), known=KNOWN, observer=logs.append)
     plain = await steps.decide(task(instructions="one", task_id="7", labels={"repo": "r"}))
     shown = await steps.decide(task(instructions="two", explain=True))
     assert not isinstance(plain.explanation, dict)
@@ -162,8 +162,8 @@ async def test_explain_shows_what_was_asked_and_what_it_rests_on() -> None:
     assert (shown.explanation["prompt"], shown.explanation["reply"]) == ("the prompt", "the reply")
     assert shown.explanation["system_prompt"] == KNOWN.prompts.system
     assert len(shown.explanation["forecast"]["candidates"]) == 5
-    assert [(log.task_id, log.labels) for log in watching.logged] == [("7", {"repo": "r"}), (None, {})]
-    assert watching.logged[0].explanation["prompt"] == "the prompt"
+    assert [(log.task_id, log.labels) for log in logs] == [("7", {"repo": "r"}), (None, {})]
+    assert logs[0].explanation["prompt"] == "the prompt"
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from service.contract.errors import (
     DeadlineExceededError,
     OverloadedError,
 )
+from service.contract.settings import DecisionSettings
 from tests.support.builders import (
     HandClock,
-    Watching,
     candidate,
     chosen,
     failed,
@@ -91,32 +91,32 @@ async def test_a_degraded_answer_is_not_kept() -> None:
 
 
 async def test_a_new_catalog_or_prompt_ends_what_is_kept() -> None:
-    """An answer made from other files is not shared, nor one that was forgotten by hand."""
+    """An answer made from other files is not shared, nor one made under other settings."""
     asked = ScriptedClassifier(chooses())
     steps = pipeline(asked, known=KNOWN)
     await steps.decide(task())
-    steps.knowledge = knowledge(Catalog(small_catalog().candidates[1:]))
+    steps.in_use.knowledge = knowledge(Catalog(small_catalog().candidates[1:]))
     assert chosen(await steps.decide(task())) == "alpha/small"
-    steps.forget()
+    steps.in_use.knowledge = replace(steps.knowledge, decision=DecisionSettings(objective="quality"))
     await steps.decide(task())
-    steps.knowledge = replace(steps.knowledge, prompts=Prompts(None, steps.knowledge.catalog, with_reason=False))
+    steps.in_use.knowledge = replace(steps.knowledge, prompts=Prompts(None, steps.knowledge.catalog, with_reason=False))
     await steps.decide(task())
     assert len(asked.given) == 4
 
 
 async def test_requests_in_flight_share_one_classification() -> None:
     """Ten identical ones at the same moment ask once; the tokens are counted once, and each gets its own decision."""
-    gate, watching = Gate(), Watching()
-    steps = pipeline(ScriptedClassifier(gate), known=KNOWN, observer=watching)
+    gate = Gate()
+    steps = pipeline(ScriptedClassifier(gate), known=KNOWN)
     waiting = [asyncio.create_task(steps.decide(task(task_id=str(i)))) for i in range(10)]
     await settle()
-    assert (gate.came, steps.waiting) == (1, 10)
+    assert (gate.came, steps.classifiers.waiting) == (1, 10)
     gate.open.set()
     decisions = await asyncio.gather(*waiting)
     assert len({d.decision_id for d in decisions}) == 10
     assert sum(d.usage.tokens_in for d in decisions) == SPENT.tokens_in
     assert [d.cached for d in decisions] == [False] + [True] * 9
-    assert (steps.waiting, max(watching.counts), watching.counts[-1]) == (0, 10, 0)
+    assert steps.classifiers.waiting == 0
 
 
 async def test_the_classification_ends_with_its_last_caller() -> None:
@@ -131,7 +131,7 @@ async def test_the_classification_ends_with_its_last_caller() -> None:
     second.cancel()
     await asyncio.gather(first, second, return_exceptions=True)
     await settle()
-    assert (gate.cancelled, steps.waiting) == (1, 0)
+    assert (gate.cancelled, steps.classifiers.waiting) == (1, 0)
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["tolerant", "strict"])
@@ -190,9 +190,9 @@ async def test_decisions_of_the_forecast_alone_never_queue() -> None:
     await settle()
     decision = await steps.decide(task(deadline_ms=100))
     assert (decision.source, [f.problem for f in decision.failures]) == ("forecast", ["no-time"])
-    call = steps.ladder.stages[0].breaker.enter()
+    call = steps.classifiers.ladder.stages[0].breaker.enter()
     assert call is not None
-    steps.ladder.stages[0].breaker.failed(call, Blame.CLASSIFIER, retry_after=60.0)
+    steps.classifiers.ladder.stages[0].breaker.failed(call, Blame.CLASSIFIER, retry_after=60.0)
     assert (await steps.decide(task())).failures[0].problem == "resting"
     assert steps.answering_with() == "forecast"
     gate.open.set()
@@ -278,7 +278,7 @@ async def test_knowledge_replaced_in_the_middle_changes_no_request_under_way() -
     waiting = asyncio.create_task(steps.decide(task()))
     await settle()
     other = knowledge(Catalog([candidate("new", "one"), candidate("new", "two")]))
-    steps.knowledge = other
+    steps.in_use.knowledge = other
     gate.open.set()
     before, after = await waiting, await steps.decide(task())
     assert (chosen(before), before.versions) == ("alpha/big", KNOWN.versions)
@@ -293,7 +293,7 @@ async def test_closing_answers_who_waits() -> None:
     steps = pipeline(asked, known=KNOWN)
     waiting = asyncio.create_task(steps.decide(task()))
     await settle()
-    await steps.aclose()
+    await steps.classifiers.aclose()
     assert (await waiting).source == "forecast"
     assert (asked.closed, gate.cancelled) == (True, 1)
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from service.api.problems import URN, headers_of, problem_of, problem_of_status
 from service.contract import errors
 from service.contract.decision import Excluded, Failure
+from service.contract.problem import URN, headers_of, problem_of, problem_of_status
 
 FAILURE = Failure(source="cli", problem="timeout", detail="too slow")
 EXCLUDED = Excluded(agent_type="claude", model="opus", why="no slot")

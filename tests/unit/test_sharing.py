@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from service.decide.sharing import Recent, SharedCalls
+from service.decide.sharing import MAX_RECENT, Recent, SharedCalls
 from tests.support.builders import HandClock
 
 
@@ -43,7 +43,7 @@ async def test_passengers_share_one_piece_of_work() -> None:
     """Ten who ask for the same at once cause one piece of work and get its one result."""
     calls, work = SharedCalls[object](), Work()
     tasks = await start(10, calls, work)
-    assert (len(calls), "key" in calls) == (1, True)
+    assert len(calls) == 1
     work.go.set()
     assert await asyncio.gather(*tasks) == ["done"] * 10
     assert work.began == 1
@@ -152,10 +152,11 @@ def test_recent_values_last_their_time() -> None:
 
 def test_recent_values_are_bounded() -> None:
     """Beyond the limit the oldest go first, and one put again is the newest: memory stays flat."""
-    recent = Recent[int](30.0, HandClock(), limit=3)
-    for key in (1, 2, 3, 1, 4):
+    recent = Recent[int](30.0, HandClock())
+    for key in (*range(MAX_RECENT), 0, MAX_RECENT):
         recent.put(key, key)
-    assert [recent.get(key) for key in (1, 2, 3, 4)] == [1, None, 3, 4]
+    assert [recent.get(key) for key in (0, 1, 2, MAX_RECENT)] == [0, None, 2, MAX_RECENT]
+    assert len(recent._kept) == MAX_RECENT
 
 
 def test_old_values_are_dropped_by_new_ones() -> None:
@@ -174,4 +175,3 @@ def test_no_time_is_no_memory(seconds: float) -> None:
     recent = Recent[int](seconds, HandClock())
     recent.put("a", 1)
     assert recent.get("a") is None
-    recent.clear()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.executions.stream_json import StreamJson, last_lines, read_lines, result_of
-from service.executions.thinking import ThinkSplitter
+from service.llm.thinking import ThinkSplitter
 from tests.support.stream_reader import read_transcript
 
 USAGE = {"input_tokens": 10, "output_tokens": 5}

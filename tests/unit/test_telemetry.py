@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.logs.lines import frames
-from service.observe.telemetry import problem_label
+from service.observe.decisions import problem_label
 from tests.support.fake_behaviours import raw, status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
@@ -72,7 +72,7 @@ async def test_a_hostile_server_makes_no_series(open_app: OpenApp, fake_endpoint
         body = json.dumps({"error": {"message": f"word{number}", "type": f"word{number}", "code": f"word{number}"}})
         fake_endpoint.then(raw(body.encode(), status=430 + number))
         await app.decide(f"Task {number}", deadline_ms=3000)
-        for stage in app.core.pipeline.ladder.stages:  # so that each one is asked
+        for stage in app.core.pipeline.classifiers.ladder.stages:  # so that each one is asked
             stage.breaker._open_until = None
     labels = {name for name in await samples(app) if name.startswith("pointsman_classifier_failures_total")}
     assert labels == {'pointsman_classifier_failures_total{classifier="local_model",problem="http-other"}'}

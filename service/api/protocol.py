@@ -9,26 +9,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 MAX_HEAD_BYTES = 65_536
 """h11's own limit is the same; what is piled up without one costs memory, and time that grows with its square."""
 
-HEAD_SECONDS = 10.0
-"""From the connection, or the first byte of a later request, to the end of its head: one packet as a rule."""
-
-BODY_SECONDS = 30.0
-"""From the head to the end of the body: 8 MiB, the most that is taken, at 2 Mbit/s."""
-
-READ_SECONDS = 30.0
-"""For a client to take an answer that the system's buffers have no room for: one that never does would hold its
-connection for ever."""
-
 MAX_TARGET_BYTES = 8_192
 """Path and query; none that is of use has a tenth of it, and the router remembers the last thousand paths."""
-
-MAX_UNFINISHED_BYTES = 64 * 2**20
-"""Of all bodies that are still coming in: eight of the largest that are taken, and not one for each connection."""
-
-MAX_IDLE = 512
-"""Connections that wait for their client: without a complete request, idle, or with an answer that is not read. A
-process may often open no more than 1,024 files, and a client that sends its request at once is in this state for a
-millisecond."""
 
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -41,11 +23,19 @@ class BoundedProtocol(HttpToolsProtocol):
     bodies of more than `max_unfinished_bytes` are on the way, the one with the largest.
     """
 
-    head_seconds = HEAD_SECONDS
-    body_seconds = BODY_SECONDS
-    read_seconds = READ_SECONDS
-    max_idle = MAX_IDLE
-    max_unfinished_bytes = MAX_UNFINISHED_BYTES
+    head_seconds = 10.0
+    """From the connection, or the first byte of a later request, to the end of its head: one packet as a rule."""
+    body_seconds = 30.0
+    """From the head to the end of the body: 8 MiB, the most that is taken, at 2 Mbit/s."""
+    read_seconds = 30.0
+    """For a client to take an answer that the system's buffers have no room for: one that never does would hold its
+    connection for ever."""
+    max_idle = 512
+    """Connections that wait for their client: without a complete request, idle, or with an answer that is not read. A
+    process may often open no more than 1,024 files, and a client that sends its request at once is in this state for a
+    millisecond."""
+    max_unfinished_bytes = 64 * 2**20
+    """Of all bodies that are still coming in: eight of the largest that are taken, and not one for each connection."""
     _idle: ClassVar[dict["BoundedProtocol", None]] = {}
     _unfinished_bytes: ClassVar[int] = 0
     body_bytes = 0
@@ -59,13 +49,11 @@ class BoundedProtocol(HttpToolsProtocol):
     _answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's transports share a base only, and uvicorn narrows it too
-        """The first request is awaited."""
         super().connection_made(transport)
         self._await_client()
         self._expect_within(self.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is awaited any more."""
         self._idle.pop(self, None)
         self._stop_timer()
         self._stop_read_timer()
@@ -76,13 +64,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The answer is not read: from here on the connection waits for its client."""
         super().pause_writing()
         self._expect_reading()
         self._await_client()
 
     def resume_writing(self) -> None:
-        """It was read after all."""
         super().resume_writing()
         if self.transport.is_closing():
             return
@@ -91,12 +77,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._idle.pop(self, None)  # its request is here, and it is we who are waited for
 
     def send_400_response(self, msg: str) -> None:
-        """Closes the connection, which ends only when this is read."""
         super().send_400_response(msg)
-        self._expect_reading()
+        self._expect_reading()  # the connection closes only when the client has read this
 
     def timeout_keep_alive_handler(self) -> None:
-        """The same for one that is closed because nothing more came."""
         super().timeout_keep_alive_handler()
         self._expect_reading()
 
@@ -111,12 +95,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("Request head too large.")
 
     def on_message_begin(self) -> None:
-        """A later request begins, or the first one."""
         super().on_message_begin()
         self._expect_within(self.head_seconds)
 
     def on_url(self, url: bytes) -> None:
-        """A part of the target."""
         super().on_url(url)
         if len(self.url) > MAX_TARGET_BYTES and not self._refused:
             self._refused = True
@@ -132,7 +114,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("Request trailer too large.")
 
     def on_headers_complete(self) -> None:
-        """The body is limited in size by the application."""
         self._in_head = False
         if self._refused:
             return
@@ -146,7 +127,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body, which is kept until the rest is there."""
         if self._refused:
             return
         super().on_body(body)
@@ -158,7 +138,6 @@ class BoundedProtocol(HttpToolsProtocol):
             largest.transport.abort()
 
     def on_message_complete(self) -> None:
-        """The request is complete; the next one's head begins."""
         self._in_head = True
         self._completed += 1
         self._head_bytes = self._trailer_bytes = 0
@@ -175,7 +154,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """The next request is awaited, for as long as keep-alive lasts."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._expect_reading()

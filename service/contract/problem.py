@@ -1,4 +1,4 @@
-"""The one table from errors to problem documents (RFC 9457); nothing else in the service writes one."""
+"""Problem documents (RFC 9457) and the one table from errors to them, for HTTP and the command line alike."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -66,10 +66,10 @@ def problem_of(error: BaseException, *, request_id: str | None = None) -> Proble
                 type=URN + name,
                 title=title,
                 status=status,
-                detail=_detail(error),
+                detail=str(error)[:1000],
                 request_id=request_id,
                 excluded=getattr(error, "excluded", msgspec.UNSET),
-                failures=_failures(error),
+                failures=getattr(error, "failures", ()) or msgspec.UNSET,
                 wait_until=_wait_until(error),
             )
     name, status, title = _INTERNAL
@@ -93,15 +93,6 @@ def headers_of(error: BaseException) -> dict[str, str]:
         return {"Retry-After": str(STORE_RETRY_SECONDS)}
     seconds: Any = getattr(error, "retry_after_seconds", None)
     return {} if seconds is None else {"Retry-After": str(int(seconds))}
-
-
-def _detail(error: BaseException) -> str:
-    return str(error)[:1000]
-
-
-def _failures(error: BaseException) -> tuple[Failure, ...] | msgspec.UnsetType:
-    failures: tuple[Failure, ...] | None = getattr(error, "failures", None)
-    return failures or msgspec.UNSET
 
 
 def _wait_until(error: BaseException) -> datetime | msgspec.UnsetType | None:

@@ -1,6 +1,21 @@
-"""Keeps `<think>…</think>` apart from an answer as it streams: servers without a parser for it leave it in the text."""
+"""Keeps what a reasoning model thinks aloud in `<think>…</think>` apart from its answer: many servers leave it in."""
+
+import re
 
 _BEGIN, _END = "<think>", "</think>"
+_ANY_BEGIN = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_ANY_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+
+
+def without_thoughts(text: str) -> str:
+    """What stands outside of thoughts in a whole reply; one that was never closed hides all that follows it."""
+    if text.lstrip().startswith("{") or "<" not in text:  # a reason may well speak of such tags
+        return text
+    end = 0  # templates may put the opening tag into the prompt, so that only the closing one is in the reply
+    for match in _ANY_END.finditer(text):
+        end = match.end()
+    start = _ANY_BEGIN.search(text, end)
+    return text[end : start.start()] if start else text[end:]
 
 
 class ThinkSplitter:

@@ -4,37 +4,37 @@ import msgspec
 import pytest
 
 from service.contract.errors import StoreUnavailableError
-from service.store import Store
+from service.store import Store, StoreLimits
 from tests.support.store_fixtures import a_decision
 
 
 def test_the_oldest_decisions_go_when_the_buffer_is_full() -> None:
     """Beyond `max_buffered` decisions the oldest are dropped and counted."""
-    store = Store("sqlite://", max_buffered=10)
+    store = Store("sqlite://", StoreLimits(max_buffered=10))
     for _ in range(25):
-        store.log_decision(a_decision())
+        store.decisions.add(a_decision())
     assert store.status.buffered == 10
     assert store.status.dropped == 15
 
 
 def test_the_buffer_is_bounded_in_bytes_too() -> None:
     """Decisions with long explanations cannot fill the memory: 40 of 100 kB each leave some 10 in a megabyte."""
-    store = Store("sqlite://", max_buffered_bytes=1 << 20)
+    store = Store("sqlite://", StoreLimits(max_buffered_bytes=1 << 20))
     for _ in range(40):
-        store.log_decision(a_decision(prompt="x" * 100_000))
+        store.decisions.add(a_decision(prompt="x" * 100_000))
     assert store.status.buffered == 10
     assert store.status.dropped == 30
 
 
 async def test_what_stays_in_a_full_buffer_is_the_newest() -> None:
     """After an outage that was longer than the buffer, the latest decisions are the ones on record."""
-    store = Store("sqlite://", max_buffered=2)
+    store = Store("sqlite://", StoreLimits(max_buffered=2))
     ids = [f"{n}" for n in range(5)]
     for decision_id in ids:
-        store.log_decision(a_decision(decision_id=decision_id))
+        store.decisions.add(a_decision(decision_id=decision_id))
     await store.start()
     try:
-        assert [stored.decision_id for stored in await store.decisions(limit=10)] == ["4", "3"]
+        assert [stored.decision_id for stored in await store.decisions.newest(limit=10)] == ["4", "3"]
     finally:
         await store.aclose()
 
@@ -42,7 +42,7 @@ async def test_what_stays_in_a_full_buffer_is_the_newest() -> None:
 def test_what_cannot_be_encoded_costs_nobody_an_answer(caplog: pytest.LogCaptureFixture) -> None:
     """Half a surrogate pair in a decision is logged and counted as dropped, never raised."""
     store = Store("sqlite://")
-    store.log_decision(a_decision(prompt="\ud800"))
+    store.decisions.add(a_decision(prompt="\ud800"))
     assert "a decision cannot be logged" in caplog.text
     assert (store.status.buffered, store.status.dropped) == (0, 1)
 
@@ -53,8 +53,8 @@ async def test_odd_values_in_an_explanation_are_kept_as_text() -> None:
     await store.start()
     try:
         logged = msgspec.structs.replace(a_decision(), explanation={"source": ValueError("from a library")})
-        store.log_decision(logged)
-        found = await store.decision(logged.decision.decision_id)
+        store.decisions.add(logged)
+        found = await store.decisions.get(logged.decision.decision_id)
         assert found is not None
         assert isinstance(found.explanation, msgspec.Raw)
         assert msgspec.json.decode(found.explanation) == {"source": "from a library"}
@@ -66,7 +66,7 @@ async def test_before_the_start_calls_fail_in_words() -> None:
     """A store that was never started refuses with a StoreUnavailableError, and says so in its status."""
     store = Store("sqlite://")
     with pytest.raises(StoreUnavailableError, match="not connected yet"):
-        await store.execution("x")
+        await store.executions.get("x")
     assert not store.status.recording
 
 
@@ -74,8 +74,8 @@ async def test_decisions_that_cannot_be_written_at_shutdown_are_counted(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Closing while the database is away ends, and the decisions that are lost by it are in `dropped`."""
-    store = Store(f"sqlite:///{tmp_path_factory.mktemp('gone')}/missing/store.db", patience_seconds=0.2)
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('gone')}/missing/store.db", StoreLimits(patience_seconds=0.2))
     await store.start()
-    store.log_decision(a_decision())
+    store.decisions.add(a_decision())
     await store.aclose()
     assert (store.status.buffered, store.status.dropped) == (0, 1)

@@ -1,16 +1,16 @@
-"""The decision log's buffer: takes decisions off the hot path and writes them in batches."""
+"""Decisions on their way into the database: taken off the hot path and written in batches."""
 
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from service.contract.decision import LoggedDecision
 from service.contract.errors import StoreUnavailableError
-from service.store.database import Database
-from service.store.decisions import DecisionRow, insert_decisions
 from service.store.schema import storable, storable_or_none
 
 BATCH_ROWS = 500
@@ -19,13 +19,38 @@ BATCH_BYTES = 4 << 20
 _log = logging.getLogger(__name__)
 
 
-class DecisionWriter:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRow:
+    """One decision, ready to be written: the columns, and those two beside them that are JSON and may be long."""
+
+    short: dict[str, Any]
+    body: bytes
+    explanation: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds, near enough."""
+        return len(self.body) + len(self.explanation) + 500
+
+    def columns(self) -> dict[str, Any]:
+        return {**self.short, "body": self.body.decode(), "explanation": self.explanation.decode()}
+
+
+class DecisionBuffer:
     """Bounded in rows and in bytes; when it is full the oldest decision goes, and is counted in `dropped`."""
 
-    def __init__(self, database: Database, *, max_rows: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        insert: Callable[[list[DecisionRow]], Awaitable[None]],
+        filled: Callable[[], None],
+        *,
+        max_rows: int,
+        max_bytes: int,
+    ) -> None:
+        """`insert` writes a batch, or raises StoreUnavailableError; `filled` is told when something waits again."""
         self.dropped = 0
-        self.arrived = asyncio.Event()
-        self._database = database
+        self._insert = insert
+        self._filled = filled
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._rows: deque[DecisionRow] = deque()
@@ -51,7 +76,8 @@ class DecisionWriter:
             self._bytes -= self._rows.popleft().size
             self._in_flight = max(0, self._in_flight - 1)
             self.dropped += 1
-        self.arrived.set()
+        if len(self._rows) == 1:
+            self._filled()
 
     async def flush(self) -> None:
         """Writes what was there when it was called; raises StoreUnavailableError, and keeps what was not written."""
@@ -60,7 +86,7 @@ class DecisionWriter:
             while left > 0 and self._rows:
                 batch = self._batch()
                 self._in_flight = len(batch)
-                await insert_decisions(self._database, batch)
+                await self._insert(batch)
                 for _ in range(self._in_flight):
                     self._bytes -= self._rows.popleft().size
                 self._in_flight = 0
@@ -91,23 +117,20 @@ class DecisionWriter:
 
 def _row(logged: LoggedDecision) -> DecisionRow:
     decision = logged.decision
-    # The explanation has a column of its own: a listing never reads it, and it may be a hundred times as long.
-    body = {"name": logged.name, "labels": logged.labels, "decision": decision.document}
     return DecisionRow(
-        decision_id=decision.decision_id,
-        decided_at=logged.decided_at,
-        task_id=storable_or_none(logged.task_id),
-        agent_type=storable(decision.agent_type),
-        model=storable(decision.model),
-        source=decision.source,
-        degraded=decision.degraded,
-        body=_ENCODER.encode(body),
+        short={
+            "decision_id": decision.decision_id,
+            "decided_at": logged.decided_at,
+            "task_id": storable_or_none(logged.task_id),
+            "agent_type": storable(decision.agent_type),
+            "model": storable(decision.model),
+            "source": decision.source,
+            "degraded": decision.degraded,
+        },
+        body=_ENCODER.encode({"name": logged.name, "labels": logged.labels, "decision": decision.document}),
+        # It has a column of its own: a listing never reads it, and it may be a hundred times as long as the rest.
         explanation=_ENCODER.encode(logged.explanation),
     )
 
 
-def _in_words(value: Any) -> str:  # noqa: ANN401 - whatever a classifier put into its explanation
-    return str(value)
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=_in_words)
+_ENCODER = msgspec.json.Encoder(enc_hook=str)

@@ -1,0 +1,98 @@
+"""One task under decision: what was asked for, and who may take it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from service.base.text import one_line
+from service.classifiers.classifier import Brief
+from service.contract.catalog import Candidate, without_local
+from service.contract.decision import Excluded, Failure, Source
+from service.contract.errors import NoEligibleCandidateError
+from service.contract.task import Task
+from service.decide.budget import expected_cost
+from service.decide.eligibility import Eligibility, Obstacle, refusal, screen
+from service.knowledge.knowledge import Knowledge
+
+
+@dataclass(slots=True, kw_only=True)
+class Case:
+    """`noted` is what was wrong with the request and changed it; `requested` the pair that the caller fixed."""
+
+    task: Task
+    knowledge: Knowledge
+    noted: list[Failure]
+    requested: Candidate | None
+    eligibility: Eligibility
+
+    @property
+    def value_usd(self) -> float:
+        """What solving it is worth in US dollars."""
+        own = self.task.value_usd
+        return self.knowledge.decision.value_usd(self.task.objective) if own is None else own
+
+    def short_cut(self) -> Source | None:
+        """Why nothing is left to be chosen; None where something is."""
+        if self.requested is not None:
+            return "requested"
+        return "only_candidate" if len(self.eligibility.eligible) == 1 else None
+
+    def set_local_agent_aside(self, problem: str) -> None:
+        """The agent that this service runs itself goes with its endpoint: while that one fails, so does the agent.
+
+        `problem` is the short word for how the endpoint fails. Nothing changes where it is empty, where nothing else
+        is eligible, and where the caller fixed that agent.
+        """
+        if not problem:
+            return
+        eligible = self.eligibility.eligible
+        others = without_local(eligible)
+        if len(others) == len(eligible) or (self.requested is not None and self.requested not in others):
+            return
+        obstacle = Obstacle(f"its endpoint does not serve now ({problem})", passing=True)
+        down = tuple((candidate, (obstacle,)) for candidate in eligible if candidate not in others)
+        self.eligibility = Eligibility(others, (*self.eligibility.obstacles, *down))
+
+    def brief(self) -> Brief:
+        """What a classifier is given."""
+        return Brief(
+            task=self.task,
+            eligible=self.eligibility.eligible,
+            catalog=self.knowledge.catalog,
+            prompts=self.knowledge.prompts,
+            value_usd=self.value_usd,
+        )
+
+
+def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
+    """Applies the rules. Raises NoEligibleCandidateError or NoCandidateAvailableError where nothing can take it.
+
+    An agent type that nobody registered is noted, and every agent competes.
+    """
+    catalog = knowledge.catalog
+    noted: list[Failure] = []
+    if task.agent_type is not None and task.agent_type not in catalog.agent_types:
+        known = ", ".join(catalog.agent_types)
+        detail = f"agent type {task.agent_type!r} is not in the catalog ({known}); every agent competes"
+        noted = [Failure(source="request", problem="unknown-agent-type", detail=one_line(detail, 500))]
+        task = msgspec.structs.replace(task, agent_type=None, model=None)
+    eligibility = screen(catalog, task, now=now, cost_usd=expected_cost(task, catalog, knowledge.forecaster))
+    requested = None
+    if task.agent_type is not None and task.model is not None:
+        requested = catalog.by_key.get((task.agent_type, task.model))
+        if requested is None:
+            raise _no_such_model(task.agent_type, task.model, knowledge, eligibility)
+    if not eligibility.eligible or (requested is not None and requested not in eligibility.eligible):
+        raise refusal(eligibility, now=now, requested=requested, failures=noted)
+    return Case(task=task, knowledge=knowledge, noted=noted, requested=requested, eligibility=eligibility)
+
+
+def _no_such_model(
+    agent_type: str, model: str, knowledge: Knowledge, eligibility: Eligibility
+) -> NoEligibleCandidateError:
+    models = ", ".join(c.model for c in knowledge.catalog.candidates if c.agent_type == agent_type)
+    asked = Excluded(agent_type=agent_type, model=model, why="that agent has no such model")
+    return NoEligibleCandidateError(
+        f"agent {agent_type!r} has no model {model!r}; it has {models}", excluded=[asked, *eligibility.excluded]
+    )

@@ -1,0 +1,61 @@
+"""What decisions are made from: catalog, prompts, forecast and the settings of decisions; and how it is read."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service import __version__
+from service.classifiers.prompt import PROMPT_FILES, Prompts, prompt_folder
+from service.contract.catalog import DEFAULT_CATALOG, Catalog, load_catalog
+from service.contract.decision import Versions
+from service.contract.settings import DecisionSettings, Settings
+from service.forecast.forecaster import Forecaster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """Replaced as a whole, so that no request sees half of an old and half of a new one."""
+
+    catalog: Catalog
+    prompts: Prompts
+    forecaster: Forecaster
+    decision: DecisionSettings = field(default_factory=DecisionSettings)
+
+    @property
+    def versions(self) -> Versions:
+        """Short hashes that change when a file does."""
+        return Versions(catalog=self.catalog.version, prompt=self.prompts.version, service=__version__)
+
+
+@dataclass(slots=True)
+class InUse:
+    """The knowledge that decisions are made from now: read by the pipeline, replaced by the learner."""
+
+    knowledge: Knowledge
+
+
+def read_knowledge(settings: Settings) -> Knowledge:
+    """Catalog and prompts from their files. Raises ConfigurationError that names the place."""
+    catalog = load_catalog(_catalog_file(settings))
+    return knowledge_of(
+        catalog.with_local_agent(settings.local_model.model if settings.local_model.endpoint else None), settings
+    )
+
+
+def knowledge_of(catalog: Catalog, settings: Settings) -> Knowledge:
+    """With this catalog, and prompts made for it. Raises ConfigurationError where a prompt is missing or wrong."""
+    return Knowledge(
+        catalog=catalog,
+        prompts=Prompts(prompt_folder(settings.prompts.path), catalog, with_reason=settings.local_model.reason),
+        forecaster=Forecaster(catalog),
+        decision=settings.decision,
+    )
+
+
+def knowledge_files(settings: Settings) -> list[Path]:
+    """The files that `read_knowledge` reads."""
+    folder = prompt_folder(settings.prompts.path)
+    return [_catalog_file(settings), *(folder / name for name in PROMPT_FILES)]
+
+
+def _catalog_file(settings: Settings) -> Path:
+    return Path(settings.catalog.path) if settings.catalog.path else DEFAULT_CATALOG

@@ -1,0 +1,31 @@
+"""The catalog with its forecast numbers, as `GET /v1/catalog` and `pointsman catalog --json` give it."""
+
+from typing import Any
+
+from service.knowledge.knowledge import Knowledge
+
+
+def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
+    """Every agent and model with its forecast numbers now."""
+    agents: dict[str, dict[str, Any]] = {}
+    for candidate, forecast in zip(knowledge.catalog.candidates, knowledge.forecaster.abilities(), strict=True):
+        agent = agents.setdefault(
+            candidate.agent_type,
+            {
+                "agent_type": candidate.agent_type,
+                "description": candidate.agent_description,
+                "local": candidate.local,
+                "quota_pool": candidate.quota_pool,
+                "models": [],
+            },
+        )
+        agent["models"].append(
+            {
+                "model": candidate.model,
+                "description": candidate.description,
+                "context_tokens": candidate.context_tokens,
+                "inputs": candidate.inputs,
+                "forecast": forecast,
+            }
+        )
+    return {"agents": list(agents.values()), "versions": knowledge.versions}

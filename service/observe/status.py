@@ -1,0 +1,50 @@
+"""What `GET /v1/status` answers: the state of the running parts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.decide.pipeline import Pipeline
+from service.executions.executions import Executions
+from service.knowledge.learner import Learner
+from service.knowledge.reload import Reloader
+from service.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The running parts that are looked at."""
+
+    pipeline: Pipeline
+    learner: Learner
+    reloader: Reloader
+    store: Store
+    executions: Executions | None
+
+
+def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
+    """What `GET /v1/status` answers."""
+    classifiers, executions = parts.pipeline.classifiers, parts.executions
+    return {
+        "ready": ready,
+        "answering_with": parts.pipeline.answering_with(),
+        "classifiers": [
+            {
+                "source": stage.classifier.source,
+                "name": stage.classifier.name,
+                "healthy": stage.breaker.state == "closed",
+                "breaker": {
+                    "state": stage.breaker.state,
+                    "rests_for_seconds": round(stage.breaker.rests_for(), 3),
+                    "why": stage.breaker.why or None,
+                },
+            }
+            for stage in classifiers.ladder.stages
+        ],
+        "queue_depth": classifiers.waiting,
+        "max_in_flight": classifiers.max_in_flight,
+        "executions": None if executions is None else {"running": executions.running, "queued": executions.queued},
+        "store": parts.store.status,
+        "learning": parts.learner.report,
+        "reload": parts.reloader.status,
+        "versions": parts.pipeline.knowledge.versions,
+    }

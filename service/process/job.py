@@ -1,0 +1,44 @@
+"""What is to be run, within which limits, and what it left when it had ended."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.process.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """For each run of a runner: `grace_seconds` lie between SIGTERM and SIGKILL, and for `drain_seconds` the pipes of
+    a program that ended are still read when a child of its own holds them open."""
+
+    max_stdout_bytes: int = 1 << 20
+    max_stderr_bytes: int = 1 << 16
+    grace_seconds: float = 0.5
+    drain_seconds: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """`name` is what messages call the program. `deadline` is on `time.monotonic`; of the `timeout_seconds` before it,
+    `waited_seconds` passed in the queue."""
+
+    name: str
+    argv: Sequence[str]
+    stdin: bytes
+    env: Mapping[str, str]
+    workspace: Workspace
+    limits: Limits
+    deadline: float
+    timeout_seconds: float
+    waited_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessResult:
+    """`stdout` is whole, `stderr` the last part of it. Exactly one of `exit_code` and `signal` is set; neither, where
+    somebody else took the program's status."""
+
+    exit_code: int | None
+    signal: int | None
+    stdout: bytes
+    stderr: bytes
