@@ -14,9 +14,9 @@ import msgspec
 from service.base.state_folder import scratch_folder, state_folder
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Classifier
-from service.classifiers.cli_classifier import CliClassifier
 from service.classifiers.ladder import Ladder, LadderObserver, Stage
 from service.classifiers.local_model import LocalModelClassifier
+from service.classifiers.program import CliClassifier
 from service.contract.catalog import Catalog
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings

@@ -9,35 +9,36 @@ from service.classifiers.classifier import Blame
 BreakerState = Literal["closed", "open", "half-open"]
 
 FAILURES = 3
-"""Failures of the classifier's own in a row that open it: one may be chance, three are 3 timeouts' worth of waiting."""
+"""Consecutive failures of its own that open it; three have already cost three time-outs."""
 USELESS_REPLIES = 12
-"""Useless replies in a row that open it: high, because a batch of hostile tasks must not be able to."""
+"""Consecutive useless replies that open it; high, because a batch of hostile tasks must not be able to."""
 RESTS_SECONDS = (2.0, 5.0, 15.0, 30.0)
 """How long it rests, at first and after each probe that failed; the contract's limit is 30 s."""
 PROBE_SECONDS = 60.0
-"""A probe of which nothing was heard for so long is given up, so that a lost one cannot keep it shut for ever."""
+"""A probe of which nothing was heard for so long is lost, and another one may go."""
+
+_LIMITS = {Blame.CLASSIFIER: FAILURES, Blame.REPLY: USELESS_REPLIES}
 
 
-@dataclass(slots=True, eq=False)
-class Probe:
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
     """Permission for one call; it must be ended by `succeeded`, `failed` or `abandoned`, each once."""
 
-    is_probe: bool
-    since: float = 0.0
+    began: float
 
 
 class Breaker:
     """Not thread-safe: it belongs to one event loop. Times are seconds of `clock`, a monotonic one."""
 
-    def __init__(self, clock: Callable[[], float], *, failures: int = FAILURES, replies: int = USELESS_REPLIES) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._limit = {Blame.CLASSIFIER: failures, Blame.REPLY: replies}
         self._counts = {Blame.CLASSIFIER: 0, Blame.REPLY: 0}
         self._rests = 0
         self._open_until: float | None = None
         self._opened_by = Blame.CLASSIFIER
-        self._probe: Probe | None = None
-        self._why = ""
+        self._probe: Call | None = None
+        self.why = ""
+        """What opened it; empty while it is closed."""
 
     @property
     def state(self) -> BreakerState:
@@ -45,11 +46,6 @@ class Breaker:
         if self._open_until is None:
             return "closed"
         return "open" if self._clock() < self._open_until else "half-open"
-
-    @property
-    def why(self) -> str:
-        """What opened it; empty while it is closed."""
-        return self._why
 
     @property
     def down(self) -> bool:
@@ -65,21 +61,21 @@ class Breaker:
         """Seconds until the next probe may go; 0 where one may go now."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - self._clock())
 
-    def enter(self) -> Probe | None:
+    def enter(self) -> Call | None:
         """Permission to call, or None while it rests or another probe is under way."""
         if not self.admits:
             return None
-        if self._open_until is None:
-            return Probe(is_probe=False)
-        self._probe = Probe(is_probe=True, since=self._clock())
-        return self._probe
+        call = Call(self._clock())
+        if self._open_until is not None:
+            self._probe = call
+        return call
 
-    def succeeded(self, call: Probe) -> None:
+    def succeeded(self, call: Call) -> None:
         """A verdict came: it closes. A call that began before it opened, or a probe given up, does not close it."""
         if self._open_until is None or call is self._probe:
             self._close()
 
-    def failed(self, call: Probe, blame: Blame, *, retry_after: float | None = None, why: str = "") -> None:
+    def failed(self, call: Call, blame: Blame, *, retry_after: float | None = None, why: str = "") -> None:
         """No verdict came. A `retry_after` above 0 (seconds) opens it at once and holds it exactly that long."""
         probe = call is self._probe
         if probe:
@@ -93,7 +89,7 @@ class Breaker:
         else:
             self._count(blame, why)
 
-    def abandoned(self, call: Probe) -> None:
+    def abandoned(self, call: Call) -> None:
         """The caller went away before anything was known."""
         if call is self._probe:
             self._probe = None
@@ -104,12 +100,12 @@ class Breaker:
             self._close()
             self._counts[Blame.REPLY] = replies
         self._counts[blame] += 1
-        if self._counts[blame] >= self._limit[blame]:
+        if self._counts[blame] >= _LIMITS[blame]:
             self._rest(blame, why)
 
     def _close(self) -> None:
         self._counts = dict.fromkeys(self._counts, 0)
-        self._rests, self._open_until, self._probe, self._why = 0, None, None, ""
+        self._rests, self._open_until, self._probe, self.why = 0, None, None, ""
 
     def _rest(self, blame: Blame, why: str) -> None:
         seconds = RESTS_SECONDS[min(self._rests, len(RESTS_SECONDS) - 1)]
@@ -119,7 +115,7 @@ class Breaker:
     def _open(self, seconds: float, blame: Blame, why: str) -> None:
         """Never shortens a rest: of answers that cross on their way, the one that asks for most is heeded."""
         self._open_until = max(self._open_until or 0.0, self._clock() + seconds)
-        self._opened_by, self._why = blame, why
+        self._opened_by, self.why = blame, why
 
     def _probing(self) -> bool:
-        return self._probe is not None and self._clock() - self._probe.since < PROBE_SECONDS
+        return self._probe is not None and self._clock() - self._probe.began < PROBE_SECONDS

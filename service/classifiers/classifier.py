@@ -1,11 +1,11 @@
 """What every classifier is given, what it gives, and how it fails."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from service.classifiers.prompt import Prompts
+from service.classifiers.prompt import Prompts, Question
 from service.classifiers.verdict import Verdict
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decision import Source, Usage
@@ -38,6 +38,16 @@ class Brief:
     prompts: Prompts
     value_usd: float
 
+    def question(self, *, max_task_tokens: int, random_bytes: Callable[[int], bytes]) -> Question:
+        """What a classifier is asked; a longer task is clipped."""
+        return self.prompts.question(
+            self.task,
+            self.eligible,
+            value_usd=self.value_usd,
+            max_task_tokens=max_task_tokens,
+            random_bytes=random_bytes,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classified:
@@ -47,6 +57,13 @@ class Classified:
     usage: Usage
     prompt: str
     reply: str
+
+
+def total(a: Usage, b: Usage) -> Usage:
+    """What two calls spent together."""
+    return Usage(
+        tokens_in=a.tokens_in + b.tokens_in, tokens_out=a.tokens_out + b.tokens_out, cost_usd=a.cost_usd + b.cost_usd
+    )
 
 
 class ClassifierError(PointsmanError):
@@ -78,30 +95,16 @@ class ClassifierError(PointsmanError):
 class Classifier(Protocol):
     """Something that reads the task and names a candidate."""
 
-    @property
-    def source(self) -> Source:
-        """What decisions by it carry as `source`."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """What people know it by, such as the endpoint's model or the program."""
-        ...
-
-    @property
-    def timeout_seconds(self) -> float:
-        """The most time that it is given, however much the caller has."""
-        ...
-
-    @property
-    def least_seconds(self) -> float:
-        """With less than this it is not worth starting."""
-        ...
-
-    @property
-    def patience_seconds(self) -> float:
-        """A time-out with less than this was the caller's haste and does not count against it."""
-        ...
+    source: Source
+    """What decisions by it carry as `source`."""
+    name: str
+    """What people know it by, such as the endpoint's model or the program."""
+    timeout_seconds: float
+    """The most time that it is given, however much the caller has."""
+    least_seconds: float
+    """With less than this it is not worth starting."""
+    patience_seconds: float
+    """A time-out with less than this was the caller's haste and does not count against it."""
 
     def available(self) -> bool:
         """Whether it can be asked at all, as far as that is seen without asking: its program is there."""

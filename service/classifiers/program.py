@@ -1,92 +1,93 @@
-"""Asks an agent CLI, or any other program, one question as a subprocess."""
+"""A command-line program as a classifier: asked in a subprocess, its answer validated like any other."""
 
 import os
-import re
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shutil import which as find_program
+from shutil import which
 
-from service.base.text import one_line
-from service.classifiers.envelopes import CliEnvelopeError, CliReply
-from service.classifiers.presets import (
-    COMMON_ENVIRONMENT,
-    PRESETS,
-    Preset,
-    Question,
-    command_preset,
-    visible_environment,
-)
-from service.process.errors import ProcessExitError
+import msgspec
+
+from service.base.secrets import masked, masked_line, secrets_in
+from service.classifiers.classifier import KEPT_REPLY, Blame, Brief, Classified, ClassifierError
+from service.classifiers.envelope import CliEnvelopeError, CliReply
+from service.classifiers.preset import CliQuestion
+from service.classifiers.programs import ANY_COMMAND, preset_of, program_names
+from service.classifiers.verdict import VerdictError, read_verdict
+from service.contract.decision import Source
+from service.contract.errors import ConfigurationError
+from service.contract.settings import CliSettings
+from service.process.errors import ProcessError, ProcessTimeoutError
 from service.process.job import ProcessResult
 from service.process.runner import ProcessRunner
 from service.process.workspace import Workspace
 
+DEFAULT_PRESET = "gemini"
+"""Taken where nothing is configured and the program is on PATH."""
+
+MAX_TASK_TOKENS = 4000
+"""A longer task is clipped: a hosted model reads faster than a local one, but choosing needs only the gist."""
+
+COMMON_ENVIRONMENT = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "XDG_*"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+)
+"""What any program may see; a star at the end stands for any ending."""
+
+OWN_PREFIX = "POINTSMAN_"
+"""This service's own settings, its token among them: no program ever sees them."""
+
 DETAIL_CHARS = 500
-"""How much of what a program says stands in an error."""
+"""How much of what a program says stands in an error: the head says what, the tail why."""
 
 _HEAD_CHARS = 180
-_SECRET_NAME = re.compile(r"KEY|TOKEN(?!S)|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
-_SECRET_CHARS = 6
-"""A shorter value is no secret, and masking it would only garble the text."""
-_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/\s@]{1,200}:[^/\s@]{1,200}(?=@)")
+_READ_CHARS = 4_000
+"""How much of either end is looked at for it."""
 
 
-class CliProgram:
-    """A preset by name, or a command as a sequence of words (the program first; no shell).
+class CliClassifier:
+    """Asks the program that the settings name: by a preset, or as a command (the program first; no shell), which wins.
 
-    At most `max_concurrency` run at once, and `max_waiting` wait; belongs to one event loop. `environ` is what there
-    is, and the program sees of it what its preset allows and what `extra_environment` names (`X_*` for a prefix),
-    never a name with POINTSMAN_. `model` is the program's own; a command gets none.
+    One question, no repair turn: a process start costs seconds. Belongs to one event loop. `environ` is what there is,
+    and the program sees of it what its preset allows and what the settings name, never a name with POINTSMAN_.
     """
 
-    def __init__(
-        self,
-        preset_or_command: str | Sequence[str],
-        *,
-        environ: Mapping[str, str],
-        timeout_seconds: float,
-        model: str | None = None,
-        extra_environment: Sequence[str] = (),
-        max_concurrency: int = 2,
-        max_waiting: int = 16,
-        which: Callable[[str], str | None] | None = None,
-        temp_dir: Path | None = None,
-    ) -> None:
-        """KeyError where there is no such preset, ValueError where a command is empty."""
-        preset = PRESETS[preset_or_command] if isinstance(preset_or_command, str) else command_preset(preset_or_command)
-        self._preset: Preset = preset
-        self._model = model or None
-        self._timeout_seconds = timeout_seconds
-        self._environ = visible_environment(environ, (*COMMON_ENVIRONMENT, *preset.environment, *extra_environment))
-        self._environ.setdefault("PATH", os.defpath)
-        self._which = which or partial(find_program, path=self._environ["PATH"])
-        self._temp_dir = temp_dir or Path(environ.get("TMPDIR") or tempfile.gettempdir()).absolute()
-        self._secrets = sorted(
-            {
-                value
-                for name, value in self._environ.items()
-                if _SECRET_NAME.search(name) and len(value) >= _SECRET_CHARS
-            },
-            key=len,
-            reverse=True,
-        )
-        self._runner = ProcessRunner(max_concurrency=max_concurrency, max_waiting=max_waiting)
+    source: Source = "cli"
+    least_seconds: float = 1.0
+    patience_seconds: float = 5.0
+
+    def __init__(self, settings: CliSettings, environ: Mapping[str, str]) -> None:
+        self._command = tuple(settings.command) or (settings.preset or "",)
+        self._preset = preset_of(ANY_COMMAND if settings.command else self._command[0])
+        self._model = settings.model
+        self.name = Path(self._command[0]).name or self._command[0]
+        self.timeout_seconds = settings.timeout_seconds
+        allowed = (*COMMON_ENVIRONMENT, *self._preset.environment, *settings.environment)
+        self._environ = {"PATH": os.defpath, **visible_environment(environ, allowed)}
+        self._secrets = secrets_in(self._environ)
+        self._temp_dir = Path(environ.get("TMPDIR") or tempfile.gettempdir()).absolute()
+        self._runner = ProcessRunner(max_concurrency=settings.max_concurrency)
+
+    @classmethod
+    def configured(cls, settings: CliSettings, environ: Mapping[str, str]) -> "CliClassifier | None":
+        """The one that the settings ask for. None where they ask for none, or leave it open and gemini is missing.
+
+        Raises ConfigurationError where a command has no program, or no preset has that name.
+        """
+        if settings.command and not settings.command[0]:
+            raise ConfigurationError("expected a program as its first word", path="cli.command")
+        if settings.preset and settings.preset not in program_names():
+            known = ", ".join(program_names())
+            raise ConfigurationError(f"expected one of {known}, got {settings.preset!r}", path="cli.preset")
+        if settings.preset is None and not settings.command:
+            found = cls(msgspec.structs.replace(settings, preset=DEFAULT_PRESET), environ)
+            return found if found.available() else None
+        return cls(settings, environ) if settings.command or settings.preset else None
 
     @property
-    def name(self) -> str:
-        """What messages call it: the preset's name, or the command's program without its directory."""
-        return self._preset.name
-
-    @property
-    def timeout_seconds(self) -> float:
-        """The most time that one question is given."""
-        return self._timeout_seconds
-
-    @property
-    def running(self) -> int:
+    def under_way(self) -> int:
         """Programs that run now or are being ended."""
         return self._runner.running
 
@@ -97,22 +98,45 @@ class CliProgram:
 
     def available(self) -> bool:
         """Whether the program is there and executable now, on PATH or where its path says."""
-        return self._which(self._preset.command[0]) is not None
+        return self._found() is not None
+
+    async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
+        """Names an eligible candidate, or raises ClassifierError."""
+        question = brief.question(max_task_tokens=MAX_TASK_TOKENS, random_bytes=os.urandom)
+        try:
+            reply = await self.ask(question.system, question.user, timeout_seconds=timeout_seconds)
+        except CliEnvelopeError as error:
+            raise ClassifierError(error.problem, str(error), prompt=question.user) from None
+        except ProcessError as error:
+            # a queue of our own says nothing about the program, nor does one that began with next to no time left
+            hasty = isinstance(error, ProcessTimeoutError) and error.run_seconds < self.patience_seconds
+            blame = Blame.REQUEST if hasty or error.problem == "queue-full" else Blame.CLASSIFIER
+            raise ClassifierError(error.problem, str(error), blame=blame, prompt=question.user) from None
+        kept = reply.text[:KEPT_REPLY]
+        try:
+            verdict = read_verdict(reply.text, brief.eligible, brief.catalog.candidates)
+        except VerdictError as error:
+            raise ClassifierError(
+                error.problem, str(error), blame=Blame.REPLY, usage=reply.usage, prompt=question.user, reply=kept
+            ) from None
+        return Classified(verdict=verdict, usage=reply.usage, prompt=question.user, reply=kept)
 
     async def ask(self, system: str, prompt: str, *, timeout_seconds: float) -> CliReply:
-        """One question, one answer. The time, at most `self.timeout_seconds`, includes the wait for a slot.
+        """One question, one answer. The time, at most the configured one, includes the wait for a slot.
 
         Raises a ProcessError where the program did not end well, CliEnvelopeError where it did and gave no answer.
         Their texts are fit for people: at most some 600 characters, no control characters, no secrets. May be
         cancelled at any moment; the program is ended behind it.
         """
         workspace = Workspace(root=self._temp_dir / f"pointsman-{uuid.uuid4().hex}")
-        question = Question(system=system, prompt=prompt, model=self._model, environ=self._environ, root=workspace.root)
+        question = CliQuestion(
+            system=system, prompt=prompt, model=self._model, environ=self._environ, workspace=workspace
+        )
         call = self._preset.invoke(question)
         files = {name: text.encode(errors="replace") for name, text in call.files.items()}
         home = {} if self._environ.get("HOME") else {"HOME": str(workspace.home)}
         result = await self._runner.run(
-            (self._program(), *self._preset.command[1:], *call.arguments),
+            (self._program(), *self._command[1:], *call.arguments),
             stdin=call.stdin.encode(errors="replace"),
             env={
                 **self._environ,
@@ -124,81 +148,65 @@ class CliProgram:
                 **call.environ,
             },
             workspace=Workspace(root=workspace.root, files=files),
-            timeout_seconds=min(timeout_seconds, self._timeout_seconds),
+            timeout_seconds=min(timeout_seconds, self.timeout_seconds),
             name=self.name,
         )
         return self._reply(result)
-
-    async def settle(self) -> None:
-        """Waits until nothing runs any more, cleaning up included."""
-        await self._runner.settle()
 
     async def aclose(self) -> None:
         """Ends whatever runs and leaves nothing of it."""
         await self._runner.aclose()
 
+    def _found(self) -> str | None:
+        return which(self._command[0], path=self._environ["PATH"])
+
     def _program(self) -> str:
-        program = self._preset.command[0]
-        found = self._which(program)
+        program, found = self._command[0], self._found()
         if found is None and "/" not in program:
             return program  # searched once more when it is started, which tells missing from not executable
         return os.path.abspath(found or program)  # noqa: PTH100 - Path.resolve follows links, and some programs mind
 
     def _reply(self, result: ProcessResult) -> CliReply:
+        stderr = result.stderr.decode(errors="replace")
+        if result.exit_code != 0:
+            raise self._failure(result, stderr)
         try:
-            stdout = result.stdout.decode()
+            reply = self._preset.unwrap(result.stdout.decode(), stderr)
         except UnicodeDecodeError:
-            self._check_exit(result, "")
             raise CliEnvelopeError(f"{self.name}: its output is not UTF-8") from None
-        self._check_exit(result, stdout)
-        try:
-            reply = self._preset.unwrap(stdout, result.stderr.decode(errors="replace"))
         except CliEnvelopeError as error:
             raise CliEnvelopeError(f"{self.name}: {self._fit(str(error))}", problem=error.problem) from None
-        return CliReply(
-            text=self._masked(reply.text),
-            tokens_in=reply.tokens_in,
-            tokens_out=reply.tokens_out,
-            cost_usd=reply.cost_usd,
-            model=one_line(reply.model, 200) if reply.model else None,
-        )
+        return CliReply(text=masked(reply.text, self._secrets), usage=reply.usage)
 
-    def _check_exit(self, result: ProcessResult, stdout: str) -> None:
-        if result.exit_code == 0:
-            return
-        how = (
-            f"was killed by signal {result.signal}"
-            if result.signal is not None
-            else f"exited with status {'unknown' if result.exit_code is None else result.exit_code}"
-        )
-        said = self._fit(self._complaint(result, stdout))
-        raise ProcessExitError(
-            f"{self.name} {how}" + (f": {said}" if said else " and said nothing"),
-            exit_code=result.exit_code,
-            signal=result.signal,
-        )
-
-    def _complaint(self, result: ProcessResult, stdout: str) -> str:
-        """What the program says about its failure: in its envelope, or else on stderr."""
+    def _failure(self, result: ProcessResult, stderr: str) -> ProcessError:
+        """The error for a program that did not end well, with what it says of that in its envelope, or on stderr."""
+        said = stderr
         try:
-            self._preset.unwrap(stdout, "")
+            self._preset.unwrap(result.stdout.decode(errors="replace"), "")
         except CliEnvelopeError as error:
-            if error.problem == "reported-error":
-                return str(error)
-        return result.stderr.decode(errors="replace")
+            said = str(error) if error.problem == "reported-error" else stderr
+        said = f": {self._fit(said)}" if said.strip() else " and said nothing"
+        if result.signal is not None:
+            return ProcessError("killed-by-signal", f"{self.name} was killed by signal {result.signal}{said}")
+        status = "unknown" if result.exit_code is None else result.exit_code
+        return ProcessError("exit-status", f"{self.name} exited with status {status}{said}")
 
     def _fit(self, text: str) -> str:
-        """Fit for people: one line, at most 500 characters (the head says what, the tail why), no secrets."""
-        text = self._masked(text)
-        half = DETAIL_CHARS * 4
-        if len(text) > 2 * half:
-            text = f"{text[:half]} … {text[-half:]}"
-        line = self._masked(one_line(text, 2 * half + 3))
+        text = masked(text, self._secrets)
+        if len(text) > 2 * _READ_CHARS:
+            text = f"{text[:_READ_CHARS]} … {text[-_READ_CHARS:]}"
+        line = masked_line(text, 2 * _READ_CHARS + 3, self._secrets)
         if len(line) <= DETAIL_CHARS:
             return line
         return f"{line[:_HEAD_CHARS]} … {line[_HEAD_CHARS + 3 - DETAIL_CHARS :]}"
 
-    def _masked(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return _PASSWORD_IN_URL.sub("***", text)
+
+def visible_environment(environ: Mapping[str, str], allowed: Sequence[str]) -> dict[str, str]:
+    """The part of `environ` that a program may see: names in `allowed`, where `X_*` stands for every name with X_."""
+    names = {name for name in allowed if not name.endswith("*")}
+    prefixes = tuple(name[:-1] for name in allowed if name.endswith("*"))
+    return {
+        name: value
+        for name, value in environ.items()
+        if (name in names or name.startswith(prefixes)) and not name.startswith(OWN_PREFIX)
+    }

@@ -12,6 +12,7 @@ from service.base.text import one_line
 from service.classifiers.codes import candidate_of, in_names
 from service.contract.catalog import Candidate
 from service.contract.errors import PointsmanError
+from service.llm.thinking import without_thoughts
 
 REPLY_LIMIT = 64 * 1024
 """Characters of a reply that are read; a verdict has some 300."""
@@ -21,8 +22,6 @@ MAX_MINUTES = 100_000.0
 """About a person's working year; above it the number is noise."""
 
 _MAX_STARTS = 16
-_THOUGHT_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
-_THOUGHT_START = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
 _START = re.compile(r'\{\s*"')
 _JSON = json.JSONDecoder(strict=False, parse_int=float)
 """Python's decoder and not msgspec's, because it finds where an object ends and what follows may be anything. It also
@@ -75,7 +74,7 @@ def read_verdict(text: str, eligible: Sequence[Candidate], known: Sequence[Candi
     """
     replies: list[tuple[Candidate | str, _Reply]] = []
     problem = VerdictError("no-json", "the reply holds no JSON object")
-    for found in _objects(_without_thoughts(text[:REPLY_LIMIT])):
+    for found in _objects(without_thoughts(text[:REPLY_LIMIT])):
         try:
             replies += _choices(found, eligible, known)
         except msgspec.ValidationError as error:
@@ -144,17 +143,6 @@ def _number(value: object, *, above: float, at_most: float) -> float | None:
     if not isinstance(value, float):
         return None
     return max(value, 0.0) if math.isfinite(value) and above < value <= at_most else None
-
-
-def _without_thoughts(text: str) -> str:
-    """What stands outside `<think>…</think>`; a thought that was never closed hides all that follows it."""
-    if text.lstrip().startswith("{") or "<" not in text:  # a reason may well speak of such tags
-        return text
-    end = 0  # templates may put the opening tag into the prompt, so that only the closing one is in the reply
-    for match in _THOUGHT_END.finditer(text):
-        end = match.end()
-    start = _THOUGHT_START.search(text, end)
-    return text[end : start.start()] if start else text[end:]
 
 
 def _objects(text: str) -> Iterator[object]:

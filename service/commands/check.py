@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from service.classifiers.classifier import Blame, Brief, Classified, Classifier, ClassifierError
-from service.classifiers.cli_classifier import DEFAULT_PRESET
+from service.classifiers.program import DEFAULT_PRESET
 from service.classifiers.prompt import CHARACTERS_PER_TOKEN
 from service.commands.common import PROBLEM, Command, config_option, json_option, running_core, settings_of
 from service.contract.settings import Settings

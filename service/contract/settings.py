@@ -88,8 +88,8 @@ class LocalModelSettings(_Section, frozen=True, kw_only=True):
 class CliSettings(_Section, frozen=True, kw_only=True):
     """`[cli]`: a program that classifies where no endpoint is set, or when that one failed."""
 
-    preset: Literal["", "gemini", "claude", "codex", "llm"] | None = None
-    """None: gemini where it is on PATH. Empty: no CLI. A name: that program, and it is an error if it is missing."""
+    preset: str | None = None
+    """None: gemini where it is on PATH. Empty: no CLI. A name (`gemini`, `claude`, `codex`, `llm`): that program."""
     command: Annotated[list[str], Meta(max_length=100)] = []
     """Wins over the preset; the prompt comes on stdin, the answer is read from stdout."""
     model: str = ""

@@ -10,15 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from service.process.errors import (
-    ProcessError,
-    ProcessNotExecutableError,
-    ProcessNotFoundError,
-    ProcessOutputError,
-    ProcessStartError,
-    ProcessStoppedError,
-    ProcessTimeoutError,
-)
+from service.process.errors import ProcessError, ProcessTimeoutError
 from service.process.job import Job, ProcessResult
 from service.process.pipes import Pipes
 from service.process.tree import Exit, ProcessTree
@@ -69,35 +61,35 @@ class Run:
             self._gone()
 
     def _started(self) -> ProcessTree:
-        job = self._job
-        program = job.name
+        job, name = self._job, self._job.name
         if self._stop.is_set():
-            raise ProcessStoppedError(f"{program} was not started: the service is shutting down or nobody waits")
+            raise ProcessError("stopped", f"{name} was not started: the service is shutting down or nobody waits")
         try:
             job.workspace.make()
         except OSError as error:
-            raise ProcessStartError(f"no working directory for {program}: {error.strerror or error}") from None
+            why = error.strerror or str(error)
+            raise ProcessError("cannot-start", f"no working directory for {name}: {why}") from None
         try:
             return ProcessTree(job.argv, env=job.env, cwd=job.workspace.work, mark=job.workspace.root.name)
         except FileNotFoundError:
-            raise ProcessNotFoundError(
-                f"{program} is not there (PATH was searched), or the interpreter that its first line names is not"
-            ) from None
+            why = "is not there (PATH was searched), or the interpreter that its first line names is not"
+            raise ProcessError("not-found", f"{name} {why}") from None
         except PermissionError:
-            raise ProcessNotExecutableError(f"{program} is not executable") from None
+            raise ProcessError("not-executable", f"{name} is not executable") from None
         except OSError as error:
             if error.errno in {errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP}:
-                raise ProcessNotExecutableError(f"{program} cannot be executed: {error.strerror}") from None
-            raise ProcessStartError(f"{program} cannot be started: {error.strerror or error}") from None
+                raise ProcessError("not-executable", f"{name} cannot be executed: {error.strerror}") from None
+            raise ProcessError("cannot-start", f"{name} cannot be started: {error.strerror or error}") from None
         except ValueError:
-            raise ProcessStartError(f"{program!r} cannot be started: an argument or a variable holds a NUL") from None
+            why = "an argument or a variable holds a NUL"
+            raise ProcessError("cannot-start", f"{name!r} cannot be started: {why}") from None
 
     def _attend(self, tree: ProcessTree) -> ProcessResult | ProcessError:
         try:
             with Pipes(tree, self._job) as pipes:
                 return self._follow(tree, pipes)
         except OSError as error:  # no descriptor left for the selector, or a pipe that breaks in a way of its own
-            return ProcessStartError(f"{self._job.name} cannot be followed: {error.strerror or error}")
+            return ProcessError("cannot-start", f"{self._job.name} cannot be followed: {error.strerror or error}")
 
     def _follow(self, tree: ProcessTree, pipes: Pipes) -> ProcessResult | ProcessError:
         job = self._job
@@ -115,12 +107,12 @@ class Run:
                     exit_code=ended.code, signal=ended.signal, stdout=bytes(pipes.stdout), stderr=stderr
                 )
             if self._stop.is_set():
-                return ProcessStoppedError(f"{job.name} was stopped")
+                return ProcessError("stopped", f"{job.name} was stopped")
             if now >= job.deadline:
                 return _timed_out(job)
             pipes.move(min(POLL_SECONDS, read_until - now))
             if pipes.flood:
-                return ProcessOutputError(f"{job.name} wrote more than {pipes.flood}")
+                return ProcessError("output-too-large", f"{job.name} wrote more than {pipes.flood}")
 
 
 def _timed_out(job: Job) -> ProcessTimeoutError:

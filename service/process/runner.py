@@ -4,13 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from service.process.errors import (
-    ProcessError,
-    ProcessQueueFullError,
-    ProcessStartError,
-    ProcessStoppedError,
-    ProcessTimeoutError,
-)
+from service.process.errors import ProcessError, ProcessTimeoutError
 from service.process.job import Job, Limits, ProcessResult
 from service.process.run import Run
 from service.process.workspace import Workspace
@@ -77,7 +71,7 @@ class ProcessRunner:
 
         def free() -> None:
             if not answer.done():  # a defect in the thread: whoever waits is told all the same
-                answer.set_result(ProcessStartError(f"the run of {job.name} broke off"))
+                answer.set_result(ProcessError("cannot-start", f"the run of {job.name} broke off"))
             self._slots.release()
             self._active.pop(run).set()
 
@@ -87,7 +81,7 @@ class ProcessRunner:
             run.start()
         except RuntimeError as error:
             free()
-            raise ProcessStartError(f"{job.name} cannot be started: {error}") from None
+            raise ProcessError("cannot-start", f"{job.name} cannot be started: {error}") from None
         try:
             outcome = await answer
         finally:
@@ -115,9 +109,8 @@ class ProcessRunner:
     async def _take_slot(self, timeout_seconds: float) -> None:
         self._refuse_when_closed()
         if self._slots.locked() and self.waiting >= self._max_waiting:
-            raise ProcessQueueFullError(
-                f"{self._max_concurrency} run already and {self.waiting} wait, which is as many as may"
-            )
+            runs = f"{self._max_concurrency} run already and {self.waiting} wait"
+            raise ProcessError("queue-full", f"{runs}, which is as many as may")
         self.waiting += 1
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -134,7 +127,7 @@ class ProcessRunner:
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
-            raise ProcessStoppedError("the service is shutting down")
+            raise ProcessError("stopped", "the service is shutting down")
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from service.classifiers.envelopes import CliReply
-from service.classifiers.program import CliProgram
-from service.process.errors import ProcessExitError
+from service.classifiers.envelope import CliReply
+from service.classifiers.program import CliClassifier
+from service.contract.decision import Usage
+from service.contract.settings import CliSettings
+from service.process.errors import ProcessError
 from tests.support.agent_clis import AgentCli
 from tests.support.cli_fixtures import Traces
 from tests.support.gemini_stand_in import GeminiStandIn, gemini_stand_in
@@ -37,18 +39,14 @@ def stand_in() -> Generator[GeminiStandIn]:
 
 @asynccontextmanager
 async def opened(
-    preset: str, traces: Traces, path: str, *, model: str | None = None, **environ: str
-) -> AsyncGenerator[CliProgram]:
+    preset: str, traces: Traces, path: str, *, model: str = "", **environ: str
+) -> AsyncGenerator[CliClassifier]:
     """A preset with a home of its own; in the end nothing may be left."""
     home = traces.directory.parent / "home"
     home.mkdir(exist_ok=True)
-    program = CliProgram(
-        preset,
-        model=model,
-        environ={**traces.environ, "PATH": path, "HOME": str(home), **environ},
-        extra_environment=["TRACE"],
-        timeout_seconds=120,
-        temp_dir=traces.directory,
+    program = CliClassifier(
+        CliSettings(preset=preset, model=model, environment=["TRACE"], timeout_seconds=120),
+        {**traces.environ, "PATH": path, "HOME": str(home), "TMPDIR": str(traces.directory), **environ},
     )
     try:
         assert program.available()
@@ -80,7 +78,7 @@ async def test_gemini_answers(gemini_cli: AgentCli, stand_in: GeminiStandIn, tra
     stand_in.reply = '{"agent_type": "claude"}'
     async with opened("gemini", traces, gemini_cli.path, **gemini_environment(stand_in)) as program:
         reply = await program.ask(SYSTEM, TASK, timeout_seconds=100)
-    assert reply == CliReply(text=stand_in.reply, tokens_in=120, tokens_out=30, model="gemini-2.5-flash")
+    assert reply == CliReply(text=stand_in.reply, usage=Usage(tokens_in=120, tokens_out=30))
     [asked] = stand_in.asked
     assert (asked.model, asked.key, asked.tools) == ("gemini-2.5-flash", SECRET, [])
     assert asked.prompt.endswith(TASK)
@@ -127,7 +125,7 @@ async def test_gemini_that_is_refused_says_so(gemini_cli: AgentCli, stand_in: Ge
     """An error of the API is a failure with its text; nothing with the task in it is left in temporary files."""
     stand_in.status = 400
     async with opened("gemini", traces, gemini_cli.path, **gemini_environment(stand_in)) as program:
-        with pytest.raises(ProcessExitError, match="gemini exited with status") as caught:
+        with pytest.raises(ProcessError, match="gemini exited with status") as caught:
             await program.ask(SYSTEM, TASK, timeout_seconds=100)
     assert "the stand-in refuses" in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -150,14 +148,9 @@ async def test_claude_answers(claude_cli: AgentCli, llama_server: LlamaServer, t
     async with opened("claude", traces, claude_cli.path, **environ) as program:
         reply = await program.ask(SYSTEM, TASK, timeout_seconds=100)
     assert reply.text
-    assert reply.tokens_in is not None
-    assert reply.tokens_in > 20
-    assert reply.tokens_out is not None
-    assert 0 < reply.tokens_out <= 256
-    assert reply.cost_usd is not None
-    assert 0 <= reply.cost_usd < 1
-    assert reply.model is not None
-    assert "haiku" in reply.model
+    assert reply.usage.tokens_in > 20
+    assert 0 < reply.usage.tokens_out <= 256
+    assert 0 <= reply.usage.cost_usd < 1
     assert list((traces.directory.parent / "home").iterdir()) == []
 
 
@@ -182,7 +175,7 @@ async def test_claude_without_a_server_says_so(
     """Where nothing listens, claude gives up, and its own words are the detail."""
     environ = {"ANTHROPIC_API_KEY": SECRET, "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{unused_tcp_port_factory()}"}
     async with opened("claude", traces, claude_cli.path, **environ) as program:
-        with pytest.raises(ProcessExitError, match="claude exited with status 1: it reports: ") as caught:
+        with pytest.raises(ProcessError, match="claude exited with status 1: it reports: ") as caught:
             await program.ask(SYSTEM, TASK, timeout_seconds=100)
     assert SECRET not in str(caught.value)
 
@@ -205,10 +198,8 @@ async def test_llm_answers(llm_home: Path, traces: Traces) -> None:
     async with opened("llm", traces, str(Path(sys.executable).parent), model="small", **environ) as program:
         reply = await program.ask(SYSTEM, TASK, timeout_seconds=100)
     assert reply.text.strip()
-    assert reply.tokens_in is not None
-    assert reply.tokens_in > 20
-    assert reply.tokens_out is not None
-    assert 0 < reply.tokens_out <= 64
+    assert reply.usage.tokens_in > 20
+    assert 0 < reply.usage.tokens_out <= 64
     _check_absent(llm_home, TASK)  # its database is made all the same, and is empty
 
 
@@ -216,7 +207,7 @@ async def test_llm_with_an_unknown_model_says_so(llm_home: Path, traces: Traces)
     """The program's own words are the detail."""
     environ = {"LLM_USER_PATH": str(llm_home), "LLM_LOAD_PLUGINS": "", "OPENAI_API_KEY": SECRET}
     async with opened("llm", traces, str(Path(sys.executable).parent), model="no-such-model", **environ) as program:
-        with pytest.raises(ProcessExitError, match=r"llm exited with status 1: .*no-such-model"):
+        with pytest.raises(ProcessError, match=r"llm exited with status 1: .*no-such-model"):
             await program.ask(SYSTEM, TASK, timeout_seconds=100)
 
 

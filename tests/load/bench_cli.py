@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from service.classifiers.classifier import Brief
-from service.classifiers.cli_classifier import CliClassifier
+from service.classifiers.program import CliClassifier
 from service.classifiers.prompt import Prompts
 from service.contract.catalog import DEFAULT_CATALOG, load_catalog
 from service.contract.settings import CliSettings

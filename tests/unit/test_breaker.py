@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.classifiers.breaker import FAILURES, PROBE_SECONDS, RESTS_SECONDS, USELESS_REPLIES, Breaker, Probe
+from service.classifiers.breaker import FAILURES, PROBE_SECONDS, RESTS_SECONDS, USELESS_REPLIES, Breaker, Call
 from service.classifiers.classifier import Blame
 from tests.support.builders import HandClock
 
@@ -19,7 +19,7 @@ def breaker(clock: HandClock) -> Breaker:
     return Breaker(clock)
 
 
-def entered(breaker: Breaker) -> Probe:
+def entered(breaker: Breaker) -> Call:
     """Permission that must be given."""
     call = breaker.enter()
     assert call is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.classifiers.classifier import Blame, Classified, ClassifierError
-from service.classifiers.cli_classifier import CliClassifier
+from service.classifiers.program import CliClassifier
 from service.contract.errors import ConfigurationError
 from service.contract.settings import CliSettings
 from tests.support.builders import brief, candidate, task
@@ -133,6 +133,13 @@ def test_a_command_without_a_program_is_a_mistake() -> None:
     """An empty first word is refused at the start, in words: catches a ValueError that ends it with a traceback."""
     with pytest.raises(ConfigurationError, match="program"):
         CliClassifier.configured(CliSettings(command=["", "-x"]), {"PATH": ""})
+
+
+def test_a_preset_that_nobody_knows_is_a_mistake() -> None:
+    """The error names the setting and what there is; `command` is how any other program is called, and no preset."""
+    for name in ("cursor", "command", "__init__", "../gemini"):
+        with pytest.raises(ConfigurationError, match=r"^cli\.preset: expected one of claude, codex, gemini, llm, got"):
+            CliClassifier.configured(CliSettings(preset=name), {"PATH": ""})
 
 
 async def test_only_eligible_candidates_come_through(make: Make) -> None:

@@ -1,4 +1,4 @@
-"""CliProgram with small programs in place of an agent CLI."""
+"""A program is asked: with small programs in place of an agent CLI."""
 
 import json
 import sys
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from service.classifiers.envelopes import CliEnvelopeError, CliReply
-from service.classifiers.program import CliProgram
-from service.process.errors import ProcessError, ProcessExitError
+from service.classifiers.envelope import CliEnvelopeError, CliReply
+from service.classifiers.program import CliClassifier
+from service.contract.decision import Usage
+from service.contract.settings import CliSettings
+from service.process.errors import ProcessError
 
-Make = Callable[..., CliProgram]
+Make = Callable[..., CliClassifier]
 
 SECRET = "sk-very-secret-value"
 
@@ -22,23 +24,22 @@ def make(tmp_path: Path) -> Make:
 
     def build(
         code: str, *, preset: str | None = None, environ: dict[str, str] | None = None, extra: tuple[str, ...] = ()
-    ) -> CliProgram:
+    ) -> CliClassifier:
         script = tmp_path / (preset or "classify")
         script.write_text(f"#!{sys.executable} -SE\nimport json, os, sys\n{code}\n")
         script.chmod(0o755)
         temp = tmp_path / "temp"
         temp.mkdir(exist_ok=True)
-        return CliProgram(
-            preset or [str(script), "word"],
-            environ={"PATH": str(tmp_path), "HOME": "/home/operator", "TMPDIR": str(temp)} | (environ or {}),
-            timeout_seconds=20,
-            extra_environment=extra,
+        command = [] if preset else [str(script), "word"]
+        return CliClassifier(
+            CliSettings(preset=preset, command=command, timeout_seconds=20, environment=list(extra)),
+            {"PATH": str(tmp_path), "HOME": "/home/operator", "TMPDIR": str(temp)} | (environ or {}),
         )
 
     return build
 
 
-async def ask(program: CliProgram, prompt: str = "the task") -> CliReply:
+async def ask(program: CliClassifier, prompt: str = "the task") -> CliReply:
     """One question; afterwards nothing runs any more."""
     try:
         return await program.ask("the rules", prompt, timeout_seconds=20)
@@ -59,7 +60,7 @@ async def test_a_preset_is_found_on_the_path_of_its_environment(make: Make) -> N
     answer = json.dumps({"response": "yes", "stats": {"models": {"m": {"tokens": {"prompt": 3, "candidates": 4}}}}})
     program = make(f"print({answer!r})", preset="gemini")
     assert program.available()
-    assert await ask(program) == CliReply(text="yes", tokens_in=3, tokens_out=4, model="m")
+    assert await ask(program) == CliReply(text="yes", usage=Usage(tokens_in=3, tokens_out=4))
 
 
 async def test_the_system_file_is_there_while_it_runs(make: Make) -> None:
@@ -97,14 +98,14 @@ async def test_without_a_home_it_gets_an_empty_one(make: Make) -> None:
 async def test_a_status_other_than_zero_is_a_failure(make: Make, answer: str) -> None:
     """Whatever it printed; stderr says why."""
     program = make(f"print({answer!r}); print('no login', file=sys.stderr); sys.exit(41)")
-    with pytest.raises(ProcessExitError, match=r"^classify exited with status 41: no login$") as caught:
+    with pytest.raises(ProcessError, match=r"^classify exited with status 41: no login$") as caught:
         await ask(program)
-    assert (caught.value.problem, caught.value.exit_code) == ("exit-status", 41)
+    assert caught.value.problem == "exit-status"
 
 
 async def test_a_signal_is_a_failure_of_its_own(make: Make) -> None:
     """Killed from outside is told apart from a status."""
-    with pytest.raises(ProcessExitError, match="killed by signal 9 and said nothing") as caught:
+    with pytest.raises(ProcessError, match="killed by signal 9 and said nothing") as caught:
         await ask(make("print('{}', flush=True); os.kill(os.getpid(), 9)"))
     assert caught.value.problem == "killed-by-signal"
 
@@ -112,7 +113,7 @@ async def test_a_signal_is_a_failure_of_its_own(make: Make) -> None:
 async def test_the_envelope_says_why_it_failed(make: Make) -> None:
     """claude reports its errors in the envelope and exits with 1: that text is the detail."""
     envelope = json.dumps({"type": "result", "is_error": True, "result": "API Error: 529 overloaded"})
-    with pytest.raises(ProcessExitError, match="status 1: it reports: API Error: 529 overloaded"):
+    with pytest.raises(ProcessError, match="status 1: it reports: API Error: 529 overloaded"):
         await ask(make(f"print({envelope!r}); print('noise', file=sys.stderr); sys.exit(1)", preset="claude"))
 
 
@@ -120,7 +121,7 @@ async def test_details_are_short_clean_and_without_secrets(make: Make) -> None:
     """At most 500 characters, one line, no escape sequences, no key and no proxy password: head and tail remain."""
     said = f"begin {SECRET}\x1b[31m\x1b]0;title\x07\r\n" + "stack " * 5_000 + f" http://user:pass1@proxy {SECRET} end"
     program = make(f"sys.stderr.write({said!r}); sys.exit(1)", environ={"OPENAI_API_KEY": SECRET})
-    with pytest.raises(ProcessExitError) as caught:
+    with pytest.raises(ProcessError) as caught:
         await ask(program)
     detail = str(caught.value).partition(": ")[2]
     assert len(detail) <= 500
@@ -157,7 +158,7 @@ async def test_text_that_is_no_unicode_is_still_asked(make: Make) -> None:
 )
 async def test_a_program_that_is_not_there(command: list[str], problem: str, tmp_path: Path) -> None:
     """`available` says so, and asking all the same is an error with a name."""
-    program = CliProgram(command, environ={"PATH": str(tmp_path), "TMPDIR": str(tmp_path)}, timeout_seconds=20)
+    program = CliClassifier(CliSettings(command=command), {"PATH": str(tmp_path), "TMPDIR": str(tmp_path)})
     assert not program.available()
     with pytest.raises(ProcessError) as caught:
         await ask(program)
@@ -170,10 +171,4 @@ async def test_the_smaller_time_counts(make: Make) -> None:
     with pytest.raises(ProcessError, match=r"classify did not end within 0\.2 s"):
         await program.ask("", "x", timeout_seconds=0.2)
     await program.aclose()
-    assert program.running == 0
-
-
-def test_an_unknown_preset_is_refused() -> None:
-    """A name that is no preset is no program either."""
-    with pytest.raises(KeyError):
-        CliProgram("cursor", environ={}, timeout_seconds=1)
+    assert program.under_way == 0

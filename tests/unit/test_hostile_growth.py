@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from service.base.secrets import masked_line
 from service.base.text import clip_middle, one_line, visible
-from service.classifiers.envelopes import CliEnvelopeError, unwrap_any, unwrap_claude, unwrap_codex, unwrap_gemini
+from service.classifiers.envelope import CliEnvelopeError
+from service.classifiers.programs import preset_of
 from service.classifiers.prompt import Prompts
 from service.classifiers.verdict import VerdictError, read_verdict
 from service.contract.catalog import Catalog
@@ -53,6 +54,11 @@ def _quiet(call: Callable[[str], object]) -> Callable[[str], None]:
     return run
 
 
+def _unwrapped(program: str) -> Callable[[str], object]:
+    unwrap = preset_of(program).unwrap
+    return lambda text: unwrap(text, "")
+
+
 def _bytes(text: str) -> bytes:
     return text.encode(errors="replace")
 
@@ -73,10 +79,10 @@ WORK: dict[str, Callable[[str], None]] = {
     "decode-reply": _quiet(lambda text: decode_reply(_bytes(text), model="m")),
     "decode-reply-usage": _quiet(lambda text: decode_reply(b'{"choices":[],"usage":' + _bytes(text), model="m")),
     "decode-chunk": _quiet(lambda text: decode_chunk(_bytes(text))),
-    "unwrap-any": _quiet(unwrap_any),
-    "unwrap-claude": _quiet(unwrap_claude),
-    "unwrap-codex": _quiet(unwrap_codex),
-    "unwrap-gemini": _quiet(unwrap_gemini),
+    "unwrap-any": _quiet(_unwrapped("command")),
+    "unwrap-claude": _quiet(_unwrapped("claude")),
+    "unwrap-codex": _quiet(_unwrapped("codex")),
+    "unwrap-gemini": _quiet(_unwrapped("gemini")),
 }  # fmt: skip
 
 

@@ -1,31 +1,31 @@
 """The presets: what each program is started with, and what it may see."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from service.classifiers.presets import (
-    COMMON_ENVIRONMENT,
-    PRESETS,
-    Invocation,
-    Question,
-    command_preset,
-    visible_environment,
-)
+from service.classifiers import programs
+from service.classifiers.preset import CliQuestion, Invocation
+from service.classifiers.program import COMMON_ENVIRONMENT, CliClassifier, visible_environment
+from service.classifiers.programs import preset_of, program_names
+from service.contract.settings import CliSettings
+from service.process.workspace import Workspace
 
 SYSTEM = "You choose. Catalog: a, b."
 TASK = "Fix the login: p@ss"
 
 
-def invoke(name: str, *, prompt: str = TASK, model: str | None = None, **environ: str) -> Invocation:
+def invoke(name: str, *, prompt: str = TASK, model: str = "", **environ: str) -> Invocation:
     """What a preset makes of a question."""
-    return PRESETS[name].invoke(
-        Question(system=SYSTEM, prompt=prompt, model=model, environ=environ, root=Path("/run/one"))
+    workspace = Workspace(root=Path("/run/one"))
+    return preset_of(name).invoke(
+        CliQuestion(system=SYSTEM, prompt=prompt, model=model, environ=environ, workspace=workspace)
     )
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", program_names())
 def test_no_preset_puts_text_into_arguments_or_environment(name: str) -> None:
     """Arguments and environment can be read by others: the task is on stdin only, the fixed part in a file."""
     call = invoke(name)
@@ -35,7 +35,7 @@ def test_no_preset_puts_text_into_arguments_or_environment(name: str) -> None:
     assert any("/run/one/system.md" in text for text in (*call.arguments, *call.environ.values()))
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", program_names())
 def test_a_configured_model_is_asked_for(name: str) -> None:
     """The model stands right behind its option."""
     arguments = list(invoke(name, model="some-model").arguments)
@@ -109,17 +109,46 @@ def test_a_task_is_no_command_of_the_program(name: str, prompt: str) -> None:
 
 def test_a_command_gets_both_parts_on_stdin() -> None:
     """A command has its own arguments and nothing else; system, blank line, prompt on stdin."""
-    preset = command_preset(["/opt/tools/classify.sh", "--fast"])
-    call = preset.invoke(Question(system=SYSTEM, prompt=TASK, model="m", environ={}, root=Path("/run/one")))
-    assert (preset.name, preset.command) == ("classify.sh", ("/opt/tools/classify.sh", "--fast"))
-    assert call == Invocation(arguments=(), stdin=f"{SYSTEM}\n\n{TASK}")
+    assert invoke("command", model="m") == Invocation(arguments=(), stdin=f"{SYSTEM}\n\n{TASK}")
 
 
-@pytest.mark.parametrize("command", [[], [""]], ids=["no words", "an empty word"])
-def test_an_empty_command_is_refused(command: list[str]) -> None:
-    """A command needs a program."""
-    with pytest.raises(ValueError, match="needs a program"):
-        command_preset(command)
+NEW_PROGRAM = """
+from service.classifiers.envelope import CliReply
+from service.classifiers.preset import Invocation, Preset
+
+
+def invoke(question):
+    return Invocation(arguments=("--ask",), stdin=question.prompt)
+
+
+def unwrap(stdout, _stderr):
+    return CliReply(text=stdout.removeprefix("aider says: "))
+
+
+PRESET = Preset(invoke=invoke, unwrap=unwrap, recognises=lambda stdout: stdout.startswith("aider says: "))
+"""
+
+
+async def test_a_new_program_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module in the package is found by its name and classifies, and a command's output is known as its own."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "aider.py").write_text(NEW_PROGRAM)
+    program = tmp_path / "aider"
+    program.write_text('#!/bin/sh\necho "aider says: $1"; cat\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(programs, "__path__", [*programs.__path__, str(folder)])
+    monkeypatch.delitem(sys.modules, f"{programs.__name__}.aider", raising=False)
+    assert program_names() == ["aider", "claude", "codex", "gemini", "llm"]
+    made = CliClassifier.configured(
+        CliSettings(preset="aider"), {"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    )
+    assert made is not None
+    try:
+        assert (await made.ask(SYSTEM, TASK, timeout_seconds=20)).text == f"--ask\n{TASK}"
+    finally:
+        await made.aclose()
+    assert preset_of("command").unwrap("aider says: yes", "").text == "yes"
 
 
 def test_the_environment_is_an_allow_list() -> None:
@@ -127,7 +156,7 @@ def test_the_environment_is_an_allow_list() -> None:
     shown = ("PATH", "LC_ALL", "HTTPS_PROXY", "GEMINI_API_KEY", "EXTRA")
     hidden = ("AWS_SECRET", "LD_PRELOAD", "NODE_OPTIONS", "POINTSMAN_SERVER__TOKEN", "PATHOLOGY")
     environ: dict[str, str] = dict.fromkeys((*shown, *hidden), "value")
-    allowed = (*COMMON_ENVIRONMENT, *PRESETS["gemini"].environment, "EXTRA", "POINTSMAN_SERVER__TOKEN", "POINTSMAN_*")
+    allowed = (*COMMON_ENVIRONMENT, *preset_of("gemini").environment, "EXTRA", "POINTSMAN_SERVER__TOKEN", "POINTSMAN_*")
     visible = visible_environment(environ, allowed)
     assert set(visible) == set(shown)
 
@@ -138,4 +167,4 @@ def test_the_environment_is_an_allow_list() -> None:
 )
 def test_a_program_does_not_see_another_ones_key(preset: str, others: str) -> None:
     """Each preset allows its own vendor's variables."""
-    assert visible_environment({others: "k"}, (*COMMON_ENVIRONMENT, *PRESETS[preset].environment)) == {}
+    assert visible_environment({others: "k"}, (*COMMON_ENVIRONMENT, *preset_of(preset).environment)) == {}

@@ -1,21 +1,23 @@
 """The envelopes of agent CLIs: the answer and the usage come out, everything else is an error with a name."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.classifiers.envelopes import (
-    CliEnvelopeError,
-    CliReply,
-    Unwrap,
-    unwrap_any,
-    unwrap_claude,
-    unwrap_codex,
-    unwrap_gemini,
-    unwrap_llm,
-)
+from service.classifiers.envelope import CliEnvelopeError, CliReply
+from service.classifiers.programs import preset_of
+from service.contract.decision import Usage
+
+Unwrap = Callable[[str, str], CliReply]
+
+unwrap_any = preset_of("command").unwrap
+unwrap_claude = preset_of("claude").unwrap
+unwrap_codex = preset_of("codex").unwrap
+unwrap_gemini = preset_of("gemini").unwrap
+unwrap_llm = preset_of("llm").unwrap
 
 VERDICT = '{"agent_type": "claude"}'
 
@@ -67,28 +69,26 @@ CODEX = "\n".join(
 
 
 def test_gemini() -> None:
-    """`response`; tokens of all models together, thoughts as output; the model that wrote most."""
-    assert unwrap_gemini(gemini()) == CliReply(
-        text=VERDICT, tokens_in=160, tokens_out=42, cost_usd=None, model="gemini-2.5-flash"
-    )
+    """`response`; tokens of all models together, thoughts as output."""
+    assert unwrap_gemini(gemini(), "") == CliReply(text=VERDICT, usage=Usage(tokens_in=160, tokens_out=42))
 
 
 def test_claude() -> None:
-    """`result`; cached tokens are read too; the cost and the model as told."""
-    assert unwrap_claude(claude()) == CliReply(
-        text=VERDICT, tokens_in=16, tokens_out=5, cost_usd=0.000036, model="claude-haiku-4-5-20251001"
+    """`result`; cached tokens are read too; the cost as told."""
+    assert unwrap_claude(claude(), "") == CliReply(
+        text=VERDICT, usage=Usage(tokens_in=16, tokens_out=5, cost_usd=0.000036)
     )
 
 
 def test_codex() -> None:
     """The last agent message counts; a warning or a reconnection on the way is no failure."""
-    assert unwrap_codex(CODEX) == CliReply(text=VERDICT, tokens_in=11, tokens_out=5)
+    assert unwrap_codex(CODEX, "") == CliReply(text=VERDICT, usage=Usage(tokens_in=11, tokens_out=5))
 
 
 def test_llm() -> None:
     """Plain text, and the tokens from stderr where they stand there."""
     assert unwrap_llm(VERDICT, "Token usage: 1,234 input, 5 output, {}") == CliReply(
-        text=VERDICT, tokens_in=1234, tokens_out=5
+        text=VERDICT, usage=Usage(tokens_in=1234, tokens_out=5)
     )
     assert unwrap_llm(VERDICT, "") == CliReply(text=VERDICT)
 

@@ -76,7 +76,6 @@ def test_the_file_is_found_in_the_environment_and_in_the_working_directory(
         pytest.param("[server]\nport = '80'", ["server.port", "expected `int`, got `str`"], id="number-as-string"),
         pytest.param("[server]\nport = 70000", ["server.port", "65535"], id="out-of-range"),
         pytest.param("[decision]\nobjective = 'best'", ["decision.objective", "best"], id="not-one-of"),
-        pytest.param("[cli]\npreset = 'gpt'", ["cli.preset"], id="no-such-preset"),
         pytest.param("[cli]\ncommand = 'claude -p'", ["cli.command", "array"], id="command-as-string"),
         pytest.param("[cli]\ncommand = ['a', 1]", ["cli.command[1]", "str"], id="number-in-a-command"),
         pytest.param("[local_model]\ntimeout_seconds = nan", ["local_model.timeout_seconds"], id="not-a-number"),
