@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.classifiers.cli_classifier import CliClassifier
+from service.classifiers.program import CliClassifier
 from service.llm.client import LLMClient
 from service.logs.writer import LogWriter
 from service.observe.status import Parts
