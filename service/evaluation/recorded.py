@@ -76,7 +76,7 @@ def catalog_for_tasks(catalog: Catalog, tasks: list[RecordedTask]) -> Catalog:
             f"the tasks' models ({', '.join(sorted(recorded)[:20])}) are not in the catalog; "
             "use --catalog-from-tasks, or a catalog that has them"
         )
-    return Catalog(kept.values())
+    return catalog.of(kept.values())
 
 
 def history_of(tasks: list[RecordedTask], catalog: Catalog) -> list[Outcome]:

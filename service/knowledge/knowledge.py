@@ -5,7 +5,8 @@ from pathlib import Path
 
 from service import __version__
 from service.classifiers.prompt import PROMPT_FILES, Prompts, prompt_folder
-from service.contract.catalog import DEFAULT_CATALOG, Catalog, load_catalog
+from service.contract.catalog import Catalog
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.decision import Versions
 from service.contract.settings import DecisionSettings, Settings
 from service.forecast.forecaster import Forecaster

@@ -211,7 +211,7 @@ UNTAKABLE: dict[str, dict[str, Any]] = {
             for agent, model in (("claude", "opus"), ("claude", "haiku"), ("gemini", "flash"))
         ]
     },
-    "no such model": {"agent_type": "claude", "model": "gpt-5"},
+    "no such model": {"agent_type": "claude", "model": "gpt-5.4"},
     "requested pair excluded": {
         "agent_type": "claude",
         "model": "opus",
@@ -229,7 +229,7 @@ async def test_what_nothing_can_take_is_a_422(plain_app: RunningApp, fields: dic
     assert response.headers["content-type"] == "application/problem+json"
     assert "retry-after" not in response.headers
     assert all(pair["why"] for pair in problem["excluded"])
-    if fields.get("model") != "gpt-5":
+    if fields.get("model") != "gpt-5.4":
         assert problem["excluded"]
 
 

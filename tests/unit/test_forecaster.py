@@ -1,12 +1,14 @@
 """Forecasts for one task: the posterior, what shifts it, and what it says of itself."""
 
 from math import exp
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from service.contract.catalog import DEFAULT_CATALOG, Candidate, Catalog, load_catalog
+from service.contract.catalog import Candidate, Catalog
+from service.contract.catalog_file import load_catalog
 from service.contract.task import Attempt, AttemptResult
 from service.forecast.ability import CLASSIFIER_WEIGHT, learn
 from service.forecast.difficulty import SIGMA
@@ -15,7 +17,7 @@ from service.forecast.evidence import MINUTES_NEUTRAL
 from service.forecast.forecaster import TEXT_WEIGHT, Forecast, Forecaster, MinutesSource
 from service.forecast.history import OutcomeRow
 
-DEFAULT = load_catalog(DEFAULT_CATALOG)
+DEFAULT = load_catalog(Path(__file__).parents[1] / "data" / "catalog_2025.toml")
 THREE = Catalog(
     Candidate(agent_type="any", model=f"m{i}", solve_rate=rate, cost_usd=cost)
     for i, (rate, cost) in enumerate([(0.35, 0.02), (0.6, 0.1), (0.75, 0.7)])
@@ -160,7 +162,7 @@ def test_plan_totals_follow_from_its_steps() -> None:
 @pytest.mark.parametrize("value", [0.5, 1.0, 2.0, 3.0, 15.0], ids=str)
 @pytest.mark.parametrize("text", ["fix a typo in README", "Hello!", "Bump the version number"])
 def test_trivial_tasks_start_with_a_cheap_candidate(text: str, value: float) -> None:
-    """With the catalog that ships and no classifier, plainly trivial work goes to one of the two cheapest first."""
+    """Where the catalog has cheap models, plainly trivial work goes to one of the two cheapest first."""
     minutes = estimate_minutes("", text).minutes
     plan = ask(Forecaster(DEFAULT), minutes=minutes, source="text").plan(value)
     cheap = sorted(DEFAULT.candidates, key=lambda candidate: candidate.cost_usd or 0.0)[:2]

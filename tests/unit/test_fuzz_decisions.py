@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from service.classifiers.classifier import Blame, Brief, Classified, ClassifierError
 from service.classifiers.verdict import VerdictError, read_verdict
-from service.contract.catalog import Catalog, parse_catalog
+from service.contract.catalog import Catalog
+from service.contract.catalog_file import parse_catalog
 from service.contract.decision import Decision, Usage
 from service.contract.decoding import decode_json
 from service.contract.errors import (

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from service.classifiers.prompt import CHARACTERS_PER_TOKEN, Prompts
-from service.contract.catalog import DEFAULT_CATALOG, load_catalog
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.task import Task
 from tests.load.counts import Bench, Counts
 

@@ -11,7 +11,7 @@ from litestar import Litestar
 from service.app import create_app
 from service.classifiers.prompt import Prompts
 from service.commands.check import command as check
-from service.contract.catalog import load_catalog
+from service.contract.catalog_file import load_catalog
 from service.contract.settings import Settings, StoreSettings, load_settings
 from tests.support.image import read_stages
 from tests.support.kustomize import ROOT, TARGETS, build, config_map, container, of_kind, one

@@ -123,12 +123,12 @@ async def test_what_was_learned_survives_a_new_catalog(mounted: Mounted) -> None
     """Outcomes of a pair that the new catalog still has count in it at once."""
     async with serving(mounted) as (core, client):
         for _ in range(20):
-            outcome = {"agent_type": "codex", "model": "gpt-5-mini", "solved": False, "cost_usd": 0.5}
+            outcome = {"agent_type": "codex", "model": "gpt-5.4", "solved": False, "cost_usd": 0.5}
             assert (await client.post("/v1/outcomes", json=outcome)).status_code == 201
         await core.learner.catch_up()
         text = (mounted.folder / "catalog.toml").read_text()
-        mounted.change(catalog_toml=text.replace("solve_rate = 0.744", "solve_rate = 0.7"))
+        mounted.change(catalog_toml=text.replace("solve_rate = 0.838", "solve_rate = 0.7"))
         await core.reloader.look()
         reports = {report.model: report for report in core.pipeline.knowledge.forecaster.abilities()}
-        assert reports["gpt-5-mini"].n == 20
-        assert reports["claude-opus-4-5"].prior_solve_rate == 0.7
+        assert reports["gpt-5.4"].n == 20
+        assert reports["claude-opus-4-8"].prior_solve_rate == 0.7
