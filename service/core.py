@@ -111,7 +111,7 @@ class Core:
         if serve:
             if self.executions is not None:
                 await self.executions.start()
-            self.calibration.start()
+            self.calibration.background.start()
             self.reloader.start()
         self.ready = True
 
@@ -125,8 +125,8 @@ class Core:
         await self.reloader.aclose()
         if self.executions is not None:
             await self.executions.aclose()
-        await self.calibration.aclose()
-        await self.learner.aclose()
+        await self.calibration.background.aclose()
+        await self.learner.background.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
             if client is not None:

@@ -20,7 +20,7 @@ _PARAMETERS = frozenset({"limit", "before", "task_id", "agent_type"})
 
 
 class ReadingRoutes:
-    """Nothing here changes anything."""
+    """GET only: nothing here changes anything."""
 
     def __init__(self, in_use: InUse, store: Store, status: Callable[[], dict[str, Any]]) -> None:
         self._in_use = in_use

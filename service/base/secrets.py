@@ -11,7 +11,7 @@ LEAST_CHARS = 6
 """A shorter value is no secret, and masking it would only garble the text."""
 
 _NAME = re.compile(r"KEY|TOKEN(?!S)|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
-_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/\s@]{1,200}:[^/\s@]{1,200}(?=@)")
+_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/\s@:]{1,200}:[^/\s@]{1,200}(?=@)")
 
 
 def secrets_in(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -54,7 +54,6 @@ class Breaker:
 
     @property
     def admits(self) -> bool:
-        """Whether a call made now would be let through."""
         return self.state == "closed" or (self.state == "half-open" and not self._probing())
 
     def rests_for(self) -> float:

@@ -148,7 +148,6 @@ class Ladder:
         return found
 
     async def aclose(self) -> None:
-        """Closes each classifier."""
         for stage in self.stages:
             await stage.classifier.aclose()
 
@@ -189,14 +188,15 @@ class Ladder:
             return ClassifierError("resting", f"next probe in {breaker.rests_for():.1f} s{why}", blame=blame)
         answered = [observer.asking(classifier) for observer in self._observers]
         started = self._clock()
-        answer: Classified | ClassifierError | None = None
         try:
             answer = await self._answer(classifier, brief, seconds)
-        finally:
-            if answer is None:
-                breaker.abandoned(call)  # the caller went away: the probe must not stay out for ever
+        except asyncio.CancelledError:
+            breaker.abandoned(call)  # the caller went away: the probe must not stay out for ever
             for tell in answered:
-                tell(answer)
+                tell(None)
+            raise
+        for tell in answered:
+            tell(answer)
         found.seconds[classifier.source] = self._clock() - started
         found.usage = total(found.usage, answer.usage)
         found.prompt, found.reply = answer.prompt or found.prompt, answer.reply or found.reply

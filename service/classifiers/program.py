@@ -19,7 +19,7 @@ from service.contract.decision import Source
 from service.contract.errors import ConfigurationError
 from service.contract.settings import CliSettings
 from service.process.errors import ProcessError, ProcessTimeoutError
-from service.process.job import ProcessResult
+from service.process.job import Job, ProcessResult
 from service.process.runner import ProcessRunner
 from service.process.workspace import Workspace
 
@@ -88,12 +88,10 @@ class CliClassifier:
 
     @property
     def under_way(self) -> int:
-        """Programs that run now or are being ended."""
         return self._runner.running
 
     @property
     def waiting(self) -> int:
-        """Questions that wait for a slot."""
         return self._runner.waiting
 
     def available(self) -> bool:
@@ -101,7 +99,6 @@ class CliClassifier:
         return self._found() is not None
 
     async def classify(self, brief: Brief, *, timeout_seconds: float) -> Classified:
-        """Names an eligible candidate, or raises ClassifierError."""
         question = brief.question(max_task_tokens=MAX_TASK_TOKENS, random_bytes=os.urandom)
         try:
             reply = await self.ask(question.system, question.user, timeout_seconds=timeout_seconds)
@@ -135,8 +132,9 @@ class CliClassifier:
         call = self._preset.invoke(question)
         files = {name: text.encode(errors="replace") for name, text in call.files.items()}
         home = {} if self._environ.get("HOME") else {"HOME": str(workspace.home)}
-        result = await self._runner.run(
-            (self._program(), *self._command[1:], *call.arguments),
+        job = Job(
+            name=self.name,
+            argv=(self._program(), *self._command[1:], *call.arguments),
             stdin=call.stdin.encode(errors="replace"),
             env={
                 **self._environ,
@@ -149,12 +147,10 @@ class CliClassifier:
             },
             workspace=Workspace(root=workspace.root, files=files),
             timeout_seconds=min(timeout_seconds, self.timeout_seconds),
-            name=self.name,
         )
-        return self._reply(result)
+        return self._reply(await self._runner.run(job))
 
     async def aclose(self) -> None:
-        """Ends whatever runs and leaves nothing of it."""
         await self._runner.aclose()
 
     def _found(self) -> str | None:

@@ -100,7 +100,6 @@ class Prompts:
         return _questions(self._asked.substitute(value=f"{value_usd:g}"), source="")
 
     def repair(self, problem: str, eligible: Sequence[Candidate]) -> str:
-        """What a model is told whose answer could not be used."""
         return self._repair.substitute(problem=problem, eligible=self._eligible(eligible), reply=self._reply)
 
     def leaks(self, text: str) -> bool:

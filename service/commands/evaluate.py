@@ -14,7 +14,7 @@ from service.contract.catalog import Candidate
 from service.contract.settings import Settings, StoreSettings
 from service.core import Core
 from service.evaluation.baselines import Baseline, always, in_order, oracle, random_mix
-from service.evaluation.curve import Point, draw, svg
+from service.evaluation.curve import draw, svg
 from service.evaluation.recorded import RecordedTask, catalog_for_tasks, catalog_of_tasks, history_of, read_tasks
 from service.evaluation.replay import PolicyResult, Verifier, play, summarise
 from service.logs.output import print_json
@@ -70,7 +70,7 @@ def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path |
     results, baselines = asyncio.run(_evaluate(settings, evaluation))
     if plot is not None:
         try:
-            plot.write_text(svg(_points(results, baselines), title=f"{len(tasks)} tasks"), encoding="utf-8")
+            plot.write_text(svg(results, _shown(baselines), title=f"{len(tasks)} tasks"), encoding="utf-8")
         except OSError as error:
             raise click.UsageError(f"{plot}: {error.strerror}") from None
     if as_json:
@@ -140,17 +140,9 @@ def _baselines(evaluation: _Evaluation, models: list[str], results: list[PolicyR
     return [*singles, cheapest, oracle(tasks, models), *mixes]
 
 
-def _points(results: list[PolicyResult], baselines: list[Baseline]) -> list[Point]:
-    ours = [
-        Point(f"{result.policy} at ${result.value_usd:g}", result.cost_usd_per_task, result.solve_rate, ours=True)
-        for result in results
-    ]
-    others = [
-        Point(baseline.name, baseline.cost_usd_per_task, baseline.solve_rate, ours=False)
-        for baseline in baselines
-        if not baseline.name.startswith("random-mix")
-    ]
-    return [*ours, *others]
+def _shown(baselines: list[Baseline]) -> list[Baseline]:
+    """Those of the picture: a mix lies on the line between two of them."""
+    return [baseline for baseline in baselines if not baseline.name.startswith("random-mix")]
 
 
 def _show(number: int, results: list[PolicyResult], baselines: list[Baseline]) -> None:
@@ -173,4 +165,4 @@ def _show(number: int, results: list[PolicyResult], baselines: list[Baseline]) -
     out = console()
     out.print(policies)
     out.print("")
-    out.print(draw(_points(results, baselines)), markup=False, highlight=False)
+    out.print(draw(results, _shown(baselines)), markup=False, highlight=False)

@@ -72,7 +72,7 @@ def refusal(
     """The error for a task that nothing can take; for a `requested` pair, that this very pair cannot.
 
     `wait_until` is the first moment at which an `available_at` lets a candidate go. The caller is told to come back
-    then, or sooner where another one only waits for what has no date, such as a slot.
+    then, or sooner where another candidate waits for what has no date, such as a slot.
     """
     considered = [entry for entry in eligibility.obstacles if requested is None or entry[0] is requested]
     waiting = [obstacles for _, obstacles in considered if all(obstacle.passing for obstacle in obstacles)]

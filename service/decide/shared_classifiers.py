@@ -19,7 +19,7 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 class SharedClassifiers:
-    """Belongs to one event loop."""
+    """Asks the ladder once for all who ask the same; belongs to one event loop."""
 
     def __init__(
         self,

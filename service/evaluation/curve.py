@@ -4,17 +4,13 @@ import html
 import math
 import string
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import chain, repeat
 
+from service.evaluation.baselines import Baseline
+from service.evaluation.replay import PolicyResult
 
-class Point(NamedTuple):
-    """One way of choosing: its cost per task in US dollars (> 0), its solve rate (0 to 1), and whether it is ours."""
-
-    label: str
-    cost_usd: float
-    solve_rate: float
-    ours: bool
-
+Point = PolicyResult | Baseline
+"""One way of choosing, ours or another."""
 
 _LEAST_COST = 1e-6
 _MARGIN = 0.02
@@ -24,17 +20,21 @@ _SVG = """\
 <rect width="760" height="460" fill="#fff"/>"""
 
 
+def _cost(point: Point) -> float:
+    return point.cost_usd_per_task
+
+
 class _Scale:
     """From cost and from solve rate to 0..1, a little wider than the points reach."""
 
     def __init__(self, points: Sequence[Point]) -> None:
-        costs = [max(point.cost_usd, _LEAST_COST) for point in points]
+        costs = [max(point.cost_usd_per_task, _LEAST_COST) for point in points]
         rates = [point.solve_rate for point in points]
         self.cheap, self.dear = min(costs) / 1.2, max(costs) * 1.2
         self.low, self.high = max(0.0, min(rates) - _MARGIN), min(1.0, max(rates) + _MARGIN) + 1e-9
 
     def across(self, point: Point) -> float:
-        return math.log(max(point.cost_usd, _LEAST_COST) / self.cheap) / math.log(self.dear / self.cheap)
+        return math.log(max(point.cost_usd_per_task, _LEAST_COST) / self.cheap) / math.log(self.dear / self.cheap)
 
     def up(self, point: Point) -> float:
         return (point.solve_rate - self.low) / (self.high - self.low)
@@ -46,27 +46,27 @@ class _Scale:
         return self.low + (self.high - self.low) * share
 
 
-def draw(points: Sequence[Point]) -> str:
+def draw(ours: Sequence[PolicyResult], others: Sequence[Baseline]) -> str:
     """A scatter of letters with a legend below: capitals are ours."""
-    scale = _Scale(points)
+    scale = _Scale([*ours, *others])
     grid = [[" "] * _COLUMNS for _ in range(_ROWS)]
     legend: list[str] = []
-    ours, others = iter(string.ascii_uppercase), iter(string.ascii_lowercase)
-    for point in sorted(points, key=lambda p: (not p.ours, p.cost_usd)):
-        sign = next(ours if point.ours else others, "*")
-        column = round(scale.across(point) * (_COLUMNS - 1))
-        row = _ROWS - 1 - round(scale.up(point) * (_ROWS - 1))
-        if grid[row][column] == " ":
-            grid[row][column] = sign
-        legend.append(f"  {sign} {point.label}: {point.solve_rate:.1%} for ${point.cost_usd:.3f}")
+    both: tuple[tuple[str, Sequence[Point]], ...] = ((string.ascii_uppercase, ours), (string.ascii_lowercase, others))
+    for letters, points in both:
+        for sign, point in zip(chain(letters, repeat("*")), sorted(points, key=_cost), strict=False):
+            column = round(scale.across(point) * (_COLUMNS - 1))
+            row = _ROWS - 1 - round(scale.up(point) * (_ROWS - 1))
+            if grid[row][column] == " ":
+                grid[row][column] = sign
+            legend.append(f"  {sign} {point.name}: {point.solve_rate:.1%} for ${point.cost_usd_per_task:.3f}")
     lines = [f"{scale.rate_at(1 - i / (_ROWS - 1)):6.1%} |{''.join(row)}".rstrip() for i, row in enumerate(grid)]
     axis = f"{'':7}+{'-' * _COLUMNS}\n{'':8}${scale.cheap:.3f}{'cost per task (log)':^{_COLUMNS - 14}}${scale.dear:.3f}"
     return "\n".join([*lines, axis, *legend])
 
 
-def svg(points: Sequence[Point], *, title: str) -> str:
+def svg(ours: Sequence[PolicyResult], others: Sequence[Baseline], *, title: str) -> str:
     """A self-contained SVG picture, 760 by 460."""
-    scale = _Scale(points)
+    scale = _Scale([*ours, *others])
     left, right, top, bottom = 70.0, 730.0, 40.0, 410.0
 
     def at(point: Point) -> tuple[float, float]:
@@ -84,14 +84,14 @@ def svg(points: Sequence[Point], *, title: str) -> str:
         parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">${scale.cost_at(share):.3g}</text>')
     middle = (left + right) / 2
     parts.append(f'<text x="{middle}" y="452" text-anchor="middle">cost per task in USD, logarithmic</text>')
-    ours = sorted((point for point in points if point.ours), key=lambda point: point.cost_usd)
-    line = " ".join("{:.1f},{:.1f}".format(*at(point)) for point in ours)
+    line = " ".join("{:.1f},{:.1f}".format(*at(point)) for point in sorted(ours, key=_cost))
     parts.append(f'<polyline points="{line}" fill="none" stroke="#0a7" stroke-width="2"/>')
+    points: list[Point] = [*ours, *others]
     for point in points:
         x, y = at(point)
-        colour = "#0a7" if point.ours else "#888"
+        colour = "#0a7" if isinstance(point, PolicyResult) else "#888"
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
-            f'<text x="{x + 7:.1f}" y="{y + 4:.1f}" fill="{colour}" font-size="10">{html.escape(point.label)}</text>'
+            f'<text x="{x + 7:.1f}" y="{y + 4:.1f}" fill="{colour}" font-size="10">{html.escape(point.name)}</text>'
         )
     return "\n".join([*parts, "</svg>\n"])

@@ -53,6 +53,11 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     first_choice: dict[str, float]
     latency_ms: dict[str, float]
 
+    @property
+    def name(self) -> str:
+        """How it is called in a picture."""
+        return f"{self.policy} at ${self.value_usd:g}"
+
 
 async def play(
     pipeline: Pipeline, task: RecordedTask, *, value_usd: float, max_attempts: int | None, verifier: Verifier

@@ -86,7 +86,7 @@ def _text_of(entry: dict[str, Any]) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    blocks = [_object(block) for block in cast("list[Any]", content)]
+    blocks = [_object(block) for block in cast("Iterable[Any]", content)]
     return "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
 
 

@@ -47,19 +47,13 @@ class Calibration:
         self._compared = compared
         self._waiting: deque[Outcome] = deque(maxlen=MAX_WAITING)
         log = structlog.get_logger("pointsman.calibration")
-        self._background = Background(self._follow, every_seconds=None, defect=partial(log_defect, log))
-
-    def start(self) -> None:
-        self._background.start()
-
-    async def aclose(self) -> None:
-        await self._background.aclose()
+        self.background = Background(self._follow, every_seconds=None, defect=partial(log_defect, log))
 
     def recorded(self, outcome: Outcome) -> None:
         """A new outcome is on record. Never waits."""
         if outcome.decision_id is not None and is_uuid(outcome.decision_id):
             self._waiting.append(outcome)
-            self._background.wake()
+            self.background.wake()
 
     async def compare(self) -> None:
         """Compares all that waits. Raises StoreUnavailableError; what was not compared by then still waits."""
@@ -83,7 +77,7 @@ class Calibration:
         try:
             await self.compare()
         except StoreUnavailableError:
-            self._background.wake()
+            self.background.wake()
 
 
 def _plan_of(decision: msgspec.Raw) -> list[Step]:

@@ -50,21 +50,18 @@ class Learner:
         self._learned: Learned | None = None
         self._stale = False
         self._log = structlog.get_logger("pointsman.learning")
-        self._background = Background(self._follow, every_seconds=POLL_SECONDS, defect=partial(log_defect, self._log))
+        self.background = Background(self._follow, every_seconds=POLL_SECONDS, defect=partial(log_defect, self._log))
 
     async def start(self, *, wait: bool = False) -> None:
         """Begins to follow in the background; with `wait`, what is recorded now is learned before this returns."""
         if wait:
             with contextlib.suppress(StoreUnavailableError):
                 await self.catch_up()
-        self._background.start()
-
-    async def aclose(self) -> None:
-        await self._background.aclose()
+        self.background.start()
 
     def nudge(self) -> None:
         """An outcome was just recorded or withdrawn here: learn from it now rather than at the next look."""
-        self._background.wake()
+        self.background.wake()
 
     async def catch_up(self) -> None:
         """Reads what changed, and learns anew where something did. Raises StoreUnavailableError."""

@@ -14,7 +14,7 @@ from service.llm.lease import Lease
 from service.llm.limits import Limits, Timing
 from service.llm.retry import retrying
 from service.llm.slots import Slots
-from service.llm.stream import ChatStream, StreamedAnswer, StreamPlan
+from service.llm.stream import ChatStream, StreamedAnswer
 from service.llm.wire import (
     ChatMessage,
     ChatReply,
@@ -73,7 +73,6 @@ class LLMClient:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a slot."""
         return self._slots.waiting
 
     async def chat(
@@ -118,13 +117,15 @@ class LLMClient:
         fields = {"max_tokens": max_tokens, "stream": True, "stream_options": {"include_usage": True}}
         body = self._encoded(messages, model, temperature, fields)
         deadline = self._deadline(timeout_seconds)
-        plan = StreamPlan(
+        return ChatStream(
+            self._slots,
+            self._exchange,
+            StreamedAnswer(model=model, secrets=self.endpoint.secrets),
             body=body,
-            idle_seconds=idle_seconds,
             lease=lambda: Lease(deadline, self._timing.clock),
             retrying=lambda passing: retrying(self._limits, self._timing, deadline=deadline, passing=passing),
+            idle_seconds=idle_seconds,
         )
-        return ChatStream(self._slots, self._exchange, StreamedAnswer(model=model, secrets=self.endpoint.secrets), plan)
 
     async def post(self, path: str, fields: Mapping[str, Any], *, timeout_seconds: float | None = None) -> bytes:
         """The body of the answer to these fields and the model's name, or an `LLMError`; retried and timed as `chat`.

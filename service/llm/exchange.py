@@ -182,6 +182,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _last_words(causes: list[BaseException]) -> str:
-    """The message nearest to the root, which says most."""
     words = [str(cause) for cause in causes if str(cause)]
     return words[-1] if words else type(causes[0]).__name__

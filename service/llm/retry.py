@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from service.llm.errors import LLMConnectionError, LLMError, LLMStatusError
 from service.llm.limits import Limits, Timing
@@ -58,16 +58,16 @@ def retrying(
             return told
         return limits.first_wait_seconds * 2.0 ** (state.attempt_number - 1) * (1.0 + 0.25 * timing.chance())
 
-    def too_late(state: RetryCallState) -> bool:
+    def stop(state: RetryCallState) -> bool:
         """To fail before a wait that would reach the deadline leaves the caller time for something else."""
-        return state.upcoming_sleep >= deadline - timing.clock()
+        return state.attempt_number >= limits.max_attempts or state.upcoming_sleep >= deadline - timing.clock()
 
     def again(error: BaseException) -> bool:
         return passing(error) and (limits.waits_when_told or not _retry_after(error))
 
     return AsyncRetrying(
         sleep=timing.sleep,
-        stop=stop_after_attempt(limits.max_attempts) | too_late,
+        stop=stop,
         wait=seconds,
         retry=retry_if_exception(again),
         reraise=True,

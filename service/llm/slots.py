@@ -23,7 +23,6 @@ class Slots:
         self._under_way: dict[asyncio.Task[Any], Lease] = {}
         self._closed = False
         self.waiting = 0
-        """Callers that wait for a slot now."""
 
     @property
     def under_way(self) -> int:

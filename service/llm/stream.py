@@ -2,15 +2,13 @@
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 
 import httpx
 from tenacity import AsyncRetrying
 
+from service.contract.decision import Usage
 from service.llm.errors import LLMConnectionError, LLMReplyError
 from service.llm.exchange import Exchange
 from service.llm.lease import Lease
@@ -20,7 +18,6 @@ from service.llm.sse import EventDecoder
 from service.llm.wire import (
     ChatReply,
     StreamDelta,
-    Usage,
     decode_chunk,
     decode_reply,
     error_message,
@@ -82,7 +79,6 @@ class StreamedAnswer:
             logger.warning("%d chunks of the stream were malformed", self._malformed)
 
     def reply(self) -> ChatReply:
-        """Everything so far."""
         return ChatReply(
             content="".join(self._content),
             model=self._model,
@@ -99,31 +95,33 @@ class StreamedAnswer:
         return StreamDelta(content=content, reasoning=reasoning)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamPlan:
-    """How one stream is asked for: the body of the request, a new lease for each try, and the tries."""
-
-    body: bytes
-    idle_seconds: float
-    lease: Callable[[], Lease]
-    retrying: Callable[[Callable[[BaseException], bool]], AsyncRetrying]
-
-
-class ChatStream:
+class ChatStream(AsyncIterator[StreamDelta], AbstractAsyncContextManager["ChatStream"]):
     """Iterate over it for the pieces; use it as `async with`, which ends it on the server too when you leave early.
 
     An error of the stream is raised by the iteration after the pieces that came before it. `reply` holds what came so
     far, and the whole answer once the iteration has ended. To cancel the wait for a piece does not harm the stream.
     """
 
-    def __init__(self, slots: Slots, exchange: Exchange, answer: StreamedAnswer, plan: StreamPlan) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        exchange: Exchange,
+        answer: StreamedAnswer,
+        *,
+        body: bytes,
+        lease: Callable[[], Lease],
+        retrying: Callable[[Callable[[BaseException], bool]], AsyncRetrying],
+        idle_seconds: float,
+    ) -> None:
         """Made by `LLMClient.chat_stream`; nothing is sent before the first piece is asked for."""
         self._slots = slots
         self._exchange = exchange
         self._answer = answer
-        self._plan = plan
-        self._deltas: deque[StreamDelta] = deque()
-        self._news = asyncio.Event()
+        self._body = body
+        self._lease = lease
+        self._retrying = retrying
+        self._idle_seconds = idle_seconds
+        self._deltas: asyncio.Queue[StreamDelta | None] = asyncio.Queue()
         self._run: asyncio.Task[None] | None = None
 
     @property
@@ -131,25 +129,18 @@ class ChatStream:
         """Content, reasoning, model, finish reason and usage as far as they came."""
         return self._answer.reply()
 
-    def __aiter__(self) -> Self:
-        return self
-
     async def __anext__(self) -> StreamDelta:
         """The next piece; an `LLMError` where the stream failed."""
         if self._run is None:
             self._run = asyncio.create_task(self._tries())
             self._run.add_done_callback(self._ended)
-        while not self._deltas:
-            if self._run.done():
-                if not self._run.cancelled():
-                    self._run.result()
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        return self._deltas.popleft()
-
-    async def __aenter__(self) -> Self:
-        return self
+        delta = await self._deltas.get()
+        if delta is not None:
+            return delta
+        self._deltas.put_nowait(None)  # for whoever asks again
+        if not self._run.cancelled():
+            self._run.result()
+        raise StopAsyncIteration
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
@@ -164,20 +155,20 @@ class ChatStream:
     def _ended(self, run: asyncio.Task[None]) -> None:
         if not run.cancelled():
             run.exception()  # looked at, because nobody may be left to ask for it
-        self._news.set()
+        self._deltas.put_nowait(None)
 
     async def _tries(self) -> None:
         # Pieces that were handed out cannot be taken back: after the first one nothing is tried again.
-        await self._plan.retrying(lambda error: not self._answer.begun and is_passing(error))(self._try_once)
+        await self._retrying(lambda error: not self._answer.begun and is_passing(error))(self._try_once)
 
     async def _try_once(self) -> None:
-        lease = self._plan.lease()
+        lease = self._lease()
         await self._slots.run(lambda: self._pump(lease), lease)
 
     async def _pump(self, lease: Lease) -> None:
         """Reads one response to its end. Runs in a task of its own, under its lease."""
         path = "/chat/completions"
-        async with self._exchange.open("POST", path, self._plan.body, lease=lease, fresh=True) as response:
+        async with self._exchange.open("POST", path, self._body, lease=lease, fresh=True) as response:
             if "text/event-stream" not in response.headers.get("content-type", "").lower():
                 self._hand_out(self._answer.take_whole(await self._exchange.body(response, lease)))
                 return
@@ -188,25 +179,22 @@ class ChatStream:
         decoder = EventDecoder()
         async with aclosing(self._exchange.stream(response, lease)) as chunks:
             async for chunk in chunks:
-                if self._take_all(decoder.feed(chunk), lease):
+                if self._ends_with(decoder.feed(chunk), lease):
                     return
-        if not self._take_all(decoder.flush(), lease) and self._answer.finish_reason is None:
+        if not self._ends_with(decoder.flush(), lease) and self._answer.finish_reason is None:
             raise LLMConnectionError("the stream ended before the answer did", problem="stream-cut")
 
-    def _take_all(self, events: list[bytes], lease: Lease) -> bool:
-        """Takes events in; true at `[DONE]`."""
+    def _ends_with(self, events: list[bytes], lease: Lease) -> bool:
         for data in events:
             if data.strip() == _DONE:
                 if not self._answer.begun:
                     raise LLMReplyError("the stream held no answer", problem="no-choices")
                 return True
             if self._hand_out(self._answer.take(data)):
-                lease.read_within(self._plan.idle_seconds)
+                lease.read_within(self._idle_seconds)
         return False
 
     def _hand_out(self, delta: StreamDelta | None) -> bool:
-        if delta is None:
-            return False
-        self._deltas.append(delta)
-        self._news.set()
-        return True
+        if delta is not None:
+            self._deltas.put_nowait(delta)
+        return delta is not None

@@ -11,6 +11,7 @@ import msgspec
 
 from service.base.secrets import masked_line
 from service.base.text import one_line
+from service.contract.decision import Usage
 from service.contract.decoding import DECODE_ERRORS
 from service.llm.errors import BODY_CHARS, LLMReplyError, LLMRequestError
 
@@ -25,14 +26,6 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     role: Role
     content: str
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens as counted by the server; `tokens_cached` is the part of `tokens_in` it did not need to read again."""
-
-    tokens_in: int
-    tokens_out: int
-    tokens_cached: int | None = None
 
 
 class ChatReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,14 +48,9 @@ class StreamDelta(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: str = ""
 
 
-class _PromptDetails(msgspec.Struct, frozen=True):
-    cached_tokens: int | None = None
-
-
 class _Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int = 0
     completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -72,26 +60,15 @@ class _Message(msgspec.Struct, frozen=True):
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    message: _Message
-    finish_reason: Any = None
-
-
-class _Completion(msgspec.Struct, frozen=True):
-    choices: list[_Choice] | None = None
-    model: Any = None
-    usage: Any = None
-    error: Any = None
-
-
-class _StreamChoice(msgspec.Struct, frozen=True):
+    message: _Message | None = None
     delta: _Message | None = None
     finish_reason: Any = None
 
 
-class StreamChunk(msgspec.Struct, frozen=True):
-    """One event of a streamed answer."""
+class Completion(msgspec.Struct, frozen=True):
+    """A whole answer, or one event of a streamed one."""
 
-    choices: list[_StreamChoice] | None = None
+    choices: list[_Choice] | None = None
     model: Any = None
     usage: Any = None
     error: Any = None
@@ -112,8 +89,7 @@ class _Models(msgspec.Struct, frozen=True):
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ENCODER = msgspec.json.Encoder()
-_COMPLETION = msgspec.json.Decoder(_Completion)
-_CHUNK = msgspec.json.Decoder(StreamChunk)
+_COMPLETION = msgspec.json.Decoder(Completion)
 _MODELS = msgspec.json.Decoder(_Models)
 
 
@@ -132,9 +108,7 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
     try:
         return _ENCODER.encode(body)
     except UnicodeError:
-        raise LLMRequestError(
-            "the text holds a lone surrogate, which is no Unicode text", problem="not-unicode"
-        ) from None
+        raise LLMRequestError("the text holds a lone surrogate, which is no Unicode", problem="not-unicode") from None
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise LLMRequestError(f"the request is no JSON: {one_line(str(error), BODY_CHARS)}") from None
 
@@ -154,10 +128,11 @@ def decode_reply(body: bytes, *, model: str, secrets: Sequence[str] = ()) -> Cha
     completion = decoded(_COMPLETION, body)
     if not completion.choices:
         told = error_message(completion.error, secrets=secrets)
-        raise LLMReplyError(
-            "the answer has no choices" + (f"; the server says: {told}" if told else ""), problem="no-choices"
-        )
+        said = f"; the server says: {told}" if told else ""
+        raise LLMReplyError(f"the answer has no choices{said}", problem="no-choices")
     choice = completion.choices[0]
+    if choice.message is None:
+        raise LLMReplyError("the answer has no message", problem="wrong-shape")
     finish_reason = text_or_none(choice.finish_reason)
     if choice.message.content is None:
         why = f" (finish_reason {one_line(finish_reason, 60)})" if finish_reason else ""
@@ -171,10 +146,10 @@ def decode_reply(body: bytes, *, model: str, secrets: Sequence[str] = ()) -> Cha
     )
 
 
-def decode_chunk(data: bytes) -> StreamChunk | None:
+def decode_chunk(data: bytes) -> Completion | None:
     """One event of a stream, or None where it is malformed."""
     try:
-        return _CHUNK.decode(data)
+        return _COMPLETION.decode(data)
     except DECODE_ERRORS:
         return None
 
@@ -203,12 +178,7 @@ def usage_of(raw: object) -> Usage | None:
         usage = msgspec.convert(raw, _Usage)
     except (msgspec.MsgspecError, RecursionError):
         return None
-    details = usage.prompt_tokens_details
-    return Usage(
-        tokens_in=max(0, usage.prompt_tokens),
-        tokens_out=max(0, usage.completion_tokens or 0),
-        tokens_cached=details.cached_tokens if details else None,
-    )
+    return Usage(tokens_in=max(0, usage.prompt_tokens), tokens_out=max(0, usage.completion_tokens or 0))
 
 
 def reasoning_of(message: _Message) -> str:
@@ -232,10 +202,8 @@ def decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:  # noqa: 
     try:
         return decoder.decode(body.removeprefix(_BYTE_ORDER_MARK))
     except msgspec.ValidationError as error:
-        what = str(error)
-        raise LLMReplyError(
-            f"the answer has the wrong shape: {what[:1].lower()}{one_line(what[1:], BODY_CHARS)}", problem="wrong-shape"
-        ) from None
+        what = one_line(str(error), BODY_CHARS)
+        raise LLMReplyError(f"the answer has the wrong shape: {what}", problem="wrong-shape") from None
     except msgspec.DecodeError as error:
         what = "is empty" if not body.strip() else f"is not JSON: {one_line(str(error), BODY_CHARS)}"
         raise LLMReplyError(f"the answer {what}", problem="not-json") from None

@@ -6,7 +6,7 @@ from service.knowledge.knowledge import Knowledge
 
 
 def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
-    """Every agent and model with its forecast numbers now."""
+    """Every agent and model, in the order of the catalog."""
     agents: dict[str, dict[str, Any]] = {}
     for candidate, forecast in zip(knowledge.catalog.candidates, knowledge.forecaster.abilities(), strict=True):
         agent = agents.setdefault(

@@ -19,18 +19,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """`name` is what messages call the program. `deadline` is on `time.monotonic`; of the `timeout_seconds` before it,
-    `waited_seconds` passed in the queue."""
+    """`argv` is run in `workspace` with `env` (and one variable that marks the run), and `stdin` is written to it.
+    `name` is what messages call it. `timeout_seconds` count from when it is asked for, the wait for a slot included."""
 
     name: str
     argv: Sequence[str]
     stdin: bytes
     env: Mapping[str, str]
     workspace: Workspace
-    limits: Limits
-    deadline: float
     timeout_seconds: float
-    waited_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

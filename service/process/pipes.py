@@ -5,7 +5,7 @@ import selectors
 from collections.abc import Callable
 from typing import IO, Self
 
-from service.process.job import Job
+from service.process.job import Limits
 from service.process.tree import ProcessTree
 
 CHUNK_BYTES = 65_536
@@ -17,18 +17,16 @@ STDERR_FLOOD = 256
 class Pipes:
     """To be used as `with`. `flood` says what the program wrote too much of, and how much it may; empty until then."""
 
-    def __init__(self, tree: ProcessTree, job: Job) -> None:
+    def __init__(self, tree: ProcessTree, stdin: bytes, limits: Limits) -> None:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.flood = ""
         self._stdin, self._outputs = tree.popen.stdin, (tree.popen.stdout, tree.popen.stderr)
-        self._pid = tree.popen.pid
-        self._limits = job.limits
-        self._unsent = memoryview(job.stdin)
+        self._limits = limits
+        self._unsent = memoryview(stdin)
         self._stderr_bytes = 0
         self._open = 2
         self._selector = selectors.DefaultSelector()
-        self._pidfd: int | None = None
 
     def __enter__(self) -> Self:
         for stream, take in zip(self._outputs, (self._take_stdout, self._take_stderr), strict=True):
@@ -36,35 +34,20 @@ class Pipes:
         if self._unsent:
             self._register(self._stdin, selectors.EVENT_WRITE, None)
         else:
-            self._close_stdin()
-        try:
-            self._pidfd = os.pidfd_open(self._pid)
-            self._selector.register(self._pidfd, selectors.EVENT_READ)
-        except (AttributeError, OSError):  # another system, an old kernel, a sandbox: the end is seen by polling
-            return self
+            self.close_stdin()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._selector.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
 
     @property
     def at_end(self) -> bool:
         """Whether nobody holds stdout or stderr any more."""
         return self._open == 0
 
-    def program_ended(self) -> None:
-        """Stops writing to it and watching for its end."""
-        self._close_stdin()
-        if self._pidfd is not None and self._pidfd in self._selector.get_map():
-            self._selector.unregister(self._pidfd)
-
     def move(self, timeout_seconds: float) -> None:
         """Moves what can be moved now, waiting for it no longer than this."""
         for key, _ in self._selector.select(max(timeout_seconds, 0)):
-            if key.fileobj == self._pidfd:  # whoever asks next will see that the program ended
-                continue
             if key.data is None:
                 self._write(key.fd)
             elif chunk := os.read(key.fd, CHUNK_BYTES):
@@ -87,9 +70,9 @@ class Pipes:
             sent = len(self._unsent)
         self._unsent = self._unsent[sent:]
         if not self._unsent:
-            self._close_stdin()
+            self.close_stdin()
 
-    def _close_stdin(self) -> None:
+    def close_stdin(self) -> None:
         if self._stdin is None or self._stdin.closed:
             return
         if self._stdin in self._selector.get_map():

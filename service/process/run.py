@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable
 
 from service.process.errors import ProcessError, ProcessTimeoutError
-from service.process.job import Job, ProcessResult
+from service.process.job import Job, Limits, ProcessResult
 from service.process.pipes import Pipes
 from service.process.tree import Exit, ProcessTree
 
 POLL_SECONDS = 0.05
-"""How soon a stop is seen; and the end of a program where the system has no pidfd."""
+"""How soon a stop is seen, or the end of a program whose pipes somebody still holds open."""
+
+EXIT_SECONDS = 0.002
+"""How soon the end of a program is seen that closed its pipes: most end right after it."""
 
 TOLD_SECONDS = 0.01
 """A shorter wait for a slot is not worth a word."""
@@ -29,9 +32,19 @@ class Run:
     `gone` exactly once, when nothing is left. Both are called in the run's thread."""
 
     def __init__(
-        self, job: Job, *, deliver: Callable[[ProcessResult | ProcessError], None], gone: Callable[[], None]
+        self,
+        job: Job,
+        limits: Limits,
+        *,
+        deadline: float,
+        deliver: Callable[[ProcessResult | ProcessError], None],
+        gone: Callable[[], None],
     ) -> None:
+        """`deadline` is on `time.monotonic`; what the job's time is more than is left to it was the wait for a slot."""
         self._job = job
+        self._limits = limits
+        self._deadline = deadline
+        self._run_seconds = max(deadline - time.monotonic(), 1e-3)
         self._deliver = deliver
         self._gone = gone
         self._stop = threading.Event()
@@ -54,7 +67,7 @@ class Run:
             try:
                 self._deliver(self._attend(tree))
             finally:
-                if not tree.end(grace_seconds=self._job.limits.grace_seconds):
+                if not tree.end(grace_seconds=self._limits.grace_seconds):
                     _log.error("%s could not be ended", self._job.name)
         finally:
             self._job.workspace.remove()
@@ -86,37 +99,37 @@ class Run:
 
     def _attend(self, tree: ProcessTree) -> ProcessResult | ProcessError:
         try:
-            with Pipes(tree, self._job) as pipes:
+            with Pipes(tree, self._job.stdin, self._limits) as pipes:
                 return self._follow(tree, pipes)
         except OSError as error:  # no descriptor left for the selector, or a pipe that breaks in a way of its own
             return ProcessError("cannot-start", f"{self._job.name} cannot be followed: {error.strerror or error}")
 
     def _follow(self, tree: ProcessTree, pipes: Pipes) -> ProcessResult | ProcessError:
-        job = self._job
+        name, limits = self._job.name, self._limits
         ended: Exit | None = None
-        read_until = job.deadline
+        read_until = self._deadline
         while True:
             now = time.monotonic()
             if ended is None and (ended := tree.exited()) is not None:
                 # What it left in the pipes is read at once; a child of its own that holds them open gets a moment.
-                read_until = min(now + job.limits.drain_seconds, job.deadline)
-                pipes.program_ended()
+                read_until = min(now + limits.drain_seconds, self._deadline)
+                pipes.close_stdin()
             if ended is not None and (pipes.at_end or now >= read_until):
-                stderr = bytes(pipes.stderr[-job.limits.max_stderr_bytes :])
+                stderr = bytes(pipes.stderr[-limits.max_stderr_bytes :])
                 return ProcessResult(
                     exit_code=ended.code, signal=ended.signal, stdout=bytes(pipes.stdout), stderr=stderr
                 )
             if self._stop.is_set():
-                return ProcessError("stopped", f"{job.name} was stopped")
-            if now >= job.deadline:
-                return _timed_out(job)
-            pipes.move(min(POLL_SECONDS, read_until - now))
+                return ProcessError("stopped", f"{name} was stopped")
+            if now >= self._deadline:
+                return self._timed_out()
+            pipes.move(min(EXIT_SECONDS if pipes.at_end else POLL_SECONDS, read_until - now))
             if pipes.flood:
-                return ProcessError("output-too-large", f"{job.name} wrote more than {pipes.flood}")
+                return ProcessError("output-too-large", f"{name} wrote more than {pipes.flood}")
 
-
-def _timed_out(job: Job) -> ProcessTimeoutError:
-    text = f"{job.name} did not end within {job.timeout_seconds:.3g} s"
-    if job.waited_seconds >= TOLD_SECONDS:
-        text += f", {job.waited_seconds:.3g} s of which it waited for a slot"
-    return ProcessTimeoutError(text, run_seconds=max(job.timeout_seconds - job.waited_seconds, 1e-3))
+    def _timed_out(self) -> ProcessTimeoutError:
+        text = f"{self._job.name} did not end within {self._job.timeout_seconds:.3g} s"
+        waited_seconds = self._job.timeout_seconds - self._run_seconds
+        if waited_seconds >= TOLD_SECONDS:
+            text += f", {waited_seconds:.3g} s of which it waited for a slot"
+        return ProcessTimeoutError(text, run_seconds=self._run_seconds)

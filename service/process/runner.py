@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 from service.process.errors import ProcessError, ProcessTimeoutError
 from service.process.job import Job, Limits, ProcessResult
 from service.process.run import Run
-from service.process.workspace import Workspace
 
 CLOSE_SECONDS = 10.0
 """How long `aclose` waits for what will not end."""
@@ -34,35 +33,14 @@ class ProcessRunner:
         """Programs that run now or are being ended."""
         return len(self._active)
 
-    async def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes,
-        env: Mapping[str, str],
-        workspace: Workspace,
-        name: str | None = None,
-        timeout_seconds: float,
-    ) -> ProcessResult:
-        """Runs `argv` in `workspace` with `env` (and one variable that marks the run), writes `stdin` to it, and waits
-        until it has ended. `name` is what messages call it.
+    async def run(self, job: Job) -> ProcessResult:
+        """Runs the job's program until it has ended.
 
-        The time counts from now, the wait for a slot included. Whatever way it ends is a result; what hinders that is
-        a ProcessError, raised at once: cleaning up goes on behind it, as it does when the caller is cancelled.
+        Whatever way it ends is a result; what hinders that is a ProcessError, raised at once: cleaning up goes on
+        behind it, as it does when the caller is cancelled.
         """
-        asked = time.monotonic()
-        await self._take_slot(timeout_seconds)
-        job = Job(
-            name=name or argv[0],
-            argv=argv,
-            stdin=stdin,
-            env=env,
-            workspace=workspace,
-            limits=self._limits,
-            deadline=asked + timeout_seconds,
-            timeout_seconds=timeout_seconds,
-            waited_seconds=time.monotonic() - asked,
-        )
+        deadline = time.monotonic() + job.timeout_seconds
+        await self._take_slot(job.timeout_seconds)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[ProcessResult | ProcessError] = loop.create_future()
 
@@ -75,7 +53,7 @@ class ProcessRunner:
             self._slots.release()
             self._active.pop(run).set()
 
-        run = Run(job, deliver=deliver, gone=lambda: _call(loop, free))
+        run = Run(job, self._limits, deadline=deadline, deliver=deliver, gone=lambda: _call(loop, free))
         self._active[run] = asyncio.Event()
         try:
             run.start()

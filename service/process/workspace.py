@@ -18,7 +18,6 @@ class Workspace:
 
     @property
     def work(self) -> Path:
-        """The run's working directory."""
         return self.root / "work"
 
     @property

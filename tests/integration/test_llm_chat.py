@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from service.contract.decision import Usage
 from service.llm.client import LLMClient
 from service.llm.errors import LLMConnectionError, LLMError, LLMReplyError, LLMRequestError, LLMStatusError
 from service.llm.transport import make_http_client
-from service.llm.wire import ChatMessage, Usage
+from service.llm.wire import ChatMessage
 from tests.support.fake_behaviours import answer, drop_when_reused, models, raw, reset, status, then_drop
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.llm_client import llm_client

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from service.process.errors import ProcessError, ProcessTimeoutError
-from service.process.job import Limits, ProcessResult
+from service.process.job import Job, Limits, ProcessResult
 from service.process.runner import ProcessRunner
 from service.process.workspace import Workspace
 from tests.support.cli_fixtures import RunOn, Traces
@@ -47,6 +47,19 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-S", "-E", "-c", code]
 
 
+def job(traces: Traces, directory: str, argv: Sequence[str], timeout_seconds: float, *, stdin: bytes = b"") -> Job:
+    """One run in a directory of its own."""
+    workspace = Workspace(root=traces.directory / directory)
+    return Job(
+        name=argv[0],
+        argv=argv,
+        stdin=stdin,
+        env=traces.environ,
+        workspace=workspace,
+        timeout_seconds=timeout_seconds,
+    )
+
+
 async def run(
     traces: Traces,
     argv: Sequence[str],
@@ -60,13 +73,7 @@ async def run(
     limits = Limits(grace_seconds=0.2, drain_seconds=0.3, max_stdout_bytes=stdout, max_stderr_bytes=stderr)
     runner = ProcessRunner(limits=limits)
     try:
-        return await runner.run(
-            argv,
-            stdin=stdin,
-            env=traces.environ,
-            workspace=Workspace(root=traces.directory / "run"),
-            timeout_seconds=timeout_seconds,
-        )
+        return await runner.run(job(traces, "run", argv, timeout_seconds, stdin=stdin))
     finally:
         await runner.settle()
 
@@ -430,6 +437,7 @@ def test_a_loop_that_was_closed_early_leaves_nothing(traces: Traces) -> None:
 AS_PROCESS_ONE = """
 import asyncio, os, sys, tempfile, time
 from pathlib import Path
+from service.process.job import Job
 from service.process.runner import ProcessRunner
 from service.process.workspace import Workspace
 
@@ -438,8 +446,10 @@ async def main():
     with tempfile.TemporaryDirectory() as directory:
         runner = ProcessRunner()
         for n in range(3):
-            result = await runner.run([sys.executable, "-S", "-c", sys.argv[1]], stdin=b"", env=dict(os.environ),
-                                      workspace=Workspace(root=Path(directory) / str(n)), timeout_seconds=20)
+            argv = [sys.executable, "-S", "-c", sys.argv[1]]
+            workspace = Workspace(root=Path(directory) / str(n))
+            result = await runner.run(Job(name="x", argv=argv, stdin=b"", env=dict(os.environ), workspace=workspace,
+                                          timeout_seconds=20))
             assert result.exit_code == 0, result
         await runner.settle()
     zombies = [p.read_text() for p in Path("/proc").glob("[0-9]*/stat") if p.parent.name != "1"]
@@ -470,13 +480,7 @@ def test_as_process_one_it_reaps_orphans(seconds: str) -> None:
 async def _start(
     runner: ProcessRunner, traces: Traces, number: int, argv: Sequence[str], *, timeout_seconds: float = 30.0
 ) -> ProcessResult:
-    return await runner.run(
-        argv,
-        stdin=b"",
-        env=traces.environ,
-        workspace=Workspace(root=traces.directory / str(number)),
-        timeout_seconds=timeout_seconds,
-    )
+    return await runner.run(job(traces, str(number), argv, timeout_seconds))
 
 
 async def _until(condition: Callable[[], bool]) -> None:

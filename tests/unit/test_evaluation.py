@@ -10,8 +10,8 @@ from service.contract.catalog import Candidate, Catalog
 from service.contract.errors import InvalidInputError
 from service.contract.settings import CliSettings, DecisionSettings, Settings, StoreSettings
 from service.core import Core
-from service.evaluation.baselines import always, in_order, oracle, random_mix
-from service.evaluation.curve import Point, draw, svg
+from service.evaluation.baselines import Baseline, always, in_order, oracle, random_mix
+from service.evaluation.curve import draw, svg
 from service.evaluation.recorded import (
     RecordedAttempt,
     RecordedTask,
@@ -203,12 +203,14 @@ def test_catalogs_for_tasks() -> None:
 
 def test_the_curve_marks_every_point_and_escapes_what_it_writes() -> None:
     """Ours are capitals, others small letters; the SVG is well-formed whatever a model is called."""
-    points = [Point("plan", 0.1, 0.8, ours=True), Point("always:<b>&", 0.5, 0.6, ours=False)]
-    picture = draw(points)
-    assert "A plan: 80.0% for $0.100" in picture
+    played = [Played(solved=number < 4, cost_usd=0.1, models=["a"], seconds=[0.001]) for number in range(5)]
+    ours = [summarise("forecast", 3.0, played, seed=0)]
+    others = [Baseline(name="always:<b>&", solve_rate=0.6, cost_usd_per_task=0.5)]
+    picture = draw(ours, others)
+    assert "A forecast at $3: 80.0% for $0.100" in picture
     assert "a always:<b>&: 60.0% for $0.500" in picture
     assert picture.count("A") >= 2
-    text = svg(points, title="<tasks>")
+    text = svg(ours, others, title="<tasks>")
     assert "always:&lt;b&gt;&amp;" in text
     assert "<b>" not in text
     assert text.startswith("<svg")

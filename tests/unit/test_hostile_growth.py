@@ -39,7 +39,8 @@ far too slow. The slowest takes 0.01 s."""
 UNITS = [
     "{", "[", '{"', '{"a":', "[{", "}", '"', "\\", '\\"', "```", "```json\n", "<think>", "</think>", "<think>{", "<",
     " ", "\n", "\t ", "\r", "\x1b[", "\x1b]", "\x1b[0;", "\u200b", "\U000e0041", "a\u0301", "a", "ab ", "-", "1", "1e",
-    "http://", "://a:", "@", "a" * 31 + "'", "re-", "$", "${", "data: ", '{"type":"x"}\n', "0x", "é", "漢", "\ud83d",
+    "http://", "://a:", "://" + "a:" * 60, "@",
+    "a" * 31 + "'", "re-", "$", "${", "data: ", '{"type":"x"}\n', "0x", "é", "漢", "\ud83d",
 ]  # fmt: skip
 """What nests, opens without closing, backtracks, hides, or makes a tokenizer look back."""
 
@@ -75,7 +76,7 @@ WORK: dict[str, Callable[[str], None]] = {
     "effort": _quiet(lambda text: estimate_minutes(text, text)),
     "question": _quiet(lambda text: PROMPTS.question(Task(instructions=text or "x", name=text[:300]), CANDIDATES,
         value_usd=1.0, max_task_tokens=1_000_000, random_bytes=bytes)),
-    "masked-line": _quiet(lambda text: masked_line(text, 500, ["secret"])),
+    "masked-line": _quiet(lambda text: masked_line(text, len(text), ["secret"])),
     "decode-reply": _quiet(lambda text: decode_reply(_bytes(text), model="m")),
     "decode-reply-usage": _quiet(lambda text: decode_reply(b'{"choices":[],"usage":' + _bytes(text), model="m")),
     "decode-chunk": _quiet(lambda text: decode_chunk(_bytes(text))),

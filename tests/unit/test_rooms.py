@@ -29,6 +29,9 @@ ORDER = (
 )
 """From the roof to the ground floor. A room may import itself and whatever stands below it."""
 
+MOST_PARAMETERS = 7
+"""Of a constructor, `self` not counted."""
+
 ENTRANCES = {"__init__", "__main__", "cli", "app", "core"}
 """Modules at the root; everything else stands in a room."""
 
@@ -87,6 +90,20 @@ def test_every_room_is_known() -> None:
     assert rooms == set(ORDER) - ENTRANCES
     for room in rooms:
         assert ast.get_docstring(ast.parse((SERVICE / room / "__init__.py").read_text())), room
+
+
+def test_no_constructor_takes_more_than_seven() -> None:
+    """Limits and time-outs that belong together come in one struct: a longer list is read by nobody."""
+    wrong = [
+        f"{file.relative_to(SERVICE.parent)}:{method.lineno} {cls.name}"
+        for _, file in modules()
+        for cls in ast.walk(ast.parse(file.read_text()))
+        if isinstance(cls, ast.ClassDef)
+        for method in cls.body
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__"
+        if len(method.args.args) - 1 + len(method.args.kwonlyargs) > MOST_PARAMETERS
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize(

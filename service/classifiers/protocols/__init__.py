@@ -1,1 +1,1 @@
-"""How the local model is asked: each way is one file, and all of them give a verdict or an error that says who erred."""
+"""How the local model is asked: each way is a file, and all give a verdict, or an error that says who erred."""

@@ -1,4 +1,4 @@
-"""Tokens with the probabilities of what might have stood there instead, and what they say about labels of one letter."""
+"""Tokens with the probabilities of what might have stood there instead, and what they say of labels of one letter."""
 
 import math
 from collections.abc import Mapping, Sequence
