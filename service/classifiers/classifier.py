@@ -92,6 +92,8 @@ class ClassifierError(PointsmanError):
         self.usage = usage or Usage()
         self.prompt = prompt
         self.reply = reply
+        self.server_seconds: float | None = None
+        """How long a server was given that did not answer in time; None where that is not what happened."""
 
 
 class Classifier(Protocol):

@@ -9,7 +9,7 @@ import structlog
 
 from service.base.text import one_line
 from service.classifiers.classifier import Blame, Brief, Classified, ClassifierError
-from service.classifiers.protocols.asking import PATIENCE_SECONDS, Asking, NotSpokenError
+from service.classifiers.protocols.asking import Asking, NotSpokenError
 from service.classifiers.protocols.chat import Chat
 from service.classifiers.protocols.deciding import Deciding
 from service.classifiers.protocols.decisions import Decisions
@@ -25,7 +25,7 @@ class LocalModelClassifier:
 
     source: Source = "local_model"
     least_seconds = 0.0
-    patience_seconds = PATIENCE_SECONDS
+    patience_seconds = 1.0
 
     def __init__(
         self,
@@ -60,6 +60,15 @@ class LocalModelClassifier:
         A server that does not speak the protocol (any more) is asked by chat in the time that is left, and from then on
         until `speak` is called: that is nothing wrong with the server, and no failure.
         """
+        try:
+            return await self._classify(brief, timeout_seconds)
+        except ClassifierError as error:
+            if error.server_seconds is not None and error.server_seconds < self.patience_seconds:
+                # neither a caller in haste nor a queue of our own says anything about the server
+                error.blame = Blame.REQUEST
+            raise
+
+    async def _classify(self, brief: Brief, timeout_seconds: float) -> Classified:
         started = self._clock()
         way = self.ways[self.protocol]
         try:

@@ -49,7 +49,7 @@ class LocalEndpoint:
         self._adopt_knowledge = adopt
         self._seen = False
         self._log = structlog.get_logger("pointsman.local_model")
-        self._background = Background(self._follow, every_seconds=RETRY_SECONDS, defect=partial(log_defect, self._log))
+        self.background = Background(self._follow, every_seconds=RETRY_SECONDS, defect=partial(log_defect, self._log))
 
     async def start(self, *, wait: bool) -> None:
         """Finds out in the background; with `wait` before this returns, and only as far as the first way that works."""
@@ -58,11 +58,8 @@ class LocalEndpoint:
         if wait:
             await self.look(until_one_works=True)
         else:
-            self._background.start()
-            self._background.wake()
-
-    async def aclose(self) -> None:
-        await self._background.aclose()
+            self.background.start()
+            self.background.wake()
 
     def adopt(self, knowledge: Knowledge) -> None:
         """Takes what was read anew into use, and finds out once more how the server is asked."""
@@ -73,7 +70,7 @@ class LocalEndpoint:
             self._classifier.speak(self._classifier.configured)
             return
         self._seen = False
-        self._background.wake()
+        self.background.wake()
 
     async def look(self, *, until_one_works: bool = False) -> list[Trial]:
         """Tries what is faster than chat, and takes the fastest that works; chat where none does."""

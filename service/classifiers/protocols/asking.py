@@ -9,9 +9,6 @@ from service.contract.errors import PointsmanError
 from service.contract.settings import ProtocolName
 from service.llm.errors import LLMError, LLMStatusError, LLMTimeoutError
 
-PATIENCE_SECONDS = 1.0
-"""A time-out after less than this was the caller's haste, and does not count against the server."""
-
 _NO_SUCH_ROUTE = frozenset({404, 405, 501})
 _NO_DECISION_MODEL = ("not a decision model", "does not support decision", "does not support systemone")
 
@@ -32,7 +29,7 @@ class NotSpokenError(PointsmanError):
 
 def failure(error: LLMError, *, prompt: str, usage: Usage | None = None, repairing: bool = False) -> ClassifierError:
     """What a call to the server that brought no answer means for its classifier; `repairing` an answer of no use."""
-    return ClassifierError(
+    failed = ClassifierError(
         error.problem,
         str(error),
         blame=_blame(error, repairing=repairing),
@@ -40,6 +37,9 @@ def failure(error: LLMError, *, prompt: str, usage: Usage | None = None, repairi
         usage=usage,
         prompt=prompt,
     )
+    if isinstance(error, LLMTimeoutError) and not repairing:
+        failed.server_seconds = error.server_seconds
+    return failed
 
 
 def useless(error: VerdictError, *, prompt: str, reply: str, usage: Usage) -> ClassifierError:
@@ -59,8 +59,6 @@ def not_spoken(error: LLMError) -> bool:
 def _blame(error: LLMError, *, repairing: bool) -> Blame:
     if isinstance(error, LLMTimeoutError) and repairing:
         return Blame.REPLY  # it had answered, with something of no use: a task text can make it do so, and slowly
-    if isinstance(error, LLMTimeoutError) and error.server_seconds < PATIENCE_SECONDS:
-        return Blame.REQUEST  # neither a caller in haste nor a queue of our own says anything about the server
     if isinstance(error, LLMStatusError) and error.status in {400, 413, 422}:
         return Blame.REQUEST
     if error.problem == "no-content":

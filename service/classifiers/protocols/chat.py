@@ -49,7 +49,7 @@ class Chat:
             ChatMessage(role="user", content=question.user),
         ]
         reply = await self._ask(messages, brief, timeout_seconds, Usage())
-        usage, text = _spent(reply), self._text(reply)
+        usage, text = reply.usage or Usage(), self._text(reply)
         read = _read(text, brief)
         spent = self._clock() - started
         if isinstance(read, VerdictError) and timeout_seconds - spent >= spent * _REPAIR_SHARE:
@@ -58,7 +58,7 @@ class Chat:
                 ChatMessage(role="user", content=brief.prompts.repair(str(read), brief.eligible)),
             ]
             reply = await self._ask(messages, brief, timeout_seconds - spent, usage)
-            usage, text = total(usage, _spent(reply)), self._text(reply)
+            usage, text = total(usage, reply.usage or Usage()), self._text(reply)
             read = _read(text, brief)
         if isinstance(read, VerdictError):
             cut = reply.finish_reason == "length"
@@ -120,7 +120,3 @@ def _read(text: str, brief: Brief) -> Verdict | VerdictError:
         return read_verdict(text, brief.eligible, brief.catalog.candidates)
     except VerdictError as error:
         return error
-
-
-def _spent(reply: ChatReply) -> Usage:
-    return Usage(tokens_in=reply.usage.tokens_in, tokens_out=reply.usage.tokens_out) if reply.usage else Usage()

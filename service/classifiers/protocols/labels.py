@@ -129,8 +129,7 @@ class Labels:
             raise failure(error, prompt=prompt) from None
         if reply.choices[0].logprobs is None:
             raise NotSpokenError("the server gives no log probabilities")
-        spent = usage_of(reply.usage)
-        usage = Usage(tokens_in=spent.tokens_in, tokens_out=spent.tokens_out) if spent else Usage()
+        usage = usage_of(reply.usage) or Usage()
         text = masked(body.decode("utf-8", "replace"), self._client.endpoint.secrets)[:KEPT_REPLY]
         tokens = tokens_of(reply.choices[0].logprobs)
         try:
