@@ -177,7 +177,7 @@ def _sheet(brief: Brief) -> _Sheet:
     """The whole catalog is listed where it is short, so that the fixed part stays the same whoever is eligible."""
     questions = questions_about(brief, turns=TURNS)
     catalog = brief.catalog.candidates
-    listed = turned(catalog, questions.turn, TURNS) if len(catalog) <= MAX_OPTIONS else questions.candidates
+    listed = turned(catalog, questions.turn) if len(catalog) <= MAX_OPTIONS else questions.candidates
     label = {one.key: _CANDIDATES[place] for place, one in enumerate(listed)}
     asked = ["".join(label[one.key] for one in questions.candidates), _LEVELS[: len(LEVELS)]]
     if questions.kinds:

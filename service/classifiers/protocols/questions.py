@@ -44,7 +44,7 @@ ROUND_MINUTES += (720.0, 960.0, 1500.0, 2400.0, 5000.0)
 class Questions:
     """The candidates and kinds in the order in which they are listed, and in words what each is.
 
-    `instructions` are those of each question, by its name; `turn` says in which of the orders they are.
+    `instructions` are those of each question, by its name; `turn` says how far the catalog was turned for it (0 to 1).
     """
 
     candidates: tuple[Candidate, ...]
@@ -54,7 +54,7 @@ class Questions:
     kind_says: tuple[str, ...]
     instructions: dict[str, str]
     eligible: int
-    turn: int
+    turn: float
 
     @property
     def note(self) -> str:
@@ -66,11 +66,12 @@ class Questions:
 def questions_about(brief: Brief, *, turns: int = MAX_OPTIONS) -> Questions:
     """The questions for a task. Its options are turned to one of at most `turns` orders, the same for the same text."""
     asked = brief.shortlist or tuple(brief.eligible)
-    turn = zlib.crc32(brief.task.instructions.encode("utf-8", "surrogatepass"))
+    orders = max(1, min(turns, len(brief.catalog.candidates)))
+    turn = zlib.crc32(brief.task.instructions.encode("utf-8", "surrogatepass")) % orders / orders
     wanted = [candidate.key for candidate in asked[:MAX_OPTIONS]]
-    everyone = turned(brief.catalog.candidates, turn, turns)
+    everyone = turned(brief.catalog.candidates, turn)
     candidates = tuple([candidate for candidate in everyone if candidate.key in wanted])
-    kinds = turned(brief.catalog.kinds[:MAX_OPTIONS], turn, turns) if len(brief.catalog.kinds) > 1 else ()
+    kinds = turned(brief.catalog.kinds[:MAX_OPTIONS], turn) if len(brief.catalog.kinds) > 1 else ()
     return Questions(
         candidates=candidates,
         candidate_codes=tuple(brief.prompts.codes(candidates)),
@@ -83,12 +84,9 @@ def questions_about(brief: Brief, *, turns: int = MAX_OPTIONS) -> Questions:
     )
 
 
-def turned(options: Sequence[T], turn: int, turns: int) -> tuple[T, ...]:
-    """The options in the same circle, begun at another one."""
-    if not options:
-        return ()
-    orders = min(turns, len(options))
-    start = turn % orders * len(options) // orders
+def turned(options: Sequence[T], turn: float) -> tuple[T, ...]:
+    """The options in the same circle, begun after so much of it (0 to 1)."""
+    start = int(turn * len(options) + 1e-9)
     return (*options[start:], *options[:start])
 
 
