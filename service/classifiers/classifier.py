@@ -37,6 +37,8 @@ class Brief:
     catalog: Catalog
     prompts: Prompts
     value_usd: float
+    shortlist: tuple[Candidate, ...] = ()
+    """The forecast's best of those that are eligible, where they are too many to be asked about; else empty."""
 
     def question(self, *, max_task_tokens: int, random_bytes: Callable[[int], bytes]) -> Question:
         """What a classifier is asked; a longer task is clipped."""
@@ -90,6 +92,8 @@ class ClassifierError(PointsmanError):
         self.usage = usage or Usage()
         self.prompt = prompt
         self.reply = reply
+        self.server_seconds: float | None = None
+        """How long a server was given that did not answer in time; None where that is not what happened."""
 
 
 class Classifier(Protocol):

@@ -39,8 +39,9 @@ class InUse:
 def read_knowledge(settings: Settings) -> Knowledge:
     """Catalog and prompts from their files. Raises ConfigurationError that names the place."""
     catalog = load_catalog(_catalog_file(settings))
+    local = settings.local_model
     return knowledge_of(
-        catalog.with_local_agent(settings.local_model.model if settings.local_model.endpoint else None), settings
+        catalog.with_local_agent(local.model if local.endpoint and not local.only_decides else None), settings
     )
 
 
