@@ -103,6 +103,8 @@ class Classifier(Protocol):
     """What decisions by it carry as `source`."""
     name: str
     """What people know it by, such as the endpoint's model or the program."""
+    local: bool
+    """Whether what it is shown stays inside; else it is not asked where `require.local_only` is set."""
     timeout_seconds: float
     """The most time that it is given, however much the caller has."""
     least_seconds: float

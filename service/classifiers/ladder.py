@@ -13,6 +13,7 @@ from service.classifiers.classifier import Blame, Brief, Classified, Classifier,
 from service.contract.catalog import without_local
 from service.contract.decision import Failure, Source, Usage
 from service.contract.errors import ClassifierFailedError, DeadlineExceededError
+from service.contract.task import Task
 from service.logs.lines import log_defect
 
 RESERVE_SECONDS = 0.012
@@ -35,6 +36,9 @@ SLACK_SHARE, SLACK_SECONDS = 0.05, 0.04
 
 DETAIL_LIMIT = 500
 
+NOT_LOCAL = "not-local"
+"""The problem of a classifier that may not be shown the task."""
+
 _OUT_OF_TIME = frozenset({"timeout", "queue-timeout", "no-time"})
 
 
@@ -44,6 +48,10 @@ class Stage:
 
     classifier: Classifier
     breaker: Breaker
+
+    def may_be_shown(self, task: Task) -> bool:
+        """Whether the task's text may reach it at all."""
+        return self.classifier.local or not task.require.local_only
 
     def may_answer_within(self, seconds: float) -> bool:
         """Whether it would be asked now by who has so much time for it."""
@@ -63,6 +71,11 @@ class Classification:
     reply: str = ""
     endpoint_problem: str = ""
     """How the local model's endpoint failed, in a short word; empty where it did not, or was not asked."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether one that may be asked failed. One that may not be shown the task has not failed."""
+        return any(failure.problem != NOT_LOCAL for failure in self.failures)
 
     @property
     def out_of_time(self) -> bool:
@@ -112,11 +125,10 @@ class Ladder:
         self._sleep = sleep
         self._log = structlog.get_logger("pointsman.classifiers")
 
-    def answering(self, *, deadline: float, strict: bool = False) -> bool:
-        """Whether any classifier would be asked before `deadline` (on the clock); with `strict`, the first one."""
+    def answering(self, task: Task, *, deadline: float) -> bool:
+        """Whether any classifier would be asked about the task before `deadline` (on the clock)."""
         left = deadline - self._clock() - RESERVE_SECONDS
-        stages = self.stages[:1] if strict else self.stages
-        return any(stage.may_answer_within(left) for stage in stages)
+        return any(stage.may_answer_within(left) for stage in self.stages_for(task))
 
     def endpoint_problem(self) -> str:
         """Why the local model's endpoint is left alone now; empty where it is not."""
@@ -128,24 +140,33 @@ class Ladder:
     async def classify(self, brief: Brief, *, deadline: float) -> Classification:
         """Asks until a verdict comes or `deadline` (on the clock) is near.
 
-        With `strict` only the first one is asked, and its failure is a ClassifierFailedError or DeadlineExceededError.
+        With `strict` only the first one that may be shown the task is asked, and its failure is a ClassifierFailedError
+        or DeadlineExceededError; so is it where none may be shown it.
         """
         found = Classification()
-        stages = self.stages[:1] if brief.task.strict else self.stages
-        for index, stage in enumerate(stages):
-            seconds = self._share(deadline - self._clock() - RESERVE_SECONDS, stages[index:])
-            error = await self._ask_stage(stage, brief, seconds, found)
+        asked = self.stages_for(brief.task)
+        for stage in self.stages:
+            if stage in asked:
+                seconds = self._share(deadline - self._clock() - RESERVE_SECONDS, asked[asked.index(stage) :])
+                error = await self._ask_stage(stage, brief, seconds, found)
+            else:
+                error = _not_local(stage.classifier)
             if error is None:
                 return found
             for observer in self._observers:
                 observer.failed(stage.classifier, error)
             found.failures.append(_failure(stage.classifier.source, error, brief))
-            if brief.task.strict:
+            if brief.task.strict and (stage in asked or not asked):
                 raise _refusal(stage.classifier, error, found.failures)
             if stage.classifier.source == "local_model" and error.blame is Blame.CLASSIFIER:
                 found.endpoint_problem = error.problem
                 brief = replace(brief, eligible=without_local(brief.eligible))
         return found
+
+    def stages_for(self, task: Task) -> tuple[Stage, ...]:
+        """Those that may be asked about the task, in order; with `strict` only the first one of them."""
+        stages = tuple(stage for stage in self.stages if stage.may_be_shown(task))
+        return stages[:1] if task.strict else stages
 
     async def aclose(self) -> None:
         for stage in self.stages:
@@ -225,6 +246,11 @@ class Ladder:
         except Exception as error:  # noqa: BLE001 - the promise is an answer whatever a classifier does; logged whole
             log_defect(self._log, error, classifier=classifier.source)
             return ClassifierError("internal", "a defect of the service; the log has the cause", blame=Blame.REQUEST)
+
+
+def _not_local(classifier: Classifier) -> ClassifierError:
+    says = f"require.local_only keeps the task inside, and {classifier.source}.local is false"
+    return ClassifierError(NOT_LOCAL, says, blame=Blame.REQUEST)
 
 
 def _failure(source: str, error: ClassifierError, brief: Brief) -> Failure:

@@ -37,6 +37,7 @@ class LocalModelClassifier:
     ) -> None:
         self.client = client
         self.name = settings.model
+        self.local = settings.local
         self.timeout_seconds = settings.timeout_seconds
         self.configured: ProtocolName | Literal["auto"] = settings.protocol
         self.protocol: ProtocolName = "chat" if settings.protocol == "auto" else settings.protocol

@@ -63,6 +63,7 @@ class CliClassifier:
         self._preset = preset_of(ANY_COMMAND if settings.command else self._command[0])
         self._model = settings.model
         self.name = Path(self._command[0]).name or self._command[0]
+        self.local = settings.local
         self.timeout_seconds = settings.timeout_seconds
         allowed = (*COMMON_ENVIRONMENT, *self._preset.environment, *settings.environment)
         self._environ = {"PATH": os.defpath, **visible_environment(environ, allowed)}

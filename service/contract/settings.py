@@ -72,6 +72,8 @@ class LocalModelSettings(_Section, frozen=True, kw_only=True):
     """Up to `/v1`, for example `http://127.0.0.1:11434/v1`."""
     model: str = ""
     api_key: str = ""
+    local: bool = True
+    """Off: its server stands outside, so no task with `require.local_only` reaches it, to be read or to be done."""
     timeout_seconds: Seconds = 10.0
     default_temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     """Sent only when set."""
@@ -104,6 +106,9 @@ class CliSettings(_Section, frozen=True, kw_only=True):
     """None: gemini where it is on PATH. Empty: no CLI. A name (`gemini`, `claude`, `codex`, `llm`): that program."""
     command: Annotated[list[str], Meta(max_length=100)] = []
     """Wins over the preset; the prompt comes on stdin, the answer is read from stdout."""
+    local: bool = False
+    """On: the program sends nothing outside, so tasks with `require.local_only` may be shown to it too. Agent CLIs ask
+    hosted models."""
     model: str = ""
     """The program's own model; the preset's default where empty."""
     timeout_seconds: Seconds = 20.0

@@ -31,6 +31,7 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
             {
                 "source": stage.classifier.source,
                 "name": stage.classifier.name,
+                "local": stage.classifier.local,
                 "healthy": stage.breaker.state == "closed",
                 "breaker": {
                     "state": stage.breaker.state,

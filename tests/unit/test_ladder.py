@@ -147,9 +147,9 @@ async def test_it_comes_back_with_one_probe() -> None:
     steps = ladder(local(fails(), fails(), fails(), chooses()), clock=clock)
     for _ in range(FAILURES):
         await classified_by(steps)
-    assert not steps.answering(deadline=clock() + 5)
+    assert not steps.answering(task(), deadline=clock() + 5)
     clock.move(2.0)
-    assert steps.answering(deadline=clock() + 5)
+    assert steps.answering(task(), deadline=clock() + 5)
     assert (await classified_by(steps)).source == "local_model"
     assert steps.stages[0].breaker.state == "closed"
 
@@ -159,12 +159,12 @@ async def test_answering_needs_time_and_an_open_door() -> None:
     clock = HandClock()
     slow = cli(chooses(), least_seconds=1.0)
     steps = ladder(slow, clock=clock)
-    assert steps.answering(deadline=clock() + 2)
-    assert not steps.answering(deadline=clock() + 1)
-    assert not ladder(clock=clock).answering(deadline=clock() + 9)
+    assert steps.answering(task(), deadline=clock() + 2)
+    assert not steps.answering(task(), deadline=clock() + 1)
+    assert not ladder(clock=clock).answering(task(), deadline=clock() + 9)
     both = ladder(slow, local(chooses()), clock=clock)
-    assert both.answering(deadline=clock() + 0.5)
-    assert not both.answering(deadline=clock() + 0.5, strict=True)
+    assert both.answering(task(), deadline=clock() + 0.5)
+    assert not both.answering(task(strict=True), deadline=clock() + 0.5)
 
 
 async def test_strict_asks_only_the_first_one() -> None:
