@@ -13,6 +13,7 @@ from service.contract.errors import NoEligibleCandidateError
 from service.contract.task import Task
 from service.decide.budget import expected_cost
 from service.decide.eligibility import Eligibility, Obstacle, refusal, screen
+from service.decide.names import first_of, unknown_names
 from service.decide.quota import Quota, quota_of
 from service.forecast.stakes import Stakes
 from service.knowledge.knowledge import Knowledge
@@ -77,14 +78,15 @@ def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
         noted = [Failure(source="request", problem="unknown-agent-type", detail=one_line(detail, 500))]
         task = msgspec.structs.replace(task, agent_type=None, model=None)
     quota = quota_of(task.pools, catalog, now)
-    noted.extend(quota.noted)
+    noted += unknown_names(task, catalog)
+    noted += first_of(quota.noted, "$.pools")
     cost_usd = None if task.require.max_cost_usd is None else expected_cost(task, knowledge, quota)
     eligibility = screen(catalog, task, now=now, cost_usd=cost_usd, quota=quota)
     requested = None
     if task.agent_type is not None and task.model is not None:
         requested = catalog.by_key.get((task.agent_type, task.model))
         if requested is None:
-            raise _no_such_model(task.agent_type, task.model, knowledge, eligibility)
+            raise _no_such_model(task.agent_type, task.model, knowledge, eligibility, noted)
     if not eligibility.eligible or (requested is not None and requested not in eligibility.eligible):
         raise refusal(eligibility, now=now, requested=requested, failures=noted)
     return Case(
@@ -111,10 +113,12 @@ def _stakes(task: Task, knowledge: Knowledge) -> Stakes:
 
 
 def _no_such_model(
-    agent_type: str, model: str, knowledge: Knowledge, eligibility: Eligibility
+    agent_type: str, model: str, knowledge: Knowledge, eligibility: Eligibility, noted: list[Failure]
 ) -> NoEligibleCandidateError:
     models = ", ".join(c.model for c in knowledge.catalog.candidates if c.agent_type == agent_type)
     asked = Excluded(agent_type=agent_type, model=model, why="that agent has no such model")
     return NoEligibleCandidateError(
-        f"agent {agent_type!r} has no model {model!r}; it has {models}", excluded=[asked, *eligibility.excluded]
+        f"agent {agent_type!r} has no model {model!r}; it has {models}",
+        excluded=[asked, *eligibility.excluded],
+        failures=noted,
     )
