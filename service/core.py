@@ -21,12 +21,14 @@ from service.classifiers.program import CliClassifier
 from service.contract.catalog import Catalog
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
+from service.decide.exploring import Explorer
 from service.decide.pipeline import Decide, Pipeline
 from service.decide.shared_classifiers import SharedClassifiers
 from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
-from service.knowledge.calibration import Calibration
+from service.knowledge.contexts import Contexts
+from service.knowledge.kind_learner import KindLearner
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
 from service.knowledge.learner import Learner
 from service.knowledge.local_endpoint import LocalEndpoint
@@ -83,13 +85,21 @@ class Core:
         cli = CliClassifier.configured(settings.cli, environ)
         self.in_use = InUse(read_knowledge(settings))
         local = None if self.llm is None else LocalModelClassifier(self.llm, settings.local_model)
+        self.kinds = KindLearner(self.in_use)
+        self.contexts = Contexts(self.store.decisions)
         self.pipeline = self._pipeline(local, cli)
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
             self.decide = partial(self.tracing.decide, self.pipeline.decide)
-        self.learner = Learner(self.store.outcomes, self.in_use)
-        self.calibration = Calibration(self.store.decisions, self.metrics.compared)
-        self.outcomes = Outcomes(self.store.outcomes, self.learner, self.calibration, self.metrics.recorded)
+        self.learner = Learner(self.store.outcomes, self.in_use, settings.learning)
+        self.outcomes = Outcomes(
+            self.store.outcomes,
+            self.contexts,
+            self.learner,
+            counted=self.metrics.recorded,
+            compared=self.metrics.compared,
+            unlinked=self.metrics.unlinked,
+        )
         self.local_endpoint = LocalEndpoint(local, settings, self.in_use, self.learner.adopt)
         self.reloader = Reloader(settings, self.local_endpoint.adopt, config_file=config_file, reread=reread)
         # A client of its own, with its own slots: a decision never waits behind an execution.
@@ -116,7 +126,8 @@ class Core:
         if serve:
             if self.executions is not None:
                 await self.executions.start()
-            self.calibration.background.start()
+            await self.outcomes.start()
+            self.kinds.background.start()
             self.reloader.start()
         self.ready = True
 
@@ -130,8 +141,9 @@ class Core:
         await self.reloader.aclose()
         if self.executions is not None:
             await self.executions.aclose()
-        await self.calibration.background.aclose()
         await self.local_endpoint.background.aclose()
+        await self.outcomes.aclose()
+        await self.kinds.background.aclose()
         await self.learner.background.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
@@ -177,7 +189,9 @@ class Core:
                 max_in_flight=settings.server.max_in_flight,
                 cache_seconds=settings.decision.cache_seconds,
             ),
-            observers=[self.store.decisions.add, counts.decided, DecisionLines().decided],
+            observers=[self.store.decisions.add, self.contexts.remember, counts.decided, DecisionLines().decided],
+            told=self.kinds.told,
+            explorer=Explorer(settings.learning.explore_usd_per_day),
         )
 
     def _executions(self, environ: Mapping[str, str]) -> Executions | None:

@@ -11,16 +11,21 @@ from service.commands.common import Command, config_option, json_option, running
 from service.commands.outcomes import record
 from service.commands.show import console, table
 from service.contract.catalog import Candidate
+from service.contract.outcome import Outcome
 from service.contract.settings import Settings, StoreSettings
 from service.core import Core
 from service.evaluation.baselines import Baseline, always, in_order, oracle, random_mix
 from service.evaluation.curve import draw, svg
 from service.evaluation.recorded import RecordedTask, catalog_for_tasks, catalog_of_tasks, history_of, read_tasks
-from service.evaluation.replay import PolicyResult, Verifier, play, summarise
+from service.evaluation.replay import Played, PolicyResult, Verifier, play, summarise
 from service.logs.output import print_json
+
+_LEARN_EVERY = 5
+"""Tasks between two rounds of learning from what is reported meanwhile."""
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _SHARE = click.FloatRange(0, 1)
+_USD = click.FloatRange(min=0, max=1e9)
 _VALUE = click.FloatRange(min=0, min_open=True)
 
 
@@ -33,6 +38,7 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[float, ...]
     policies: tuple[str, ...]
     max_attempts: int | None
+    unlinked: bool
     seed: int
     verifier: Verifier
 
@@ -47,8 +53,14 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and of the verifier.")
 @click.option("--false-accept", type=_SHARE, default=0.0, help="Share of failures that the verifier lets pass.")
 @click.option("--false-reject", type=_SHARE, default=0.0, help="Share of solutions that the verifier turns down.")
+@click.option("--harm-usd", type=_USD, help="What accepted wrong work costs; tells the plans how often that is.")
 @click.option(
     "--catalog-from-tasks", is_flag=True, help="Make the catalog of the tasks' models; nothing known of them."
+)
+@click.option(
+    "--unlinked",
+    is_flag=True,
+    help="Report each attempt by its decision_id alone, as a scheduler does, and learn from it.",
 )
 @click.option("--plot", type=_FILE, help="Write the cost-quality curve as SVG.")
 @config_option
@@ -64,8 +76,9 @@ def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path |
         values=given["values"] or (settings.decision.value_usd(None),),
         policies=given["policies"] or _default_policies(settings),
         max_attempts=given["max_attempts"],
+        unlinked=given["unlinked"],
         seed=given["seed"],
-        verifier=Verifier(given["false_accept"], given["false_reject"], given["seed"]),
+        verifier=Verifier(given["false_accept"], given["false_reject"], given["seed"], given["harm_usd"]),
     )
     results, baselines = asyncio.run(_evaluate(settings, evaluation))
     if plot is not None:
@@ -91,20 +104,11 @@ async def _evaluate(settings: Settings, evaluation: _Evaluation) -> tuple[list[P
     candidates: list[Candidate] = []
     for policy in evaluation.policies:
         async with running_core(_isolated(settings, policy), learned=False) as core:
-            await _learn(core, evaluation)
+            await _learn(core, evaluation, evaluation.values[0])
             knowledge = core.pipeline.knowledge
             candidates = sorted(knowledge.catalog.candidates, key=knowledge.forecaster.cost_usd)
             for value in evaluation.values:
-                played = [
-                    await play(
-                        core.pipeline,
-                        task,
-                        value_usd=value,
-                        max_attempts=evaluation.max_attempts,
-                        verifier=evaluation.verifier,
-                    )
-                    for task in evaluation.tasks
-                ]
+                played = await _play(core, evaluation, evaluation.tasks, value)
                 results.append(summarise(policy, value, played, seed=evaluation.seed))
     return results, _baselines(evaluation, [candidate.model for candidate in candidates], results)
 
@@ -115,7 +119,30 @@ def _isolated(settings: Settings, policy: str) -> Settings:
     return msgspec.structs.replace(settings, decision=decision, store=StoreSettings(url="sqlite://"))
 
 
-async def _learn(core: Core, evaluation: _Evaluation) -> None:
+async def _play(core: Core, evaluation: _Evaluation, tasks: list[RecordedTask], value_usd: float) -> list[Played]:
+    """Every task; where outcomes are reported as a scheduler does, they are learned from every few tasks."""
+
+    async def report(outcome: Outcome) -> None:
+        await core.outcomes.record([outcome])
+
+    played: list[Played] = []
+    for number, task in enumerate(tasks):
+        if evaluation.unlinked and number % _LEARN_EVERY == 0:
+            await core.learner.catch_up()
+        played.append(
+            await play(
+                core.pipeline,
+                task,
+                value_usd=value_usd,
+                max_attempts=evaluation.max_attempts,
+                verifier=evaluation.verifier,
+                report=report if evaluation.unlinked else None,
+            )
+        )
+    return played
+
+
+async def _learn(core: Core, evaluation: _Evaluation, value_usd: float) -> None:
     """Puts the tasks' catalog into use, and what the history teaches."""
     everything = [*evaluation.tasks, *evaluation.history]
     if evaluation.catalog_from_tasks:
@@ -124,7 +151,10 @@ async def _learn(core: Core, evaluation: _Evaluation) -> None:
         catalog = catalog_for_tasks(core.pipeline.knowledge.catalog, everything)
     core.use_catalog(catalog)
     await core.store.start()
-    await record(core, history_of(evaluation.history, catalog))
+    if evaluation.unlinked:
+        await _play(core, evaluation, evaluation.history, value_usd)
+    else:
+        await record(core, history_of(evaluation.history, catalog))
     await core.learner.catch_up()
 
 
@@ -146,7 +176,7 @@ def _shown(baselines: list[Baseline]) -> list[Baseline]:
 
 
 def _show(number: int, results: list[PolicyResult], baselines: list[Baseline]) -> None:
-    titles = ("policy", "solved", "95 %", "cost per task", "attempts", "ms p50", "ms p99")
+    titles = ("policy", "solved", "95 %", "wrong", "cost per task", "attempts", "ms p50", "ms p99")
     policies = table(*titles, title=f"{number} tasks")
     for result in results:
         low, high = result.solve_rate_ci95
@@ -154,15 +184,27 @@ def _show(number: int, results: list[PolicyResult], baselines: list[Baseline]) -
             f"{result.policy}, value ${result.value_usd:g}",
             f"{result.solve_rate:.1%}",
             f"{low:.1%} to {high:.1%}",
+            f"{result.wrong_rate:.1%}",
             f"${result.cost_usd_per_task:.4f}",
             f"{result.attempts_per_task:.2f}",
             f"{result.latency_ms['p50']:.2f}",
             f"{result.latency_ms['p99']:.2f}",
         )
+    steps = table("policy", "step", "said", "seen", "attempts", title="chance said and share seen to solve")
+    for result in results:
+        for one in result.calibration:
+            steps.add_row(
+                f"{result.policy}, value ${result.value_usd:g}",
+                str(one.step),
+                f"{one.said:.1%}",
+                f"{one.seen:.1%}",
+                str(one.n),
+            )
     policies.add_section()
     for baseline in baselines:
-        policies.add_row(baseline.name, f"{baseline.solve_rate:.1%}", "", f"${baseline.cost_usd_per_task:.4f}")
+        policies.add_row(baseline.name, f"{baseline.solve_rate:.1%}", "", "", f"${baseline.cost_usd_per_task:.4f}")
     out = console()
     out.print(policies)
+    out.print(steps)
     out.print("")
     out.print(draw(results, _shown(baselines)), markup=False, highlight=False)

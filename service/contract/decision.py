@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from service.contract.task import Key, key_of
+
 Source = Literal["local_model", "cli", "forecast", "requested", "only_candidate"]
+KindSource = Literal["caller", "local_model", "cli", "text"]
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +25,21 @@ class Excluded(msgspec.Struct, frozen=True, kw_only=True):
 
     agent_type: str
     model: str
+    effort: str | None = None
     why: str
+
+    @property
+    def key(self) -> Key:
+        """Which candidate it is."""
+        return key_of(self.agent_type, self.model, self.effort)
+
+
+class KindTold(msgspec.Struct, frozen=True, kw_only=True):
+    """What kind of work a task was taken for, who said so, and how likely each kind is (what is left out is not)."""
+
+    id: str
+    source: KindSource
+    probabilities: dict[str, float]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,14 +51,20 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     agent_type: str
     model: str
+    effort: str | None = None
     p_solve: float
     cost_usd: float
     list_cost_usd: float = 0.0
     minutes: float | None = None
 
     def __str__(self) -> str:
-        """`agent/model`, for people."""
-        return f"{self.agent_type}/{self.model}"
+        """`agent/model` or `agent/model@effort`, for people."""
+        return "/".join(self.key)
+
+    @property
+    def key(self) -> Key:
+        """Which candidate it is."""
+        return key_of(self.agent_type, self.model, self.effort)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +89,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     decision_id: str
     agent_type: str
     model: str
+    effort: str | None = None
+    kind: KindTold | None = None
     dispatch: Literal["now", "wait"] = "now"
     not_before: datetime | None = None
     reason: str
@@ -88,7 +113,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     timings_ms: dict[str, float]
     versions: Versions
     cached: bool = False
+    explored: bool = False
+    propensity: float = 1.0
     explanation: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def key(self) -> Key:
+        """Which candidate was chosen."""
+        return key_of(self.agent_type, self.model, self.effort)
 
     @cached_property
     def document(self) -> msgspec.Raw:
@@ -97,6 +129,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 _ENCODER = msgspec.json.Encoder()
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a decision knew beyond its answer and its labels, for learning from what becomes of it.
+
+    `failed` are the keys of the attempts at the task that had failed; `minutes` is the classifier's
+    estimate, None where there was none; `kind` what kind of work the task was taken for.
+    """
+
+    failed: list[tuple[str, str]] = []
+    minutes: float | None = None
+    kind: str | None = None
 
 
 class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,3 +155,4 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     decision: Decision
     explanation: dict[str, Any]
+    known: Known = Known()

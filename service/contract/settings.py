@@ -176,6 +176,16 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
     """Decisions kept at the most: some 3 GB."""
 
 
+class LearningSettings(_Section, frozen=True, kw_only=True):
+    """`[learning]`: what is made of outcomes."""
+
+    half_life_outcomes: Annotated[float, Meta(ge=10, le=1e9)] = 250.0
+    """An outcome counts half once so many newer ones of its candidate are on record. Less finds out sooner that a model
+    changed, more learns finer differences: tests/load/forgetting.py."""
+    explore_usd_per_day: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    """What may be lost a day, by the forecast's own reckoning, on trying what nobody tries; 0: nothing is tried so."""
+
+
 class CatalogSettings(_Section, frozen=True, kw_only=True):
     """`[catalog]`"""
 
@@ -228,6 +238,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     decision: DecisionSettings = DecisionSettings()
     verifier: VerifierSettings = VerifierSettings()
     store: StoreSettings = StoreSettings()
+    learning: LearningSettings = LearningSettings()
     catalog: CatalogSettings = CatalogSettings()
     prompts: PromptSettings = PromptSettings()
     executions: ExecutionSettings = ExecutionSettings()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.contract.kind import KindId
 from service.contract.quota import PoolState
 from service.contract.verifier import Verifier
 
@@ -26,15 +27,33 @@ UsdPerHour = Annotated[float, Meta(ge=0, le=1e9)]
 """What an hour of waiting for a task's solution costs."""
 
 
+Effort = Annotated[str, Meta(min_length=1, max_length=200)]
+"""The reasoning effort that a model is started with, where the catalog names it."""
+
+Key = tuple[str, str]
+"""What identifies a candidate everywhere inside: its agent type, and its model with its effort as `model@effort`."""
+
+
+def key_of(agent_type: str, model: str, effort: str | None) -> Key:
+    """The key of a candidate, whether the catalog has it or not."""
+    return agent_type, model if effort is None else f"{model}@{effort}"
+
+
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Strict and immutable: an unknown field is an error, so that a misspelt limit is never silently dropped."""
 
 
 class Pair(_Wire, frozen=True, kw_only=True):
-    """An agent type, or one of its models."""
+    """An agent type, or one of its models, or that at one effort."""
 
     agent_type: Name
     model: Name | None = None
+    effort: Effort | None = None
+
+    def __post_init__(self) -> None:
+        """Rules that span two fields."""
+        if self.effort is not None and self.model is None:
+            raise ValueError("`effort` needs `model`")
 
 
 class Require(_Wire, frozen=True, kw_only=True):
@@ -63,7 +82,13 @@ class Attempt(_Wire, frozen=True, kw_only=True):
 
     agent_type: Name
     model: Name
+    effort: Effort | None = None
     result: AttemptResult
+
+    @property
+    def key(self) -> Key:
+        """Which candidate it was."""
+        return key_of(self.agent_type, self.model, self.effort)
 
 
 class Task(_Wire, frozen=True, kw_only=True):
@@ -75,6 +100,8 @@ class Task(_Wire, frozen=True, kw_only=True):
     labels: Labels = {}
     agent_type: Name | None = None
     model: Name | None = None
+    effort: Effort | None = None
+    kind: KindId | None = None
     require: Require = Require()
     fleet: Annotated[dict[Name, FleetState], Meta(max_length=1000)] = {}
     pools: Annotated[dict[Name, PoolState], Meta(max_length=1000)] = {}
@@ -91,6 +118,8 @@ class Task(_Wire, frozen=True, kw_only=True):
         """Rules that span two fields."""
         if self.model is not None and self.agent_type is None:
             raise ValueError("`model` needs `agent_type`: a model is asked for together with the agent that runs it")
+        if self.effort is not None and self.model is None:
+            raise ValueError("`effort` needs `model`: an effort is asked for together with the model that makes it")
 
 
 class TaskBatch(_Wire, frozen=True, kw_only=True):

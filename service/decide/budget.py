@@ -16,8 +16,9 @@ def too_dear(cost_usd: float, limit_usd: float) -> str:
     return f"an attempt is expected to cost ${cost_usd:.4g}, above require.max_cost_usd of ${limit_usd:.4g}"
 
 
-def expected_cost(task: Task, knowledge: Knowledge, quota: Quota) -> Callable[[Candidate], float]:
-    """What one attempt at this task takes in US dollars, by all that is known before its text is read."""
+def expected_cost(task: Task, kind: str | None, knowledge: Knowledge, quota: Quota) -> Callable[[Candidate], float]:
+    """What one attempt at this task takes in US dollars, by all that is known before its text is read: `kind` where the
+    caller told it."""
     candidates = knowledge.catalog.candidates
     forecast = knowledge.forecaster.forecast(
         candidates,
@@ -25,6 +26,7 @@ def expected_cost(task: Task, knowledge: Knowledge, quota: Quota) -> Callable[[C
         minutes=None,
         minutes_source="text",
         attempts=task.attempts,
+        kinds={kind: 1.0} if kind else None,
         verifier=task.verifier or knowledge.verifier,
     )
     costs = forecast.costs_at(quota.prices(candidates))

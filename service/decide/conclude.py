@@ -8,7 +8,7 @@ from service.base.ids import uuid7
 from service.base.text import one_line
 from service.classifiers.ladder import Classification
 from service.classifiers.verdict import REASON_LIMIT
-from service.contract.decision import Decision, Source
+from service.contract.decision import Decision, KindTold, Source
 from service.decide.case import Case
 from service.decide.dispatch import Dispatch
 from service.forecast.forecast import COST_DIGITS
@@ -20,6 +20,7 @@ def conclude(
     dispatch: Dispatch,
     *,
     source: Source,
+    kind: KindTold | None,
     cached: bool,
     timings_ms: dict[str, float],
 ) -> Decision:
@@ -31,6 +32,8 @@ def conclude(
         decision_id=uuid7(),
         agent_type=chosen.agent_type,
         model=chosen.model,
+        effort=chosen.effort,
+        kind=kind,
         dispatch="now" if dispatch.not_before is None else "wait",
         not_before=dispatch.not_before,
         reason=_reason(case, found, dispatch, source),
@@ -56,10 +59,10 @@ def conclude(
     )
 
 
-def explanation(case: Case, found: Classification, effort: object, forecast: object) -> dict[str, Any]:
-    """Why: the rendered prompt, the raw reply, the minutes from the text, the abilities and the difficulty used; and
-    the binding window of each quota pool that something was told of."""
-    shown = {"prompt": found.prompt, "reply": found.reply, "effort": effort, "forecast": forecast}
+def explanation(case: Case, found: Classification, effort: object, kind: object, forecast: object) -> dict[str, Any]:
+    """Why: the rendered prompt, the raw reply, the minutes from the text, the words that tell its kind, the abilities
+    and the difficulty used; and the binding window of each quota pool that something was told of."""
+    shown = {"prompt": found.prompt, "reply": found.reply, "effort": effort, "kind_words": kind, "forecast": forecast}
     return {**shown, "pools": case.quota.explain()} if case.quota.pools else shown
 
 

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from service.classifiers.reading import Reading
 from service.contract.catalog import Candidate
+from service.contract.decision import KindTold
+from service.contract.task import Key
 from service.decide.budget import too_dear
 from service.decide.case import Case
 from service.decide.quota import quota_of
-from service.forecast.effort import Effort
 from service.forecast.forecast import Forecast, Plan, Prices
+from service.forecast.forecaster import Forecaster
 
 MOMENTS = 8
 """Of the times at which something comes back, so many are looked at, the nearest first."""
@@ -17,10 +20,11 @@ MOMENTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What was read of the task: the classifier's `minutes`, or the text's `effort` where there are none."""
+    """What was read of the task: its text, its kind, and a classifier's `minutes`, None where the text's count."""
 
+    reading: Reading
+    kind: KindTold | None
     minutes: float | None
-    effort: Effort | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,38 +42,62 @@ def dispatch_of(case: Case, read: Read, first: Candidate | None) -> Dispatch:
     A candidate that comes back at a known time competes only where an hour has a price and the caller fixed nothing:
     its plan has to be worth more by what the wait costs.
     """
-    prices = case.quota.prices(case.eligibility.eligible)
-    best = _planned(case, read, case.eligibility.eligible, prices, first)
+    best = now = plan_now(case, read, first)
     price = case.stakes.delay_usd_per_hour
     if not price or case.requested is not None:
         return best
-    now = best
     for moment, candidates in _later(case):
         quota = quota_of(case.task.pools, case.knowledge.catalog, moment)
         waited = price * (moment - case.now).total_seconds() / 3600
-        later = _planned(case, read, candidates, quota.prices(candidates), None)
+        later = _planned(case, read, candidates, quota.prices(candidates), None, case.knowledge.forecaster)
         worth = later.plan.worth_usd - waited
         if worth > best.plan.worth_usd and not _same_step(later, now):
             best = replace(later, plan=replace(later.plan, worth_usd=worth), not_before=moment)
     return best
 
 
+def plan_now(case: Case, read: Read, first: Candidate | None, world: Forecaster | None = None) -> Dispatch:
+    """The best plan of those that are there, by what is known or in another `world`."""
+    eligible = case.eligibility.eligible
+    return _planned(case, read, eligible, case.quota.prices(eligible), first, world or case.knowledge.forecaster)
+
+
 def _planned(
-    case: Case, read: Read, candidates: tuple[Candidate, ...], prices: Prices | None, first: Candidate | None
+    case: Case,
+    read: Read,
+    candidates: tuple[Candidate, ...],
+    prices: Prices | None,
+    first: Candidate | None,
+    world: Forecaster,
 ) -> Dispatch:
-    forecast = _forecast(case, read, candidates)
+    forecast = _forecast(case, read, candidates, world)
     if not _within(case, forecast, prices, first):
-        forecast = _forecast(case, Read(minutes=None, effort=None), candidates)
+        forecast = _forecast(case, None, candidates, world)
     return Dispatch(forecast=forecast, plan=forecast.plan(case.stakes, first, prices=prices))
 
 
-def _forecast(case: Case, read: Read, candidates: Sequence[Candidate]) -> Forecast:
-    return case.knowledge.forecaster.forecast(
+def _forecast(case: Case, read: Read | None, candidates: Sequence[Candidate], world: Forecaster) -> Forecast:
+    """By what was read of the task; where that is None, by all that is known before."""
+    task = case.task
+    if read is None:
+        return world.forecast(
+            candidates,
+            labels=task.labels,
+            minutes=None,
+            minutes_source="text",
+            attempts=task.attempts,
+            kinds={case.kind: 1.0} if case.kind else None,
+            verifier=case.stakes.verifier,
+            again=case.eligibility.again,
+        )
+    return world.forecast(
         candidates,
-        labels=case.task.labels,
-        minutes=read.effort.minutes if read.effort else read.minutes,
-        minutes_source="text" if read.effort else "classifier",
-        attempts=case.task.attempts,
+        labels=task.labels,
+        minutes=read.reading.size.minutes if read.minutes is None else read.minutes,
+        minutes_source="text" if read.minutes is None else "classifier",
+        attempts=task.attempts,
+        kinds=read.kind.probabilities if read.kind else None,
+        leaning=read.reading.leaning,
         verifier=case.stakes.verifier,
         again=case.eligibility.again,
     )
@@ -92,7 +120,7 @@ def _within(case: Case, forecast: Forecast, prices: Prices | None, first: Candid
 
 def _later(case: Case) -> list[tuple[datetime, tuple[Candidate, ...]]]:
     """The moments at which something comes back, and who can take the task then."""
-    back: dict[tuple[str, str], datetime] = {}
+    back: dict[Key, datetime] = {}
     for candidate, obstacles in case.eligibility.obstacles:
         untils = [obstacle.until for obstacle in obstacles if obstacle.passing and obstacle.until is not None]
         if len(untils) == len(obstacles):
@@ -108,5 +136,4 @@ def _later(case: Case) -> list[tuple[datetime, tuple[Candidate, ...]]]:
 
 def _same_step(later: Dispatch, now: Dispatch) -> bool:
     """Nobody waits for what could begin now."""
-    a, b = later.plan.steps[0], now.plan.steps[0]
-    return (a.agent_type, a.model) == (b.agent_type, b.model)
+    return later.plan.steps[0].key == now.plan.steps[0].key

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,7 +46,12 @@ class Eligibility:
     def excluded(self) -> list[Excluded]:
         """One entry for each pair that was not eligible; several reasons are joined."""
         return [
-            Excluded(agent_type=candidate.agent_type, model=candidate.model, why="; ".join(o.why for o in obstacles))
+            Excluded(
+                agent_type=candidate.agent_type,
+                model=candidate.model,
+                effort=candidate.effort,
+                why="; ".join(o.why for o in obstacles),
+            )
             for candidate, obstacles in self.obstacles
         ]
 
@@ -76,7 +82,7 @@ def screen(
         return Eligibility(catalog.candidates, (), len(catalog.candidates) <= FEW)
     found = [tuple([o for rule in applied if (o := rule(candidate)) is not None]) for candidate in catalog.candidates]
     again = sum(all(obstacle.passing for obstacle in obstacles) for obstacles in found) <= FEW
-    failed = Counter((attempt.agent_type, attempt.model) for attempt in task.attempts if attempt.result == "failed")
+    failed = Counter(attempt.key for attempt in task.attempts if attempt.result == "failed")
     eligible: list[Candidate] = []
     obstacles: list[tuple[Candidate, tuple[Obstacle, ...]]] = []
     for candidate, others in zip(catalog.candidates, found, strict=True):
@@ -133,12 +139,8 @@ def _requirements(task: Task, cost_usd: Callable[[Candidate], float] | None) -> 
         allowed = frozenset(require.agent_types)
         yield lambda c: None if c.agent_type in allowed else Obstacle("its agent type is not in require.agent_types")
     if require.exclude:
-        pairs = {(pair.agent_type, pair.model) for pair in require.exclude}
-        yield (
-            lambda c: (
-                Obstacle("excluded by require.exclude") if c.key in pairs or (c.agent_type, None) in pairs else None
-            )
-        )
+        excluded = {(pair.agent_type, pair.model, pair.effort) for pair in require.exclude}
+        yield lambda c: Obstacle("excluded by require.exclude") if _names(excluded, c) else None
     if require.inputs:
         inputs = tuple(dict.fromkeys(require.inputs))
         yield lambda c: _lacks_inputs(c, inputs)
@@ -150,6 +152,12 @@ def _requirements(task: Task, cost_usd: Callable[[Candidate], float] | None) -> 
     if require.max_cost_usd is not None and cost_usd is not None:
         limit = require.max_cost_usd
         yield lambda c: Obstacle(why) if (why := too_dear(cost_usd(c), limit)) else None
+
+
+def _names(excluded: AbstractSet[tuple[str, str | None, str | None]], c: Candidate) -> bool:
+    """Whether one of these is its agent, its model whatever the effort, or itself."""
+    agent, model = c.agent_type, c.model
+    return not excluded.isdisjoint({(agent, None, None), (agent, model, None), (agent, model, c.effort)})
 
 
 def _lacks_inputs(candidate: Candidate, inputs: tuple[str, ...]) -> Obstacle | None:
@@ -166,11 +174,23 @@ def _too_small(candidate: Candidate, tokens: int) -> Obstacle | None:
 
 
 def _asked_for(task: Task, catalog: Catalog) -> Rule | None:
-    """A registered agent type without a model: only that agent's models compete."""
-    if task.agent_type is None or task.model is not None or task.agent_type not in catalog.agent_types:
+    """A registered agent type without a model: only that agent's models compete; without an effort where the model has
+    several: only those."""
+    agent, model = task.agent_type, task.model
+    if agent is None or agent not in catalog.agent_types or not leaves_open(task, catalog):
         return None
-    asked = task.agent_type
-    return lambda c: None if c.agent_type == asked else Obstacle(f"agent type {asked} was asked for")
+    if model is None:
+        return lambda c: None if c.agent_type == agent else Obstacle(f"agent type {agent} was asked for")
+    asked = f"{agent}/{model} was asked for"
+    return lambda c: None if (c.agent_type, c.model) == (agent, model) else Obstacle(asked)
+
+
+def leaves_open(task: Task, catalog: Catalog) -> bool:
+    """Whether what the caller asks for is not one candidate."""
+    if task.model is None:
+        return True
+    mine = [c for c in catalog.candidates if (c.agent_type, c.model) == (task.agent_type, task.model)]
+    return task.effort is None and len(mine) > 0 and all(c.effort is not None for c in mine)
 
 
 def _interrupted(task: Task, catalog: Catalog) -> Rule | None:
@@ -179,7 +199,7 @@ def _interrupted(task: Task, catalog: Catalog) -> Rule | None:
     pools: dict[str, Obstacle] = {}
     pool_of = {c.agent_type: c.quota_pool for c in catalog.candidates} if task.attempts else {}
     for attempt in task.attempts:
-        pair, pool = (attempt.agent_type, attempt.model), pool_of.get(attempt.agent_type)
+        pair, pool = attempt.key, pool_of.get(attempt.agent_type)
         if attempt.result == "error":
             pairs.setdefault(pair, Obstacle("ended in an error at an earlier attempt at this task", passing=True))
         elif attempt.result == "rate_limited":

@@ -1,6 +1,5 @@
 """What each candidate's chances and costs are for one task, and the plan from them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -29,7 +28,7 @@ Prices = tuple[float, ...]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The steps, at least one; chance that right work is accepted, and that wrong work is; what going through them is
-    expected to cost, to take (None where the minutes of a step are not known), and to be worth in all.
+    expected to cost, to take (None where that is not known), and to be worth in all.
 
     `worthwhile` is false where every candidate's next attempt costs more than it is worth: then the step is the least
     loss.
@@ -56,7 +55,8 @@ class Forecast:
         *,
         verifier: Verifier = PERFECT,
     ) -> None:
-        """`verifier` is what rejected the attempts so far, and will judge those to come."""
+        """`posterior` is over the kinds that it may be × the grid, and so are the curves of the candidates. `verifier`
+        is what rejected the attempts so far, and will judge those to come."""
         self.candidates = candidates
         self.posterior = posterior
         self.verifier = verifier
@@ -65,6 +65,8 @@ class Forecast:
         self._plan = lru_cache(PLANS_KEPT)(self._make_plan)
         self.p_solve: tuple[float, ...] = tuple((options.chance_now(verifier) @ posterior).tolist())
         self.cost_usd: tuple[float, ...] = tuple((options.cost @ posterior).tolist())
+        minutes = options.minutes
+        self.minutes: tuple[float, ...] | None = None if minutes is None else tuple((minutes @ posterior).tolist())
 
     def plan(
         self,
@@ -98,15 +100,21 @@ class Forecast:
 
     @cached_property
     def _explained(self) -> dict[str, Any]:
-        mean = float(self.posterior @ GRID)
-        spread = float(np.sqrt(self.posterior @ (GRID - mean) ** 2))
+        by_kind = self.posterior.reshape(-1, len(GRID))
+        hopeless = float(by_kind[:, -2:].sum())
+        solvable = by_kind[:, :-2].sum(axis=0) / (1 - hopeless)
+        mean = float(solvable @ GRID[:-2])
+        spread = float(np.sqrt(solvable @ (GRID[:-2] - mean) ** 2))
+        shares = zip(self._explanation["kinds"], by_kind.sum(axis=1).tolist(), strict=True)
         return {
             **self._explanation,
-            "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3)},
+            "kinds": {kind: round(share, 4) for kind, share in shares if kind is not None},
+            "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3), "unsolvable": round(hopeless, 4)},
             "candidates": [
                 {
                     "agent_type": candidate.agent_type,
                     "model": candidate.model,
+                    "effort": candidate.effort,
                     **self._explanation["candidates"][i],
                     "p_solve": round(self.p_solve[i], 4),
                     "cost_usd": round(self.cost_usd[i], 6),
@@ -123,13 +131,12 @@ class Forecast:
             self._step(c, p, cost, minutes, 1.0 if prices is None else prices[c])
             for c, p, cost, minutes in zip(path.order, path.p_solve, path.list_cost_usd, taken, strict=True)
         )
-        known = all(step.minutes is not None for step in steps)
         return Plan(
             steps=steps,
             p_solve=path.total_p_solve,
             p_wrong=path.total_p_wrong,
             cost_usd=path.total_cost_usd,
-            minutes=path.total_minutes if known else None,
+            minutes=path.total_minutes,
             worth_usd=path.worth_usd,
             worthwhile=path.worthwhile,
         )
@@ -139,18 +146,9 @@ class Forecast:
         return Step(
             agent_type=candidate.agent_type,
             model=candidate.model,
+            effort=candidate.effort,
             p_solve=p_solve,
             cost_usd=round(list_cost_usd * price, COST_DIGITS),
             list_cost_usd=round(list_cost_usd, COST_DIGITS),
-            minutes=None if minutes is None or candidate.minutes is None else round(minutes, 3),
+            minutes=None if minutes is None else round(minutes, 3),
         )
-
-
-def known_minutes(candidates: Sequence[Candidate]) -> Array | None:
-    """Mean minutes of an attempt of each candidate; where one is not known, the median of the others; None where none
-    is."""
-    known = [candidate.minutes for candidate in candidates if candidate.minutes is not None]
-    if not known:
-        return None
-    guess = float(np.median(known))
-    return np.array([guess if candidate.minutes is None else candidate.minutes for candidate in candidates])

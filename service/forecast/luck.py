@@ -8,7 +8,7 @@ first attempt is what it is without all this.
 
 SAME_PAIR is fitted to five runs each of 80 Terminal-Bench tasks: after one failure the same model solves 11 % and
 another of its strength 20 %, and after two failures of the same 6 %. With difficulty as in difficulty.py this gives
-11.0, 20.0 and 6.3 % (tests/unit/test_luck.py); a better model, at 35 %, has no luck to share.
+10.6, 20.0 and 6.5 % (tests/unit/test_luck.py); a better model, at 35 %, has no luck to share.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ import numpy as np
 from service.contract.verifier import Verifier
 from service.forecast.difficulty import Array
 
-SAME_PAIR = 0.45
+SAME_PAIR = 0.47
 """Chance that another attempt of the same candidate at the same task ends as the first did."""
 
 SAME_MODEL = 0.2
@@ -35,6 +35,15 @@ class Tried(NamedTuple):
     model: int
     pair: int
     chance: Array
+
+
+class Kinship(NamedTuple):
+    """Whose luck is shared: the numbers of each candidate's model and of the candidate itself, and the attempts that
+    were rejected before, which are numbered alike."""
+
+    model: tuple[int, ...]
+    pair: tuple[int, ...]
+    rejected: tuple[Tried, ...] = ()
 
 
 def rejection(tried: Sequence[Tried], verifier: Verifier) -> Array:

@@ -35,8 +35,9 @@ _COARSEST = 3
 ROUNDING = 1e-9
 """A cost keeps a limit that it exceeds by this share: the last bits of a sum are no breach."""
 
-_COARSE = 1e-5
-"""The same for a coarse grid; a plan that then turns out to exceed the limit is searched for anew on the fine one."""
+_COARSE = 5e-3
+"""The same for a coarse grid, whose costs may be wrong by as much. A plan that exceeds the limit by the fine grid is
+searched for anew on that; one that does not is the best of more than the limit allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,7 @@ class _Search:
     def _search(self, members: Members, steps: int, stride: int) -> list[int]:
         of, rows = list(members.of), [members.of[m] for m in members.row_of]
         thinned = self.options.thinned
-        prior = thinned(self.prior, stride)
+        prior = self.options.thinned_prior(self.prior, stride)
         chance = thinned(members.chance, stride)
         limit, spare = self.stakes.max_cost_usd, ROUNDING if stride == 1 else _COARSE
         curves = Curves(

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 def insert_new(
     backend: Backend, table: Table, unique: Sequence[str], where: ColumnElement[bool] | None = None
 ) -> "postgresql.Insert | sqlite.Insert":
-    """`INSERT … ON CONFLICT DO NOTHING` on the unique index over `unique`, a partial one with `where`."""
+    """`INSERT … ON CONFLICT DO NOTHING` on the unique index over `unique`, a partial one with `where`.
+
+    On any of the table's unique indexes where `unique` is empty.
+    """
+    columns = list(unique) or None
     if backend == "postgresql":
         # A twentieth of the time that a command takes to start, for which SQLite has no use.
         from sqlalchemy.dialects import postgresql
 
-        return postgresql.insert(table).on_conflict_do_nothing(index_elements=unique, index_where=where)
-    return sqlite.insert(table).on_conflict_do_nothing(index_elements=unique, index_where=where)
+        return postgresql.insert(table).on_conflict_do_nothing(index_elements=columns, index_where=where)
+    return sqlite.insert(table).on_conflict_do_nothing(index_elements=columns, index_where=where)

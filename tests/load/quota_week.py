@@ -25,7 +25,7 @@ import numpy as np
 from service.contract.catalog import Candidate
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.quota import Window
-from service.forecast.difficulty import GRID, SIGMA, Array, ability, chances, cost_factor, log_normal, weights
+from service.forecast.difficulty import GRID, POPULATION, Array, ability, chances, cost_factor
 from service.forecast.options import Options
 from service.forecast.plan import best_path
 from service.forecast.stakes import Stakes
@@ -139,7 +139,7 @@ def load(pattern: str, candidates: int, rng: np.random.Generator, tasks: int) ->
     minute = np.sort(rng.choice(bursts, size=tasks) + rng.uniform(0, 30, tasks)).clip(0, WEEK - 1e-6)
     return Load(
         minute=minute,
-        difficulty=rng.normal(0, SIGMA, tasks),
+        difficulty=rng.choice(GRID, size=tasks, p=POPULATION),
         value=rng.choice(VALUES, size=tasks, p=(0.4, 0.4, 0.2)),
         luck=rng.random((tasks, candidates)),
     )
@@ -151,7 +151,7 @@ def run(policy: str, tasks: Load, candidates: Sequence[Candidate], week_usd: flo
     list_usd = np.array([one.cost_usd or 0.0 for one in candidates])
     planned = np.array([one.agent_type == PLAN_AGENT for one in candidates])
     pool = Pool(Meter(FIVE_HOURS, FIVE_HOURS_SHARE * week_usd), Meter(WEEK, week_usd))
-    chance, factor, prior = chances(theta), cost_factor(0.0), weights(log_normal(0.0))
+    chance, factor, prior = chances(theta), cost_factor(0.0), POPULATION
     true_factor = np.interp(tasks.difficulty, GRID, factor)
     found = Week()
     for t, minute in enumerate(tasks.minute.tolist()):

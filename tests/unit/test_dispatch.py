@@ -203,16 +203,6 @@ async def test_without_durations_nothing_changes() -> None:
     assert plain.plan == priced.plan
 
 
-async def test_minutes_of_some_are_told_for_those() -> None:
-    """A plan with a step of unknown duration has none itself."""
-    some = [
-        msgspec.structs.replace(c, minutes=None if c.model == "max" else c.minutes) for c in plan_catalog().candidates
-    ]
-    made = await decide(Catalog(some), value_usd=50)
-    assert [step.minutes is None for step in made.plan] == [step.model == "max" for step in made.plan]
-    assert made.plan_minutes is None
-
-
 async def test_a_check_that_errs_is_part_of_the_plan() -> None:
     """Harm makes fewer attempts worth it; `plan_p_wrong` says how likely accepted wrong work is."""
     plain = await decide(plan_catalog(), value_usd=15)

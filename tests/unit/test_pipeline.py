@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.base.ids import is_uuid
+from service.classifiers.size_text import estimate_size
 from service.contract.catalog import Catalog
 from service.contract.decision import LoggedDecision, Usage
 from service.contract.errors import (
@@ -18,7 +19,6 @@ from service.contract.errors import (
 from service.contract.settings import DecisionSettings
 from service.decide.eligibility import screen
 from service.decide.pipeline import Pipeline
-from service.forecast.effort import estimate_minutes
 from tests.support.builders import NOW, candidate, chosen, failed, knowledge, pipeline, task
 from tests.support.scripted_classifier import SPENT, ScriptedClassifier, chooses, fails
 
@@ -359,5 +359,5 @@ async def test_the_text_informs_the_forecast_where_no_classifier_gave_minutes() 
     decision = await steps.decide(task(explain=True))
     assert isinstance(decision.explanation, dict)
     minutes = decision.explanation["forecast"]["shift"]["minutes"]
-    assert (minutes["source"], minutes["minutes"]) == ("text", estimate_minutes("", task().instructions).minutes)
+    assert (minutes["source"], minutes["minutes"]) == ("text", estimate_size("", task().instructions).minutes)
     assert replace(KNOWN).versions == KNOWN.versions

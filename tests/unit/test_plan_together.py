@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from service.contract.verifier import PERFECT, Verifier
 from service.forecast.difficulty import GRID, Array, chances, cost_factor, log_normal, weights
-from service.forecast.luck import SAME_MODEL, SAME_PAIR, rejection
+from service.forecast.luck import SAME_MODEL, SAME_PAIR, Kinship, rejection
 from service.forecast.options import Options
 from service.forecast.plan import MAX_STEPS, Path, best_path
 from service.forecast.stakes import Stakes
@@ -47,6 +47,11 @@ class Case:
     """For each way in which luck may fall: its weight at each grid point, each candidate's chances there."""
 
 
+def kin(model: list[int]) -> Kinship:
+    """Candidates of these models."""
+    return Kinship(model=tuple(model), pair=tuple(range(len(model))))
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Pools (a share of the list price), efforts (one model twice), time, a verifier, limits, second tries, kinds."""
@@ -65,7 +70,7 @@ def cases(draw: st.DrawFn) -> Case:
     minutes = np.array([minutes for *_, minutes, _ in drawn])[:, None] * factor
     model = [draw(st.integers(0, c)) for c in range(len(drawn))]
     again = len(drawn) <= 2 and draw(st.booleans())
-    options = Options(chance, cost, minutes=minutes, model=model, tries=[1 + again] * len(drawn), kinds=kinds)
+    options = Options(chance, cost, minutes=minutes, kinship=kin(model), tries=[1 + again] * len(drawn), kinds=kinds)
     return Case(options, draw(STAKES), prior, worlds(model, chance))
 
 
@@ -218,9 +223,8 @@ def test_asked_again_the_plan_goes_on_as_it_was(case: Case) -> None:
         case.options.chance,
         case.options.cost,
         minutes=case.options.minutes,
-        model=case.options.model,
+        kinship=case.options.kinship._replace(rejected=(one,)),
         tries=[tries - (c == path.order[0]) for c, tries in enumerate(case.options.tries)],
-        rejected=[one],
         kinds=case.options.kinds,
     )
     left = case.prior * rejection([one], check)
