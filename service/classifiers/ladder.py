@@ -10,6 +10,7 @@ import structlog
 from service.base.text import one_line
 from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Blame, Brief, Classified, Classifier, ClassifierError, total
+from service.classifiers.pace import Pace
 from service.contract.catalog import without_local
 from service.contract.decision import Failure, Source, Usage
 from service.contract.errors import ClassifierFailedError, DeadlineExceededError
@@ -28,6 +29,9 @@ GRACE_SECONDS = 0.003
 AGAIN_SECONDS = 0.1
 """Do not wait for a Retry-After that leaves less than this."""
 
+_ALL = 0.9
+"""Of the time that is set for a classifier: as good as all of it, less what a wait in a queue of our own took."""
+
 ANSWER_SECONDS = 0.002
 """Of one core, to give up waiting, forecast, plan and answer; a decision takes 1 to 2 ms by itself."""
 
@@ -44,18 +48,35 @@ _OUT_OF_TIME = frozenset({"timeout", "queue-timeout", "no-time"})
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A configured classifier and its breaker."""
+    """A configured classifier, its breaker, and how long it takes."""
 
     classifier: Classifier
     breaker: Breaker
+    pace: Pace = field(default_factory=Pace)
+
+    @property
+    def needs_seconds(self) -> float:
+        """What is kept back for it."""
+        quickest = self.pace.quickest
+        return self.classifier.least_seconds if quickest is None else quickest
 
     def may_be_shown(self, task: Task) -> bool:
         """Whether the task's text may reach it at all."""
         return self.classifier.local or not task.require.local_only
 
-    def may_answer_within(self, seconds: float) -> bool:
+    def may_answer_within(self, seconds: float, now: float) -> bool:
         """Whether it would be asked now by who has so much time for it."""
-        return self.breaker.admits and seconds > max(0.0, self.classifier.least_seconds)
+        return self.breaker.admits_for(seconds) and self.pace.allows(seconds, now)
+
+    def blame(self, given_seconds: float) -> Blame:
+        """Whose fault a time-out is: its own where it was given all the time that is set for it, or enough."""
+        if given_seconds <= 0:
+            return Blame.REQUEST
+        patience = self.pace.patience(self.classifier.patience_seconds)
+        if given_seconds >= min(patience, self.classifier.timeout_seconds * _ALL):
+            return Blame.CLASSIFIER
+        probe = self.pace.quickest is not None and given_seconds < self.pace.quickest
+        return Blame.REQUEST if probe else Blame.HASTE
 
 
 @dataclass(slots=True)
@@ -127,8 +148,8 @@ class Ladder:
 
     def answering(self, task: Task, *, deadline: float) -> bool:
         """Whether any classifier would be asked about the task before `deadline` (on the clock)."""
-        left = deadline - self._clock() - RESERVE_SECONDS
-        return any(stage.may_answer_within(left) for stage in self.stages_for(task))
+        now = self._clock()
+        return any(stage.may_answer_within(deadline - now - RESERVE_SECONDS, now) for stage in self.stages_for(task))
 
     def endpoint_problem(self) -> str:
         """Why the local model's endpoint is left alone now; empty where it is not."""
@@ -175,7 +196,8 @@ class Ladder:
     def _share(self, left: float, stages: Sequence[Stage]) -> float:
         """Seconds for the first of `stages`: a part, where what is left for one behind it would be enough to start."""
         first = stages[0].classifier
-        behind = any(s.breaker.admits and left * (1 - SHARE) >= s.classifier.least_seconds for s in stages[1:])
+        rest = left * (1 - SHARE)
+        behind = any(s.breaker.admits_for(rest) and rest >= s.needs_seconds for s in stages[1:])
         return min(first.timeout_seconds, left * SHARE if behind else left)
 
     async def _ask_stage(
@@ -188,7 +210,7 @@ class Ladder:
         if error is None or not error.retry_after:
             return error
         left = seconds - (self._clock() - began) - error.retry_after
-        if left <= max(AGAIN_SECONDS, stage.classifier.least_seconds):
+        if left <= max(AGAIN_SECONDS, stage.needs_seconds):
             return error
         await self._sleep(stage.breaker.rests_for() + GRACE_SECONDS)
         again = await self._ask_once(stage, brief, seconds - (self._clock() - began), found)
@@ -199,16 +221,20 @@ class Ladder:
         self, stage: Stage, brief: Brief, seconds: float, found: Classification
     ) -> ClassifierError | None:
         """One classifier asked; its error is returned, for the next one to be asked."""
-        classifier, breaker = stage.classifier, stage.breaker
-        if seconds <= max(0.0, classifier.least_seconds):
-            return ClassifierError("no-time", f"{max(0.0, seconds) * 1000:.0f} ms were left", blame=Blame.REQUEST)
-        call = breaker.enter()
+        classifier, breaker, pace = stage.classifier, stage.breaker, stage.pace
+        if not pace.allows(seconds, self._clock()):
+            slow = pace.quickest and seconds > 0
+            known = f", and it has not answered in less than {pace.quickest:.3g} s" if slow else ""
+            says = f"{max(0.0, seconds) * 1000:.0f} ms were left{known}"
+            return ClassifierError("no-time", says, blame=Blame.REQUEST)
+        call = breaker.enter(seconds)
         if call is None:
             why = f" after: {breaker.why}" if breaker.why else ""
             blame = Blame.CLASSIFIER if breaker.down else Blame.REPLY
             return ClassifierError("resting", f"next probe in {breaker.rests_for():.1f} s{why}", blame=blame)
         answered = [observer.asking(classifier) for observer in self._observers]
         started = self._clock()
+        pace.asked(seconds, started)
         try:
             answer = await self._answer(classifier, brief, seconds)
         except asyncio.CancelledError:
@@ -223,12 +249,21 @@ class Ladder:
         found.prompt, found.reply = answer.prompt or found.prompt, answer.reply or found.reply
         if isinstance(answer, ClassifierError):
             # only the word: the detail may quote a server that quotes a task, and others read the breaker's state
+            if answer.given_seconds is not None:
+                answer.blame = stage.blame(answer.given_seconds)
             told_before = breaker.state == "open"
-            breaker.failed(call, answer.blame, retry_after=answer.retry_after, why=answer.problem)
+            breaker.failed(
+                call,
+                answer.blame,
+                retry_after=answer.retry_after,
+                given_seconds=answer.given_seconds or 0.0,
+                why=answer.problem,
+            )
             if told_before:
                 answer.retry_after = None  # somebody else waits for it already
             return answer
         breaker.succeeded(call)
+        pace.answered(found.seconds[classifier.source], self._clock())
         found.classified, found.source = answer, classifier.source
         return None
 
@@ -240,9 +275,9 @@ class Ladder:
         except ClassifierError as error:
             return error
         except TimeoutError:
-            hasty = seconds < classifier.patience_seconds
-            blame = Blame.REQUEST if hasty else Blame.CLASSIFIER
-            return ClassifierError("timeout", f"no verdict within {seconds:.3g} s", blame=blame)
+            late = ClassifierError("timeout", f"no verdict within {seconds:.3g} s")
+            late.given_seconds = seconds
+            return late
         except Exception as error:  # noqa: BLE001 - the promise is an answer whatever a classifier does; logged whole
             log_defect(self._log, error, classifier=classifier.source)
             return ClassifierError("internal", "a defect of the service; the log has the cause", blame=Blame.REQUEST)

@@ -32,6 +32,7 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
                 "source": stage.classifier.source,
                 "name": stage.classifier.name,
                 "local": stage.classifier.local,
+                "quickest_seconds": None if stage.pace.quickest is None else round(stage.pace.quickest, 3),
                 "healthy": stage.breaker.state == "closed",
                 "breaker": {
                     "state": stage.breaker.state,
