@@ -91,7 +91,7 @@ class Core:
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
             self.decide = partial(self.tracing.decide, self.pipeline.decide)
-        self.learner = Learner(self.store.outcomes, self.in_use, settings.learning)
+        self.learner = Learner(self.store.outcomes, self.in_use, settings.learning, self.store.snapshots)
         self.outcomes = Outcomes(
             self.store.outcomes,
             self.contexts,
@@ -142,9 +142,9 @@ class Core:
         if self.executions is not None:
             await self.executions.aclose()
         await self.local_endpoint.background.aclose()
-        await self.outcomes.aclose()
+        await self.outcomes.background.aclose()
         await self.kinds.background.aclose()
-        await self.learner.background.aclose()
+        await self.learner.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
             if client is not None:

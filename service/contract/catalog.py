@@ -46,14 +46,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Whether this service runs it itself, on the endpoint: it comes and goes with that."""
     quota_pool: str | None = None
 
+    def __hash__(self) -> int:
+        """By its key: `kinds` is not hashable."""
+        return hash(self.key)
+
     @cached_property
     def key(self) -> Key:
         """What identifies it everywhere: agent type, and model with effort."""
         return key_of(self.agent_type, self.model, self.effort)
-
-    def __hash__(self) -> int:
-        """By name: its figures by kind stand in a dictionary."""
-        return hash(self.key)
 
     def __str__(self) -> str:
         """`agent/model` or `agent/model@effort`, for people."""

@@ -98,6 +98,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     degraded: bool
     failures: list[Failure]
     confidence: float | None
+    explored: bool = False
+    propensity: float = 1.0
     p_solve: float
     cost_usd: float
     list_cost_usd: float = 0.0
@@ -113,8 +115,6 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     timings_ms: dict[str, float]
     versions: Versions
     cached: bool = False
-    explored: bool = False
-    propensity: float = 1.0
     explanation: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
     @property

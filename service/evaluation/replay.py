@@ -14,7 +14,8 @@ from service.contract.outcome import Outcome
 from service.contract.task import Attempt, Pair, Require, Task
 from service.contract.verifier import Verifier as Told
 from service.decide.pipeline import Pipeline
-from service.evaluation.recorded import RecordedTask
+from service.evaluation.by_kind import EquallyWeighted, KindPart, equally_weighted, parts
+from service.evaluation.recorded import Names, RecordedTask
 
 BOOTSTRAP_ROUNDS = 2000
 
@@ -84,6 +85,8 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     first_choice: dict[str, float]
     calibration: list[StepCalibration]
     latency_ms: dict[str, float]
+    kinds: list[KindPart] = []
+    equally_weighted: EquallyWeighted | None = None
 
     @property
     def name(self) -> str:
@@ -99,6 +102,7 @@ async def play(
     pipeline: Pipeline,
     task: RecordedTask,
     *,
+    names: Names | None = None,
     value_usd: float,
     max_attempts: int | None,
     verifier: Verifier,
@@ -109,20 +113,24 @@ async def play(
     Ends when an attempt is accepted, another is not worthwhile, no candidate is left, or `max_attempts` were made
     (None: no limit); the first attempt is always made.
     """
+    names = names or Names([task], pipeline.knowledge.catalog)
     missing = [
         Pair(agent_type=c.agent_type, model=c.model, effort=c.effort)
         for c in pipeline.knowledge.catalog.candidates
-        if c.model not in task.outcomes
+        if names.of[c.key] not in task.outcomes
     ]
     request = Task(
         name=task.name,
         instructions=task.instructions,
         task_id=task.id,
         labels=task.labels,
+        kind=task.kind_told,
+        require=Require(exclude=missing),
         value_usd=value_usd,
         verifier=verifier.told,
     )
     attempts: list[Attempt] = []
+    tried: list[str] = []
     cost, solved, wrong = 0.0, False, False
     seconds, said = list[float](), list[tuple[float, bool]]()
     while max_attempts is None or len(attempts) < max_attempts:
@@ -138,20 +146,21 @@ async def play(
         seconds.append(time.perf_counter() - started)
         if attempts and not decision.worthwhile:
             break
-        outcome = task.outcomes[decision.model]
+        name = names.of[decision.key]
+        outcome = task.outcomes[name]
         cost += outcome.cost_usd
         attempts.append(
             Attempt(agent_type=decision.agent_type, model=decision.model, effort=decision.effort, result="failed")
         )
-        accepted = verifier.accepts(task, decision.model, solved=outcome.solved)
+        tried.append(name)
+        accepted = verifier.accepts(task, name, solved=outcome.solved)
         said.append((decision.p_solve, accepted))
         if report is not None:
             await report(Outcome(decision_id=decision.decision_id, solved=accepted, cost_usd=outcome.cost_usd))
         if accepted:
             solved, wrong = outcome.solved, not outcome.solved
             break
-    models = [attempt.model for attempt in attempts]
-    return Played(solved=solved, wrong=wrong, cost_usd=cost, models=models, seconds=seconds, said=said)
+    return Played(solved=solved, wrong=wrong, cost_usd=cost, models=tried, seconds=seconds, said=said)
 
 
 def calibration(played: Sequence[Played]) -> list[StepCalibration]:
@@ -170,8 +179,12 @@ def calibration(played: Sequence[Played]) -> list[StepCalibration]:
     return steps
 
 
-def summarise(policy: str, value_usd: float, played: Sequence[Played], *, seed: int) -> PolicyResult:
-    """Rates, costs, and a 95 % bootstrap interval of the solve rate over tasks (percentiles; Efron 1979)."""
+def summarise(
+    policy: str, value_usd: float, played: Sequence[Played], *, seed: int, tasks: Sequence[RecordedTask] = ()
+) -> PolicyResult:
+    """Rates, costs, and a 95 % bootstrap interval of the solve rate over tasks (percentiles; Efron 1979). `tasks` are
+    those that were played, where they are to be told apart by kind."""
+    kinds = parts(tasks, lambda places: _of([played[place] for place in places]))
     solved = np.array([one.solved for one in played], dtype=np.float64)
     rounds = np.random.default_rng(seed).integers(0, len(solved), size=(BOOTSTRAP_ROUNDS, len(solved)))
     low, high = np.percentile(solved[rounds].mean(axis=1), [2.5, 97.5])
@@ -189,4 +202,10 @@ def summarise(policy: str, value_usd: float, played: Sequence[Played], *, seed: 
         first_choice={model: count / len(played) for model, count in first.most_common()},
         calibration=calibration(played),
         latency_ms={"p50": round(float(p50), 3), "p99": round(float(p99), 3)},
+        kinds=kinds,
+        equally_weighted=equally_weighted(kinds),
     )
+
+
+def _of(played: Sequence[Played]) -> tuple[float, float]:
+    return sum(one.solved for one in played) / len(played), sum(one.cost_usd for one in played) / len(played)

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable
+from functools import partial
 from math import inf
 
 import numpy as np
 
 from service.contract.catalog import Catalog
 from service.forecast.by_kind import Fitted, Seen, estimated, learned_kinds, untaught
-from service.forecast.cells import Cells, Grid, cells_of, grid
+from service.forecast.cells import Cells, Grid, Width, cells_of, grid
 from service.forecast.columns import WITHDRAWN
 from service.forecast.difficulty import SHAPE, Array, Shape, cost_factor
 from service.forecast.evidence import Evidence, collect
@@ -39,9 +40,6 @@ people are worth 1.5 on SWE-bench Verified (tests/load/forecast_fit.py); a model
 
 CLASSIFIER_WEIGHT_SD = 0.3
 """Its uncertainty: about a hundred tasks with outcomes and minutes move the weight to what they show."""
-
-_ROUNDS = 8
-"""How often widths of labels and shapes of difficulty are estimated from abilities and offsets, and these from them."""
 
 _SETTLED = 0.01
 """Change of a shape's logs that is none."""
@@ -78,7 +76,8 @@ def learn(
     found, factor, widths = untaught(expected, TASKS_SD), np.zeros(0), np.zeros(0)
     if len(rows):
         begin = _resumed(place, prior, evidence, cells, start) if start else place
-        found, fitted = estimated(expected, cells, prior, begin, lambda prior, place: _fitted(evidence, prior, place))
+        width = Width(*start.kind_widths) if start else Width()
+        found, fitted = estimated(expected, cells, prior, begin, width, partial(_fitted, evidence))
         place, widths = fitted.fit.place, fitted.label_widths
         factor = _cost_factors(evidence, fitted.model, place)[evidence.cell]
     seen = Seen(
@@ -101,6 +100,7 @@ def learn(
         labels={int(evidence.labels[i]): float(shift[2 + i]) for i in audible},
         label_widths=dict(zip(label_keys(evidence.labels).tolist(), widths.tolist(), strict=True)),
         minutes_weight=float(shift[1]),
+        kind_widths=(found.width.kind_sd, found.width.own_sd),
         shapes=dict(zip(evidence.settings.kinds, place.shapes(), strict=True)),
         covariance=tuple(map(tuple, found.covariance.tolist())),
         used=len(rows),
@@ -145,9 +145,9 @@ def _resumed(place: Place, prior: Prior, evidence: Evidence, cells: Cells, start
     return found
 
 
-def _fitted(evidence: Evidence, prior: Prior, place: Place) -> Fitted:
+def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int) -> Fitted:
     model, again = Likelihood(evidence, prior), Likelihood(evidence, prior, again=True)
-    for _ in range(_ROUNDS):
+    for _ in range(times):
         fit = maximise(model, place)
         unit = fit.place.unit(prior.shape)
         widths = label_widths(evidence.labels, fit.label_alone / unit, fit.label_variance / unit**2)

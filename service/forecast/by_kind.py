@@ -17,8 +17,11 @@ from service.forecast.learned import LearnedAbility, LearnedKind
 from service.forecast.likelihood import Likelihood, Place, Prior
 from service.forecast.maximise import Fit
 
-_ROUNDS = 3
-"""How often widths and abilities are estimated from each other."""
+_ROUNDS = 2
+"""How often widths and abilities are estimated from each other, before all is estimated with these widths."""
+
+_TIMES = 8
+"""How often widths of labels and shapes of difficulty are estimated from abilities and offsets, and these from them."""
 
 UNKNOWN_MINUTES = 10.0
 """Assumed of a candidate of which no duration is known while others' are."""
@@ -49,28 +52,38 @@ def untaught(expected: Grid, tasks_sd: float) -> Abilities:
 
 
 def estimated(
-    expected: Grid, cells: Cells, prior: Prior, place: Place, maximum: Callable[[Prior, Place], Fitted]
+    expected: Grid,
+    cells: Cells,
+    prior: Prior,
+    place: Place,
+    width: Width,
+    maximum: Callable[[Prior, Place, int], Fitted],
 ) -> tuple[Abilities, Fitted]:
-    """`maximum` is that for a prior, searched from a place on; `prior` is that of a catalog without kinds."""
-    size, width = len(cells.place), Width()
+    """`maximum` is that for a prior, searched from a place on, with what else is estimated so many times over; `prior`
+    is that of a catalog without kinds, `width` a first guess."""
+    size = len(cells.place)
     if expected.columns == 1:
-        found = maximum(prior, place)
+        found = maximum(prior, place, _TIMES)
         covariance = found.fit.covariance[: size + 1, : size + 1]
         return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
-    mean = expected.mean.ravel()[cells.place]
-    for _ in range(_ROUNDS):
+    mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
+    for last in (*(False,) * _ROUNDS, True):
         within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
         precision = np.linalg.inv(within)
         prior = replace(
-            prior, weight=np.zeros(size), rate=np.full(size, 0.5), theta_mean=mean, theta_precision=precision
+            prior,
+            weight=np.zeros(size),
+            rate=np.full(size, 0.5),
+            theta_mean=mean,
+            theta_precision=precision,
+            block=np.where(kind == expected.columns - 1, -1, kind),
         )
-        found = maximum(prior, place)
+        found = maximum(prior, place, _TIMES if last else 1)
         place = found.fit.place
-        known = np.linalg.inv(found.fit.covariance[:size, :size])
-        better = widths(expected, cells.place, known - precision, known @ (place.theta - mean), width)
-        if better == width:
+        if last:
             break
-        width = better
+        known = np.linalg.inv(found.fit.covariance[:size, :size])
+        width = widths(expected, cells.place, known - precision, known @ (place.theta - mean), width)
     return _everywhere(expected, cells, width, found.fit), found
 
 

@@ -198,7 +198,7 @@ def without_key(columns: Columns, key: str) -> Columns:
     return replace(columns, labels=columns.labels[kept], label_counts=counts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Width:
     """How far kinds differ from what is published: for everyone, and for one candidate."""
 

@@ -72,7 +72,10 @@ def collect(columns: Columns, candidates: Sequence[Key]) -> Evidence:
     order, starts, task = places(columns.task[live], columns.failed_counts[live])
     rows = live[order]
     who, good = code[rows], columns.solved[rows].astype(np.int64)
-    chains = _Chains(columns, rows, codes, who, good, starts, task, stranger)
+    told = _Told(
+        columns=columns, rows=rows, codes=codes, who=who, good=good, starts=starts, task=task, stranger=stranger
+    )
+    chains = _Chains(told)
     setting, settings = settings_of(columns, rows, who < stranger, starts, task, _half_octaves(columns.minutes[rows]))
 
     known = np.flatnonzero(who < stranger)
@@ -111,29 +114,34 @@ def _half_octaves(minutes: Array) -> Codes:
     return halves.astype(np.int64)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """Outcomes in the order of `rows`, task by task: who tried, whether it solved, where each task begins, which task
+    each is of. `codes` are the candidates of the columns' pairs, `stranger` that of all others."""
+
+    columns: Columns
+    rows: Places
+    codes: Codes
+    who: Codes
+    good: Codes
+    starts: Places
+    task: Places
+    stranger: int
+
+
 class _Chains:
     """For each outcome, in order within its task, the set of results before it and the same with itself.
 
     `before` and `after` number the patterns; `empty` says which pattern is that of nothing at all.
     """
 
-    def __init__(
-        self,
-        columns: Columns,
-        rows: Places,
-        codes: Codes,
-        who: Codes,
-        good: Codes,
-        starts: Places,
-        task: Places,
-        stranger: int,
-    ) -> None:
-        n = len(rows)
-        begin = starts[task] if n else np.zeros(0, np.int64)
-        self._own = 2 * who + good
+    def __init__(self, told: _Told) -> None:
+        n = len(told.rows)
+        begin = told.starts[told.task] if n else np.zeros(0, np.int64)
+        self._own = 2 * told.who + told.good
         upto = np.r_[np.zeros(1, np.uint64), np.cumsum(_mix(self._own), dtype=np.uint64)]
         before = upto[:n] - upto[begin]
-        of, failed, times = _not_on_record(columns, rows, codes, who, good, task, stranger)
+        of, failed, times = _not_on_record(told)
         self._extra_ends = np.searchsorted(of, np.arange(n), side="right")
         self._extra, self._times = 2 * failed, times
         more = np.zeros(n, np.uint64)
@@ -144,7 +152,7 @@ class _Chains:
         )
         self.before, self.after = inverse[:n], inverse[n:]
         self.empty = distinct == 0
-        table = self._table(example % max(n, 1), example >= n, begin, 2 * (stranger + 1))
+        table = self._table(example % max(n, 1), example >= n, begin, 2 * (told.stranger + 1))
         self.failed, self.solved = table[:, 0::2], table[:, 1::2]
 
     def _table(self, row: Codes, own: npt.NDArray[np.bool_], begin: Codes, width: int) -> npt.NDArray[np.int8]:
@@ -161,19 +169,17 @@ class _Chains:
         return np.minimum(found, 100).astype(np.int8).reshape(-1, width)
 
 
-def _not_on_record(
-    columns: Columns, rows: Places, codes: Codes, who: Codes, good: Codes, task: Places, stranger: int
-) -> tuple[Codes, Codes, Codes]:
+def _not_on_record(told: _Told) -> tuple[Codes, Codes, Codes]:
     """(place, candidate, how often) of failures that a decision knew of and that no outcome before it tells."""
-    n = len(rows)
-    counts = columns.failed_counts
-    flat = ranges((np.cumsum(counts) - counts)[rows], counts[rows])
-    of = np.repeat(np.arange(n), counts[rows])
-    told, times = np.unique(of * (stranger + 1) + codes[columns.failed[flat]], return_counts=True)
-    of, failed = told // (stranger + 1), told % (stranger + 1)
-    recorded = np.flatnonzero(good == 0)
-    key = np.sort((task[recorded] * (stranger + 1) + who[recorded]) * (n + 1) + recorded)
-    sought = (task[of] * (stranger + 1) + failed) * (n + 1) if n else of
+    n, width, task = len(told.rows), told.stranger + 1, told.task
+    counts = told.columns.failed_counts
+    flat = ranges((np.cumsum(counts) - counts)[told.rows], counts[told.rows])
+    of = np.repeat(np.arange(n), counts[told.rows])
+    distinct, times = np.unique(of * width + told.codes[told.columns.failed[flat]], return_counts=True)
+    of, failed = distinct // width, distinct % width
+    recorded = np.flatnonzero(told.good == 0)
+    key = np.sort((task[recorded] * width + told.who[recorded]) * (n + 1) + recorded)
+    sought = (task[of] * width + failed) * (n + 1) if n else of
     missing = times - (np.searchsorted(key, sought + of) - np.searchsorted(key, sought))
     left = missing > 0
     return of[left], failed[left], missing[left]

@@ -4,6 +4,7 @@ import zlib
 
 import msgspec
 
+from service.forecast.cells import KIND_SD, OWN_SD
 from service.forecast.columns import Key
 from service.forecast.difficulty import Shape
 
@@ -43,7 +44,8 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
     `used` outcomes count in it; `ignored` are of pairs that the catalog does not have. `tasks` is by how much this
     service's tasks are harder than the catalog's population, in logits, `labels` the same for a label (by digest), and
     `label_widths` how far labels of one key are from each other (by the number of the key);
-    `minutes_weight` is how many logits harder a task is when the classifier's minutes are e times as long. `shapes` is
+    `minutes_weight` is how many logits harder a task is when the classifier's minutes are e times as long.
+    `kind_widths` is how far kinds are from what is published, for everyone and for one candidate. `shapes` is
     how difficulty is spread, by kind, and under "" where the kind is none of these. `covariance` is that of the
     abilities, in their order, and last of `tasks`.
     """
@@ -53,6 +55,7 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[int, float]
     label_widths: dict[int, float]
     minutes_weight: float
+    kind_widths: tuple[float, float] = (KIND_SD, OWN_SD)
     shapes: dict[str, Shape]
     covariance: tuple[tuple[float, ...], ...]
     used: int

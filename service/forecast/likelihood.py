@@ -9,10 +9,12 @@ learning from first choices and from what followed failures is consistent. Count
 conditional on, see evidence.py.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from service.forecast.columns import Codes, Places
 from service.forecast.difficulty import GRID, SHAPE, Array, Shape
 from service.forecast.evidence import Evidence
 from service.forecast.settings import Flags
@@ -37,6 +39,8 @@ class Prior:
     abilities where `theta_mean` is told, on the shifts, and on (log sigma, log odds of unsolvable) of the shape of each
     kind, which start from `shape`.
 
+    Abilities of different `block`s (but −1, which goes with any) were never tried on the same task: that saves time.
+
     The shifts of all tasks and of labels are normal in units of `Place.unit`: what an offset does to a rate depends on
     the spread beside it.
     """
@@ -49,6 +53,17 @@ class Prior:
     shape_sd: tuple[float, float]
     theta_mean: Array | None = None
     theta_precision: Array | None = None
+    block: Codes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A stretch of the evidence, which abilities it concerns, and its rows of what was tried."""
+
+    begin: int
+    end: int
+    columns: Places
+    rows: Places
 
 
 @dataclass(slots=True)
@@ -128,11 +143,26 @@ class Likelihood:
         count = np.concatenate([counts[told], weight * rate, weight * (1 - rate)])
         tried, tried_of = np.unique(self.solved + self.failed, axis=0, return_inverse=True)
         self.tried = tried[:, :k].astype(np.float64)
-        order = np.argsort(tried_of[pattern], kind="stable")
+        of_row = np.where(self.tried > 0, self._block(k), -1).max(axis=1, initial=-1)
+        order = np.lexsort((tried_of[pattern], of_row[tried_of[pattern]]))
         self.pattern, self.setting, self.count = pattern[order], setting[order], count[order]
         self.tried_of = tried_of[self.pattern]
+        self.blocks = self._blocks(of_row, k)
         self.kind = np.r_[self.settings.kind, 0]
         self.total = self.count @ self.solved[self.pattern][:, :k]
+
+    def _block(self, k: int) -> Codes:
+        return np.zeros(k, np.int64) if self.prior.block is None else self.prior.block
+
+    def _blocks(self, of_row: Codes, k: int) -> list[_Block]:
+        """The evidence is ordered by them, so that each is one stretch of it."""
+        of = of_row[self.tried_of]
+        found: list[_Block] = []
+        for one in np.unique(of).tolist():
+            begin, end = np.searchsorted(of, [one, one + 1]).tolist()
+            columns = np.flatnonzero((self._block(k) == one) | (self._block(k) < 0))
+            found.append(_Block(begin, end, columns, np.flatnonzero(of_row == one)))
+        return found
 
     def mean(self, shift: Array) -> Array:
         """The mean of difficulty in each setting, and last of the catalog's population."""
@@ -170,29 +200,29 @@ class Likelihood:
         unsolvable = np.array([one.unsolvable for one in shapes])[self.kind]
         solve = 1 / (1 + np.exp(POINTS - place.theta[:, None]))
         powers = np.vstack([_NORMAL * POINTS**power for power in range(5)])
-        basis = np.vstack([solve, solve * powers[1], solve * powers[0], powers]).T
 
         value = float(self.count @ peak[self.pattern])
         reach = np.zeros((len(self.tried), len(POINTS)))
         products = np.zeros((k, k))
         by_setting = np.zeros((2 + k, len(mean)))  # score and stiffness of the mean, then its part with abilities
         by_kind = np.zeros((5, kinds))  # scores of log sigma and log odds, stiffness of each, and of both
-        for low in range(0, len(self.count), _CHUNK):
-            part = slice(low, low + _CHUNK)
+        for part, columns in self._chunks():
+            width, own = len(columns), solve[columns]
+            basis = np.vstack([own, own * powers[1], own * powers[0], powers]).T
             at, count, tried_of = self.setting[part], self.count[part], self.tried_of[part]
             post = like[self.pattern[part]] * density[at]
             mass = post.sum(axis=1)
             value += float(count @ np.log(mass))
             post /= mass[:, None]
             moments = post @ basis
-            tried = self.tried[tried_of]
-            expected = tried * moments[:, :k]
-            products += expected.T @ (expected * count[:, None])
+            tried = self.tried[tried_of][:, columns]
+            expected = tried * moments[:, :width]
+            products[np.ix_(columns, columns)] += expected.T @ (expected * count[:, None])
             begin = np.flatnonzero(np.r_[True, tried_of[1:] != tried_of[:-1]])
             post *= count[:, None]
             reach[tried_of[begin]] += np.add.reduceat(post, begin, axis=0)
-            with_d, with_one = (tried * moments[:, k * j : k * (j + 1)] for j in (1, 2))
-            one, d1, d2, d3, d4 = moments[:, 3 * k :].T
+            with_d, with_one = (tried * moments[:, width * j : width * (j + 1)] for j in (1, 2))
+            one, d1, d2, d3, d4 = moments[:, 3 * width :].T
             m, c, s2, m2 = mean[at], centre[at], sigma2[at], second[at]
             q = m * m - m2
             away = d2 - 2 * m * d1 + q * one
@@ -203,7 +233,7 @@ class Likelihood:
             settings = len(mean)
             by_setting[0] += np.bincount(at, count * pull, settings)
             by_setting[1] += np.bincount(at, count * stiff, settings)
-            by_setting[2:] += _summed(at, with_pull * count[:, None], settings)
+            by_setting[2 + columns] += _summed(at, with_pull * count[:, None], settings)
             of = self.kind[at]
             gone = 1 - one
             by_kind[0] += np.bincount(of, count * spread, kinds)
@@ -212,6 +242,19 @@ class Likelihood:
             by_kind[3] += np.bincount(of, count * (unsolvable[at] * (1 - unsolvable[at]) - gone * one), kinds)
             by_kind[4] += np.bincount(of, count * spread * gone, kinds)
         return self._assembled(place, value, solve, reach, products, by_setting, by_kind)
+
+    def _chunks(self) -> Iterator[tuple[slice, Places]]:
+        for block in self.blocks:
+            for low in range(block.begin, block.end, _CHUNK):
+                yield slice(low, min(low + _CHUNK, block.end)), block.columns
+
+    def _together(self, block: _Block, reach: Array, solve: Array) -> Array:
+        """Sums over tasks of the products of two abilities' chances."""
+        tried, chance = self.tried[block.rows][:, block.columns], solve[block.columns]
+        found = np.zeros((len(block.columns), len(block.columns)))
+        for point in np.flatnonzero(np.abs(reach).sum(axis=0) > _NOTHING * np.abs(reach).sum()):
+            found += (tried.T @ (tried * reach[:, point, None])) * np.outer(chance[:, point], chance[:, point])
+        return found
 
     def _assembled(
         self,
@@ -229,9 +272,8 @@ class Likelihood:
         off = (place.shift - prior.shift_mean) * precision
         value -= 0.5 * float(off @ (place.shift - prior.shift_mean))
         theta_theta = np.diag((self.tried * (reach @ (solve * (1 - solve)).T)).sum(axis=0)) + products
-        for point in np.flatnonzero(np.abs(reach).sum(axis=0) > _NOTHING * np.abs(reach).sum()):
-            together = self.tried.T @ (self.tried * reach[:, point, None])
-            theta_theta -= together * np.outer(solve[:, point], solve[:, point])
+        for block in self.blocks:
+            theta_theta[np.ix_(block.columns, block.columns)] -= self._together(block, reach[block.rows], solve)
         pull = np.zeros(len(place.theta))
         if prior.theta_mean is not None and prior.theta_precision is not None:
             away = place.theta - prior.theta_mean

@@ -68,19 +68,16 @@ class Outcomes:
         self._unlinked = unlinked
         self._lacking: deque[_Lacking] = deque(maxlen=MAX_WAITING)
         log = structlog.get_logger("pointsman.outcomes")
-        self._background = Background(self._follow, every_seconds=None, defect=partial(log_defect, log))
+        self.background = Background(self._follow, every_seconds=None, defect=partial(log_defect, log))
 
     async def start(self) -> None:
         """Begins to look for decisions that were not found, those of outcomes before a restart among them."""
-        self._background.start()
+        self.background.start()
         try:
             for recorded in await self._table.lacking(MAX_WAITING // 10):
                 self._seek(recorded.outcome_id, recorded.outcome)
         except StoreUnavailableError:
             pass  # what is not linked now is learned by what it says itself
-
-    async def aclose(self) -> None:
-        await self._background.aclose()
 
     async def record(
         self, outcomes: Sequence[Outcome], origins: Sequence[str | None] = ()
@@ -159,7 +156,7 @@ class Outcomes:
             return
         if is_uuid(outcome.decision_id):
             self._lacking.append(_Lacking(outcome_id, outcome.decision_id, outcome))
-            self._background.wake()
+            self.background.wake()
         else:
             self._unlinked()
 
@@ -169,7 +166,7 @@ class Outcomes:
             await self.link()
         finally:
             if self._lacking:
-                self._background.wake()
+                self.background.wake()
 
 
 def _filled(outcome: Outcome, context: Context | None) -> Outcome:

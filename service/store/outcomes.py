@@ -89,6 +89,7 @@ class OutcomeTable:
         self._clock = clock
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
+        self._generation = database.generation
         self._insert = insert_new(database.backend, outcomes, []).returning(outcomes.c.outcome_id)
 
     async def record(
@@ -122,7 +123,7 @@ class OutcomeTable:
         async def mark(connection: AsyncConnection) -> bool:
             row = (await connection.execute(select(outcomes.c.withdrawn_at).where(wanted))).first()
             if row is not None and row.withdrawn_at is None:
-                change = await _last_change(connection) + 1
+                change = await last_change(connection) + 1
                 values = {"withdrawn_at": self._clock(), "change": change}
                 await connection.execute(update(outcomes).where(wanted).values(values))
             return row is not None
@@ -134,7 +135,7 @@ class OutcomeTable:
         are given those outcomes anew."""
 
         async def write(connection: AsyncConnection) -> None:
-            change = await _last_change(connection)
+            change = await last_change(connection)
             for outcome_id, context in contexts.items():
                 wanted = outcomes.c.outcome_id == outcome_id
                 lacking = wanted & outcomes.c.context.is_(None) & outcomes.c.withdrawn_at.is_(None)
@@ -158,7 +159,8 @@ class OutcomeTable:
         """
         statement = select(*_READ).where(outcomes.c.change > cursor).order_by(outcomes.c.change).limit(limit)
         rows = await self._database.rows(statement)
-        if not rows and cursor and (await self.last_change()) < cursor:
+        replaced, self._generation = self._generation != self._database.generation, self._database.generation
+        if cursor and (replaced or (not rows and (await self.last_change()) < cursor)):
             return OutcomeChanges(cursor=0, outcomes=[], restarted=True)
         readable, unreadable = _readable(rows)
         return OutcomeChanges(cursor=rows[-1].change if rows else cursor, outcomes=readable, unreadable=unreadable)
@@ -227,34 +229,34 @@ class OutcomeTable:
         values = [outcome for waiting in batch for outcome in waiting.outcomes]
 
         async def write(connection: AsyncConnection) -> list[Recording]:
-            last = await _last_change(connection)
+            last = await last_change(connection)
             numbered = [{**row, "seq": last + n, "change": last + n} for n, row in enumerate(rows, 1)]
             new = set((await connection.execute(self._insert, numbered)).scalars())
-            standing = await _standing(connection, [row for row in rows if row["outcome_id"] not in new])
+            standing = await standing_for(connection, [row for row in rows if row["outcome_id"] not in new])
             return [
                 Recording(outcome_id=row["outcome_id"], state="new")
                 if row["outcome_id"] in new
-                else _compared(outcome, standing[_key(row)])
+                else _compared(outcome, standing[known_by(row)])
                 for row, outcome in zip(rows, values, strict=True)
             ]
 
         return await self._database.run(write, mode="ordered")
 
 
-async def _last_change(connection: AsyncConnection) -> int:
+async def last_change(connection: AsyncConnection) -> int:
     """The last number given out; asked for only under the lock, so that the next one is free."""
     return (await connection.execute(select(func.max(outcomes.c.change)))).scalar() or 0
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, int]:
+def known_by(row: Mapping[str, Any]) -> tuple[str, int]:
     """By what a row is recognised: its attempt, or where it comes from."""
     return (row["decision_id"], row["attempt"]) if row["decision_id"] is not None else (row["origin"], 0)
 
 
-async def _standing(connection: AsyncConnection, rows: list[dict[str, Any]]) -> dict[tuple[str, int], AnyRow]:
+async def standing_for(connection: AsyncConnection, rows: list[dict[str, Any]]) -> dict[tuple[str, int], AnyRow]:
     """What stands in the record for the attempts of `rows`, or for their origins."""
-    attempts = sorted({_key(row) for row in rows if row["decision_id"] is not None})
-    origins = sorted({_key(row) for row in rows if row["decision_id"] is None})
+    attempts = sorted({known_by(row) for row in rows if row["decision_id"] is not None})
+    origins = sorted({known_by(row) for row in rows if row["decision_id"] is None})
     found: dict[tuple[str, int], AnyRow] = {}
     columns = ("decision_id", "attempt", "origin", "outcome_id", "body")
     for keys, by_origin in ((attempts, False), (origins, True)):

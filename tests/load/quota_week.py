@@ -1,10 +1,12 @@
 """A week of 2,000 tasks with bursts under a plan with windows: what the price of a window's use is worth.
 
-    OPENBLAS_NUM_THREADS=1 python -m tests.load.quota_week [--short] [--seed N]
+    OPENBLAS_NUM_THREADS=1 python -m tests.load.quota_week [--short] [--weeks N] [--catalog FILE] [--without-cheap]
 
-The shipped catalog; agent `claude` is paid by a plan with a window of five hours and one of a week, the others by the
-token. Tasks come at random with bursts by day, are worth what the three objectives say, and are solved as the forecast
-has it. Three ways of dispatching them, each by the best plan for what it takes an attempt to cost:
+Agent `claude` of a catalog (the shipped one, or `--catalog FILE`) is paid by a plan with a window of five hours and one
+of a week, the others by the token; with `--without-cheap` only those that cost about as much as it does, as where a
+company allows a few strong models. Tasks come at random with bursts by day, are worth what the three objectives say,
+and are solved as the forecast has it. Three ways of dispatching them, each by the best plan for what it takes an
+attempt to cost:
 
     priced   the list price times the chance that a window is used up (this service)
     list     the list price, windows ignored
@@ -19,6 +21,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 
@@ -38,6 +41,7 @@ TASKS = 2000
 PLAN_AGENT = "claude"
 FIVE_HOURS_SHARE = 0.12
 """A window of five hours holds so much of the week's: eight and a third of them use up a week, as plans have it."""
+CHEAP_USD = 0.2
 VALUES = (1.5, 3.0, 15.0)
 POLICIES = ("priced", "list", "empty")
 PATTERNS = ("half", "just", "double", "mornings", "end")
@@ -70,8 +74,8 @@ class Pool:
 
     short: Meter
     week: Meter
-    losses: list[float] = field(default_factory=list)
-    _ended: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list[float])
+    _ended: list[float] = field(default_factory=list[float])
 
     @property
     def meters(self) -> tuple[Meter, Meter]:
@@ -108,7 +112,7 @@ class Week:
     solved: int = 0
     paid_usd: float = 0.0
     drawn_usd: float = 0.0
-    losses: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list[float])
 
     @property
     def net(self) -> float:
@@ -204,23 +208,44 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a tenth of the tasks")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--catalog", type=Path, default=DEFAULT_CATALOG)
+    parser.add_argument("--weeks", type=int, default=3, help="Of other tasks each.")
+    parser.add_argument(
+        "--without-cheap", action="store_true", help=f"No model for money under ${CHEAP_USD} an attempt."
+    )
     options = parser.parse_args()
-    candidates = load_catalog(DEFAULT_CATALOG).candidates
+    every = load_catalog(options.catalog).candidates
+    cheap = CHEAP_USD if options.without_cheap else 0.0
+    candidates = [one for one in every if one.agent_type == PLAN_AGENT or (one.cost_usd or 0.0) >= cheap]
     tasks = TASKS // 10 if options.short else TASKS
-    full = quotas(candidates, tasks, np.random.default_rng(options.seed + 100))
-    print(f"{tasks} tasks a week; a week's load, were attempts under the plan free: ${full:.0f} at list prices")
+    print(f"{tasks} tasks a week, {len(candidates)} candidates; means of {options.weeks} weeks")
     print("pattern   way      solved   value $   paid $  drawn $    net $   net against   worst loss of a window")
     for pattern in PATTERNS:
-        tasks_of = load(pattern, len(candidates), np.random.default_rng(options.seed), tasks)
-        share = {"half": 2.0, "double": 0.5}.get(pattern, 1.0)
-        weeks = {policy: run(policy, tasks_of, candidates, share * full) for policy in POLICIES}
-        for policy, week in weeks.items():
-            gain = weeks["priced"].net / week.net - 1
-            print(
-                f"{pattern:9} {policy:7} {week.solved:7} {week.solved_value:9.0f} {week.paid_usd:8.0f} "
-                f"{week.drawn_usd:8.0f} {week.net:8.0f} {gain:+12.1%} {max(week.losses):14.1%}"
-            )
+        show(pattern, [weeks_of(pattern, candidates, tasks, seed) for seed in range(options.weeks)])
+
+
+def weeks_of(pattern: str, candidates: Sequence[Candidate], tasks: int, seed: int) -> dict[str, Week]:
+    """One week's tasks dispatched in each way."""
+    full = quotas(candidates, tasks, np.random.default_rng(seed + 100))
+    tasks_of = load(pattern, len(candidates), np.random.default_rng(seed), tasks)
+    share = {"half": 2.0, "double": 0.5}.get(pattern, 1.0)
+    return {policy: run(policy, tasks_of, candidates, share * full) for policy in POLICIES}
+
+
+def show(pattern: str, weeks: Sequence[dict[str, Week]]) -> None:
+    """The means, and the worst window of all weeks."""
+    for policy in POLICIES:
+        mine = [week[policy] for week in weeks]
+        solved, value, paid, drawn, net = (
+            float(np.mean([getattr(week, name) for week in mine]))
+            for name in ("solved", "solved_value", "paid_usd", "drawn_usd", "net")
+        )
+        gain = float(np.mean([week["priced"].net for week in weeks])) / net - 1
+        worst = max(max(week.losses) for week in mine)
+        print(
+            f"{pattern:9} {policy:7} {solved:7.0f} {value:9.0f} {paid:8.0f} {drawn:8.0f} {net:8.0f} {gain:+12.1%} "
+            f"{worst:14.1%}"
+        )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from service.core import Core
 from service.evaluation.recorded import RecordedTask, catalog_of_tasks, history_of, read_tasks
 from service.evaluation.replay import Played, Verifier, play
 from service.logs.lines import configure_logging
-from tests.support.recorded_tasks import Recorded, data_directory, folds
+from tests.support.recorded_tasks import Array, Recorded, data_directory, folds
 
 FOLDS = 5
 FALSE_ACCEPT = (0.1, 0.2)
@@ -60,7 +60,7 @@ async def _play(core: Core, task: RecordedTask, value_usd: float, verifier: Veri
 
 async def cross_validated(
     catalog: Catalog, tasks: Sequence[RecordedTask], value_usd: float, seeds: int
-) -> dict[str, np.ndarray]:
+) -> dict[str, Array]:
     """The gains over all folds."""
     settings = Settings(
         store=StoreSettings(url="sqlite://"), cli=CliSettings(preset=""), decision=DecisionSettings(cache_seconds=0.0)
@@ -77,7 +77,7 @@ async def cross_validated(
                 gains.setdefault(case, []).extend(found)
         finally:
             await core.aclose()
-    return {case: np.array(found) for case, found in gains.items()}
+    return {case: np.array(found, dtype=np.float64) for case, found in gains.items()}
 
 
 def catalog_of(directory: Path, file: str, tasks: list[RecordedTask]) -> Catalog:
