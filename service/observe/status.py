@@ -47,6 +47,7 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
         "executions": None if executions is None else {"running": executions.running, "queued": executions.queued},
         "store": parts.store.status,
         "learning": parts.learner.report,
+        "unknown_pairs": parts.learner.unknown_pairs(),
         "reload": parts.reloader.status,
         "versions": parts.pipeline.knowledge.versions,
     }
