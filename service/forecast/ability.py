@@ -147,7 +147,9 @@ def _resumed(place: Place, prior: Prior, evidence: Evidence, cells: Cells, start
 
 def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int) -> Fitted:
     model, again = Likelihood(evidence, prior), Likelihood(evidence, prior, again=True)
-    for _ in range(times):
+    left = times
+    while True:
+        left -= 1
         fit = maximise(model, place)
         unit = fit.place.unit(prior.shape)
         widths = label_widths(evidence.labels, fit.label_alone / unit, fit.label_variance / unit**2)
@@ -156,11 +158,10 @@ def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int) -> Fitte
         changed = max(
             np.abs(np.log(spreads / prior.shift_sd[2:])).max(initial=0.0), np.abs(shape - fit.place.shape).max()
         )
-        if changed < _SETTLED:
-            break
+        if changed < _SETTLED or left <= 0:
+            return Fitted(fit=fit, model=model, label_widths=widths)
         prior.shift_sd[2:] = spreads
         place = fit.place.reshaped(shape)
-    return Fitted(fit=fit, model=model, label_widths=widths)
 
 
 def _cost_factors(evidence: Evidence, model: Likelihood, place: Place) -> Array:
