@@ -246,5 +246,9 @@ def _store(settings: Settings, environ: Mapping[str, str]) -> Store:
         with contextlib.suppress(OSError):  # the store then says what is wrong, and decisions go on
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         url = f"sqlite:///{folder / 'pointsman.db'}"
-    kept = StoreLimits(keep_days=settings.store.keep_days, keep_decisions=settings.store.keep_decisions)
+    kept = StoreLimits(
+        keep_days=settings.store.keep_days,
+        keep_decisions=settings.store.keep_decisions,
+        keep_instructions=settings.store.keep_instructions,
+    )
     return Store(url or "sqlite://", kept)

@@ -53,6 +53,8 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     """0 takes a free one; `serve` prints it."""
     token: str = ""
     """Bearer token that callers of `/v1/*` must send; none when empty."""
+    page: bool = True
+    """The page for people at `/`; where a token is set, it asks for that first."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**31)] = 8 * 2**20
     """A task of 200,000 characters is at most 2.4 MB of escaped JSON; a batch of 100 usual ones fits too."""
     max_in_flight: Count = 256
@@ -174,6 +176,9 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
     """Older decisions leave the log; outcomes and executions stay."""
     keep_decisions: Annotated[int, Meta(ge=1000)] = 1_000_000
     """Decisions kept at the most: some 3 GB."""
+    keep_instructions: bool = False
+    """Whether the log keeps the task's text with the rest of the request; without it `replay` goes by what was read
+    from the text then."""
 
 
 class LearningSettings(_Section, frozen=True, kw_only=True):

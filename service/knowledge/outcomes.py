@@ -12,8 +12,7 @@ import structlog
 from service.base.background import Background
 from service.base.ids import is_uuid
 from service.contract.errors import InvalidInputError, StoreUnavailableError
-from service.contract.outcome import Context, Outcome
-from service.knowledge.calibration import promised
+from service.contract.outcome import Context, Outcome, promised
 from service.knowledge.contexts import Contexts
 from service.knowledge.learner import Learner
 from service.logs.lines import log_defect
