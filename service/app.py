@@ -78,7 +78,9 @@ def create_app(
             *ClassifyRoutes(core.decide, core.metrics, max_body_bytes=limit).handlers,
             *OutcomeRoutes(core.outcomes, core.metrics, max_body_bytes=limit).handlers,
             *ReadingRoutes(core.in_use, core.store, core.status).handlers,
-            *ExecutionRoutes(core.executions, max_body_bytes=limit).handlers,
+            *ExecutionRoutes(
+                core.executions, why_off=lambda: core.local_endpoint.no_agent, max_body_bytes=limit
+            ).handlers,
             *HealthRoutes(lambda: core.ready, core.metrics).handlers,
             *SchemaRoutes().handlers,
             *(PageRoutes(core.in_use, core.store, core.status, visitors, core.metrics).handlers if visitors else []),

@@ -53,6 +53,7 @@ def openapi_document() -> dict[str, Any]:
     components["Task"]["allOf"] = [_MODEL_NEEDS_AGENT]
     of_task = components["Task"]["properties"]
     recorded = _object(outcome_id={"type": "string"})
+    recorded["properties"]["learned"] = {"const": False, "description": "The catalog has no such pair."}
     shared = {
         "fleet": {"anyOf": [{"type": "null"}, of_task["fleet"]]},
         "pools": {"anyOf": [{"type": "null"}, of_task["pools"]]},

@@ -98,7 +98,7 @@ class Outcomes:
         )
         answers: list[Recording | InvalidInputError] = [_refusal(one) for one in whole]
         for at, recording in zip(good, recordings, strict=True):
-            answers[at] = recording
+            answers[at] = msgspec.structs.replace(recording, learned=self._learner.knows(whole[at].pair))
             if recording.state == "new":
                 self._counted(whole[at])
                 self._compare(whole[at], found.get(whole[at].decision_id or ""))

@@ -52,11 +52,13 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one outcome that was handed in.
 
     `new`: written now. `same`: this very outcome was there already. `conflict`: another outcome is there for that
-    attempt, and nothing was written. `outcome_id` is in each case the one that stands in the record.
+    attempt, and nothing was written. `outcome_id` is in each case the one that stands in the record. `learned`: the
+    catalog of now has its pair, so that it teaches something.
     """
 
     outcome_id: str
     state: Literal["new", "same", "conflict"]
+    learned: bool = True
 
 
 class OutcomeChanges(msgspec.Struct, frozen=True, kw_only=True):
