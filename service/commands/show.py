@@ -14,12 +14,16 @@ from service.forecast.forecaster import AbilityReport
 
 _WIDTH_WITHOUT_TERMINAL = 110
 
+WIDE = 100
+"""Columns from which on tables show what is of less importance too."""
+
 
 def console() -> Console:
     """For stdout; as wide as a terminal, or a fixed width where there is none, so that nothing is cut in a pipe."""
     if not sys.stdout.isatty():
-        return Console(width=_WIDTH_WITHOUT_TERMINAL, color_system=None, force_terminal=False)
-    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
+        return Console(width=_WIDTH_WITHOUT_TERMINAL, color_system=None, force_terminal=False, highlight=False)
+    # No highlighting: it would colour the digits inside a model's name.
+    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto", highlight=False)
 
 
 def table(first: str, *others: str, title: str | None = None, heads: bool = True) -> Table:
@@ -27,7 +31,16 @@ def table(first: str, *others: str, title: str | None = None, heads: bool = True
 
     Figures are never broken. A name that has no room goes on in the next line, whole.
     """
-    made = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim", title=title, show_header=heads)
+    made = Table(
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+        padding=(0, 2),
+        header_style="dim",
+        title=title,
+        title_justify="left",
+        show_header=heads,
+    )
     made.add_column(first, overflow="fold")
     for other in others:
         made.add_column(other, justify="right", no_wrap=True)

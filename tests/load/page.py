@@ -62,7 +62,17 @@ def main() -> None:
             print(f"{file.stat().st_size / 1e9:.2f} GB")
         environ = {"HOME": str(folder), "PATH": os.environ["PATH"], "POINTSMAN_STORE__URL": url}
         with ServiceProcess(environ, folder / "serve.log") as service:
+            _wait_until_learned(service)
             _measure(service)
+
+
+def _wait_until_learned(service: ServiceProcess) -> None:
+    """It reads the whole history at its first start, which is measured elsewhere."""
+    before = -1
+    with service.client() as client:
+        while (now := client.get("/v1/status").json()["learning"]["outcomes"]) != before or now == 0:
+            before = now
+            time.sleep(5)
 
 
 def _measure(service: ServiceProcess) -> None:
