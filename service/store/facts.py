@@ -4,7 +4,7 @@ Rows of a version before have none of them, and nothing is known of what a later
 NULL.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -21,10 +21,17 @@ CLASSIFIERS = frozenset({"local_model", "cli"})
 _ENCODER = msgspec.json.Encoder()
 
 
+class ForecastChoice(NamedTuple):
+    """A candidate's key, and by how much the decision's choice is expected to be worse."""
+
+    key: Key
+    loss_usd: float
+
+
 def facts_of_decision(logged: LoggedDecision, *, keep_instructions: bool) -> dict[str, Any]:
     """The columns of a decision beside those that say which one it is."""
     decision, known = logged.decision, logged.known
-    other = _forecast_choice(decision)
+    other = forecast_choice(decision)
     return {
         "kind": storable_or_none(_kind(decision, known)),
         "effort": storable_or_none(decision.effort),
@@ -32,8 +39,8 @@ def facts_of_decision(logged: LoggedDecision, *, keep_instructions: bool) -> dic
         "plan_p_solve": decision.plan_p_solve,
         "plan_cost_usd": decision.plan_cost_usd,
         "classifying_usd": decision.usage.cost_usd,
-        "agreed": None if other is None else other == decision.key,
-        "loss_usd": None if other is None else decision.forecast_choice.loss_usd,  # type: ignore[attr-defined]
+        "agreed": None if other is None else other.key == decision.key,
+        "loss_usd": None if other is None else other.loss_usd,
         "request": _request(logged, keep_instructions=keep_instructions),
     }
 
@@ -61,12 +68,12 @@ def _chosen_by(outcome: Outcome, context: Context) -> ChosenBy | None:
     return "forecast" if by_forecast else None
 
 
-def _forecast_choice(decision: Decision) -> Key | None:
-    """What the forecast alone would have put first, where a classifier chose."""
+def forecast_choice(decision: Decision) -> ForecastChoice | None:
+    """What the forecast alone would have put first, where a classifier chose and that is told."""
     other = getattr(decision, "forecast_choice", None)
     if other is None or decision.source not in CLASSIFIERS:
         return None
-    return key_of(other.agent_type, other.model, other.effort)
+    return ForecastChoice(key_of(other.agent_type, other.model, other.effort), other.loss_usd)
 
 
 def _kind(decision: Decision, known: Known) -> str | None:
