@@ -80,7 +80,7 @@ def estimated(
     mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
     for last in (*(False,) * _ROUNDS, True):
         within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
-        precision = np.linalg.inv(within)
+        precision = np.linalg.inv(within).astype(np.float64)
         prior = replace(
             prior,
             weight=np.zeros(size),
