@@ -249,7 +249,7 @@ def widths(expected: Grid, place: Places, data: Array, told: Array, start: Width
         if sign <= 0:
             return -np.inf
         fit = float(told @ prior @ np.linalg.solve(both, told))
-        return (fit - size) / 2 - float(np.log1p((kind_sd / KIND_SD) ** 2) + np.log1p((own_sd / OWN_SD) ** 2))
+        return (fit - float(size)) / 2 - float(np.log1p((kind_sd / KIND_SD) ** 2) + np.log1p((own_sd / OWN_SD) ** 2))
 
     own_sd = max(WIDTHS.tolist(), key=lambda width: probable(start.kind_sd, width))
     kind_sd = max(WIDTHS.tolist(), key=lambda width: probable(width, own_sd))
