@@ -131,8 +131,8 @@ def outcomes(rng: np.random.Generator, rates: dict[str, dict[str, float]], numbe
 
 
 def test_what_kinds_differ_by_is_learned() -> None:
-    """Two candidates of the same published rate that are each good at another kind are told apart by forty tasks a kind,
-    in chances, costs and minutes."""
+    """Two candidates of one published rate that are each good at another kind are told apart by forty tasks a kind, in
+    chances, costs and minutes."""
     same = Catalog(
         [Candidate(agent_type="a", model=model, solve_rate=0.6, cost_usd=1.0) for model in ("x", "y")], kinds=KINDS
     )
