@@ -8,6 +8,7 @@ import msgspec
 from service.base.text import one_line
 from service.classifiers.classifier import Brief
 from service.classifiers.reading import Reading
+from service.classifiers.size_text import TINY
 from service.contract.catalog import Candidate, without_local
 from service.contract.decision import Excluded, Failure, KindTold, Source
 from service.contract.errors import NoEligibleCandidateError
@@ -74,7 +75,7 @@ class Case:
             minutes=reading.size.minutes if minutes is None else minutes,
             minutes_source="text" if minutes is None else "classifier",
             attempts=task.attempts,
-            kinds=kind.probabilities if kind else None,
+            kinds=_shares(kind, reading, minutes) if kind else None,
             leaning=reading.leaning,
         )
         limit = task.require.max_cost_usd
@@ -91,6 +92,15 @@ class Case:
             prompts=self.knowledge.prompts,
             value_usd=self.value_usd,
         )
+
+
+def _shares(kind: KindTold, reading: Reading, minutes: float | None) -> dict[str, float]:
+    """How far each kind's figures count: what is published of a kind was measured on whole tasks of it, and says little
+    of one that the text shows to be tiny. That share counts as work of no known kind."""
+    if kind.source != "text" or minutes is not None:
+        return kind.probabilities
+    whole = 1.0 - reading.size.features.get(TINY, 0.0)
+    return {one: whole * share for one, share in kind.probabilities.items()}
 
 
 def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:

@@ -317,10 +317,9 @@ class Forecaster:
             explanation["candidates"] = [
                 {**shown, "leaning": lean} for shown, lean in zip(explanation["candidates"], leans, strict=True)
             ]
-        cost, took = curves.cost_usd, curves.minutes
         if larger != 1.0:
-            cost, took = cost * larger, None if took is None else took * larger
-        return Forecast(candidates, posterior, chance, cost, explanation, took)
+            curves = curves.larger(larger)
+        return Forecast(candidates, posterior, chance, curves.cost_usd, explanation, curves.minutes)
 
     def _leaning_chance(self, keys: Sequence[Key], of: Mixture, leans: Sequence[float]) -> Array:
         offsets = np.array(leans)

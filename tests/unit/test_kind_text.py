@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.classifiers.kind_text import KindText, WordCounts
 from service.classifiers.kind_words import READ, words_of
 from service.classifiers.reading import Reader
-from service.classifiers.size_text import HUGE_MINUTES, TINY_MINUTES, estimate_size
+from service.classifiers.size_text import HUGE_MINUTES, TINY, TINY_MINUTES, estimate_size
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.kind import Kind
 from service.contract.task import Task
@@ -164,8 +164,7 @@ def test_tiny_is_likely_and_huge_is_dear() -> None:
             minutes=reading.size.minutes,
             minutes_source="text",
             attempts=[],
-            kinds=reading.kinds,
-            leaning=reading.leaning,
+            kinds={kind: share * (1 - reading.size.features[TINY]) for kind, share in reading.kinds.items()},
         )
         return told.p_solve[0], told.cost_usd[0]
 
