@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,8 +155,9 @@ class Core:
 
     def use_catalog(self, catalog: Catalog) -> None:
         """Decides with this catalog from now on; what was learned for the same pairs follows in a moment."""
-        settings = msgspec.structs.replace(self.settings, decision=self.in_use.knowledge.decision)
-        self.learner.adopt(knowledge_of(catalog, settings))
+        now = self.in_use.knowledge
+        made = knowledge_of(catalog, msgspec.structs.replace(self.settings, decision=now.decision))
+        self.learner.adopt(replace(made, verifier=now.verifier))
 
     def make_runner(self) -> LocalRunner | None:
         """Runs whole tasks on the local model; None where no endpoint is set."""

@@ -151,7 +151,7 @@ def _line(candidate: Candidate) -> str:
     solves = "?" if candidate.solve_rate is None else f"{candidate.solve_rate:.0%}"
     cost = "?" if candidate.cost_usd is None else f"${candidate.cost_usd:.2f}"
     strengths = " ".join(part for part in (candidate.agent_description, candidate.description) if part)
-    return f"{candidate.agent_type} | {candidate.model} | {solves} | {cost} | {visible(strengths)}".replace("\n", " ")
+    return f"{candidate.agent_type} | {candidate.key[1]} | {solves} | {cost} | {visible(strengths)}".replace("\n", " ")
 
 
 def _kind_lines(catalog: Catalog) -> list[str]:

@@ -12,6 +12,7 @@ from service.base.text import one_line
 from service.classifiers.codes import candidate_of, in_names
 from service.contract.catalog import Candidate
 from service.contract.errors import PointsmanError
+from service.contract.task import key_of
 from service.llm.thinking import without_thoughts
 
 REPLY_LIMIT = 64 * 1024
@@ -67,6 +68,7 @@ class _Named(_Reply, frozen=True, kw_only=True):
 
     agent_type: str
     model: str
+    effort: object = None
 
 
 def read_verdict(
@@ -121,11 +123,12 @@ def _choices(
 
 def _named(reply: _Named, eligible: Sequence[Candidate], known: Sequence[Candidate]) -> Candidate | str:
     """The candidate of exactly that name, else one that differs in case and outer space only, an eligible one first."""
-    exact = (reply.agent_type, reply.model)
+    effort = reply.effort if isinstance(reply.effort, str) and reply.effort.strip() else None
+    exact = key_of(reply.agent_type, reply.model, effort)
     folded = _folded(*exact)
     named = [c for c in known if c.key == exact] or [c for c in known if _folded(*c.key) == folded]
     chosen = next((candidate for candidate in named if candidate in eligible), None)
-    return chosen or (named[0] if named else one_line(f"{reply.agent_type}/{reply.model}", 200))
+    return chosen or (named[0] if named else one_line("/".join(exact), 200))
 
 
 def _reason(given: object, known: Sequence[Candidate]) -> str:

@@ -29,6 +29,7 @@ _LEARN_EVERY = 5
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _SHARE = click.FloatRange(0, 1)
+_USD = click.FloatRange(min=0, max=1e9)
 _VALUE = click.FloatRange(min=0, min_open=True)
 
 
@@ -56,6 +57,7 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and of the verifier.")
 @click.option("--false-accept", type=_SHARE, default=0.0, help="Share of failures that the verifier lets pass.")
 @click.option("--false-reject", type=_SHARE, default=0.0, help="Share of solutions that the verifier turns down.")
+@click.option("--harm-usd", type=_USD, help="What accepted wrong work costs; tells the plans how often that is.")
 @click.option(
     "--catalog-from-tasks", is_flag=True, help="Make the catalog of the tasks' models; nothing known of them."
 )
@@ -85,7 +87,7 @@ def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path |
         max_attempts=given["max_attempts"],
         unlinked=given["unlinked"],
         seed=given["seed"],
-        verifier=Verifier(given["false_accept"], given["false_reject"], given["seed"]),
+        verifier=Verifier(given["false_accept"], given["false_reject"], given["seed"], given["harm_usd"]),
     )
     results, baselines = asyncio.run(_evaluate(settings, evaluation))
     if plot is not None:
@@ -190,7 +192,7 @@ def _shown(baselines: list[Baseline]) -> list[Baseline]:
 
 
 def _show(number: int, skipped: int, results: list[PolicyResult], baselines: list[Baseline]) -> None:
-    titles = ("policy", "solved", "95 %", "cost per task", "attempts", "ms p50", "ms p99")
+    titles = ("policy", "solved", "95 %", "wrong", "cost per task", "attempts", "ms p50", "ms p99")
     without = f", {skipped} more without outcomes of the catalog" if skipped else ""
     policies = table(*titles, title=f"{number} tasks{without}")
     for result in results:
@@ -199,6 +201,7 @@ def _show(number: int, skipped: int, results: list[PolicyResult], baselines: lis
             f"{result.policy}, value ${result.value_usd:g}",
             f"{result.solve_rate:.1%}",
             f"{low:.1%} to {high:.1%}",
+            f"{result.wrong_rate:.1%}",
             f"${result.cost_usd_per_task:.4f}",
             f"{result.attempts_per_task:.2f}",
             f"{result.latency_ms['p50']:.2f}",
@@ -216,7 +219,7 @@ def _show(number: int, skipped: int, results: list[PolicyResult], baselines: lis
             )
     policies.add_section()
     for baseline in baselines:
-        policies.add_row(baseline.name, f"{baseline.solve_rate:.1%}", "", f"${baseline.cost_usd_per_task:.4f}")
+        policies.add_row(baseline.name, f"{baseline.solve_rate:.1%}", "", "", f"${baseline.cost_usd_per_task:.4f}")
     out = console()
     out.print(policies)
     if any(result.kinds for result in results):

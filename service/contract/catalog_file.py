@@ -12,7 +12,7 @@ from service.contract.catalog import Candidate, Catalog, Pool
 from service.contract.decoding import convert_tree
 from service.contract.errors import ConfigurationError, InvalidInputError
 from service.contract.kind import CostUsd, Figures, Kind, KindId, Minutes, SolveRate
-from service.contract.task import InputKind, Name
+from service.contract.task import InputKind, Name, key_of
 from service.contract.toml import parse_toml, read_toml
 
 DEFAULT_CATALOG = Path(__file__).parents[1] / "catalog.toml"
@@ -88,16 +88,17 @@ def _catalog(file: _CatalogFile) -> Catalog:
 
 
 def _check_models(agent: _AgentEntry, path: str, kinds: list[str]) -> None:
-    known: set[tuple[str, str | None]] = set()
+    known: set[str] = set()
     for m, model in enumerate(agent.model):
         place = f"{path}.model[{m}]"
         _check_name(model.id, f"{place}.id")
         if model.effort is not None:
             _check_name(model.effort, f"{place}.effort")
-        if (model.id, model.effort) in known:
+        name = key_of(agent.type, model.id, model.effort)[1]
+        if name in known:
             what = f"model {model.id!r}" if model.effort is None else f"model {model.id!r} with effort {model.effort!r}"
             raise InvalidInputError(f"{what} stands twice in agent {agent.type!r}", path=f"{place}.id")
-        known.add((model.id, model.effort))
+        known.add(name)
         for kind in model.kinds:
             if kind not in kinds:
                 expected = f"expected an id of a [[kind]]: {', '.join(kinds)}" if kinds else "there is no [[kind]]"

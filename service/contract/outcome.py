@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from service.contract.kind import KindId
-from service.contract.task import Labels, Name
+from service.contract.task import Effort, Key, Labels, Name, key_of
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,6 +19,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     solved: bool
     agent_type: Name | None = None
     model: Name | None = None
+    effort: Effort | None = None
     decision_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
     cost_usd: Annotated[float, Meta(ge=0, le=100_000)] | None = None
@@ -33,24 +34,27 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Rules that span two fields."""
         if (self.agent_type is None) != (self.model is None):
             raise ValueError("`agent_type` and `model` go together: expected both or neither")
+        if self.effort is not None and self.model is None:
+            raise ValueError("`effort` needs `model`")
         if self.agent_type is None and self.decision_id is None:
             raise ValueError("expected `agent_type` and `model`, or a `decision_id` whose choice was tried")
 
     @property
-    def pair(self) -> tuple[str, str]:
-        """Agent type and model; empty where they were left out and are not known yet."""
-        return self.agent_type or "", self.model or ""
+    def pair(self) -> Key:
+        """The candidate's key; empty where it was left out and is not known yet."""
+        return key_of(self.agent_type or "", self.model or "", self.effort)
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the decision of an outcome knew: kept beside the outcome, because decisions are pruned and outcomes are not.
 
-    `agent_type` and `model` are its choice, `plan` the chances that it gave the steps of its plan: agent type, model,
-    and the chance that this attempt solves the task once those before it have failed.
+    `agent_type`, `model` and `effort` are its choice, `failed` keys of candidates, and `plan` the chances that it gave
+    the steps of its plan: their keys, and the chance that this attempt solves the task once those before it failed.
     """
 
     agent_type: str
     model: str
+    effort: str | None = None
     task_id: str | None = None
     labels: dict[str, str] = {}
     kind: str | None = None

@@ -14,8 +14,9 @@ from msgspec import Meta
 
 from service.contract.decoding import DECODE_ERRORS, convert_tree
 from service.contract.errors import ConfigurationError, InvalidInputError
-from service.contract.task import Objective
+from service.contract.task import Objective, UsdPerHour
 from service.contract.toml import read_toml
+from service.contract.verifier import FalseRate, HarmUsd, Verifier
 
 ENVIRONMENT_PREFIX = "POINTSMAN_"
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
@@ -110,6 +111,9 @@ class DecisionSettings(_Section, frozen=True, kw_only=True):
     objective: Objective = "balanced"
     first_choice: Literal["classifier", "forecast"] = "classifier"
     """Who names the first candidate of the plan; `forecast`: a verdict only informs the task's difficulty."""
+    delay_usd_per_hour: UsdPerHour = 0.0
+    """What an hour of waiting for a task's solution costs, where a request does not say. At 0 time costs nothing, and
+    no task is ever told to wait."""
     cache_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     """Identical requests within it share one answer; 0 switches that off."""
     economy_value_usd: Annotated[float, Meta(gt=0, le=1e9)] = 1.5
@@ -126,6 +130,22 @@ class DecisionSettings(_Section, frozen=True, kw_only=True):
             "quality": self.quality_value_usd,
         }
         return values[objective or self.objective]
+
+
+class VerifierSettings(_Section, frozen=True, kw_only=True):
+    """`[verifier]`: how finished work is checked, where a request does not say."""
+
+    false_accept: FalseRate = 0.0
+    """Chance that wrong work passes: of a test suite that covers half of what it should, some 0.1 to 0.2."""
+    false_reject: FalseRate = 0.0
+    """Chance that right work does not pass: flaky tests, a reviewer who wants it otherwise."""
+    harm_usd: HarmUsd = 0.0
+    """What accepted wrong work costs in US dollars, until it is found and after."""
+
+    @property
+    def verifier(self) -> Verifier:
+        """The three together."""
+        return Verifier(false_accept=self.false_accept, false_reject=self.false_reject, harm_usd=self.harm_usd)
 
 
 class StoreSettings(_Section, frozen=True, kw_only=True):
@@ -199,6 +219,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     local_model: LocalModelSettings = LocalModelSettings()
     cli: CliSettings = CliSettings()
     decision: DecisionSettings = DecisionSettings()
+    verifier: VerifierSettings = VerifierSettings()
     store: StoreSettings = StoreSettings()
     learning: LearningSettings = LearningSettings()
     catalog: CatalogSettings = CatalogSettings()

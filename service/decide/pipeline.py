@@ -10,18 +10,17 @@ import msgspec
 from service.base.clock import utc_now
 from service.base.stopwatch import Stopwatch
 from service.classifiers.ladder import Classification
-from service.classifiers.reading import Reading
 from service.contract.catalog import Candidate
 from service.contract.decision import Decision, KindTold, Known, LoggedDecision, Source
 from service.contract.task import Task
-from service.decide.budget import affordable
 from service.decide.case import Case, open_case
 from service.decide.conclude import conclude, explanation
+from service.decide.dispatch import Dispatch, Read, dispatch_of, plan_now
 from service.decide.exploring import Drawn, Explorer
 from service.decide.kind import kind_of, learned_kind
 from service.decide.shared_classifiers import SharedClassifiers
 from service.decide.sharing import Left
-from service.forecast.forecaster import Forecast, Forecaster
+from service.forecast.forecaster import Forecaster
 from service.knowledge.knowledge import InUse, Knowledge
 
 
@@ -98,18 +97,21 @@ class Pipeline:
         reading = knowledge.reader.read(task)
         kind = kind_of(case.kind, verdict.kind if verdict else None, found.source, reading)
         minutes = verdict.minutes if verdict else None
-        forecast = case.forecast(reading, kind, minutes)
+        read = Read(reading=reading, kind=kind, minutes=minutes)
 
-        # 5. In which order? Now and then another first, to learn something.
-        drawn = self._drawn(case, reading, kind, minutes, forecast) if knowledge.worlds else None
+        # 5. In which order, and when? Now and then another first, to learn something.
+        dispatch = dispatch_of(case, read, first)
+        drawn = self._drawn(case, read, dispatch) if knowledge.worlds else None
         if drawn is not None:
-            source, first = "forecast", drawn.candidate
-        plan = affordable(forecast.plan(case.value_usd, first=first), task.require.max_cost_usd)
+            dispatch = plan_now(case, read, drawn.candidate)
+        if drawn is not None or dispatch.not_before is not None:
+            source = "forecast"
         watch.lap("forecast")
 
         # 6. The decision
+        source = source or "forecast"
         decision = conclude(
-            case, found, plan, source=source or "forecast", kind=kind, cached=cached, timings_ms=watch.milliseconds()
+            case, found, dispatch, source=source, kind=kind, cached=cached, timings_ms=watch.milliseconds()
         )
         effort = reading.size if minutes is None else None
         words = reading.weights() if kind and task.explain else None
@@ -121,9 +123,9 @@ class Pipeline:
             name=task.name,
             labels=task.labels,
             decision=decision,
-            explanation=explanation(found, effort, words, forecast.explained),
+            explanation=explanation(case, found, effort, words, dispatch.forecast.explained),
             known=Known(
-                failed=[(one.agent_type, one.model) for one in task.attempts if one.result == "failed"],
+                failed=[one.key for one in task.attempts if one.result == "failed"],
                 minutes=minutes,
                 kind=learned_kind(kind),
             ),
@@ -133,32 +135,32 @@ class Pipeline:
         if kind and self._told is not None:
             self._told(task, kind)
         if task.explain:
-            shown = explanation(found, msgspec.to_builtins(effort), words, forecast.explain())
+            shown = explanation(case, found, msgspec.to_builtins(effort), words, dispatch.forecast.explain())
             return msgspec.structs.replace(decision, explanation={**shown, "system_prompt": knowledge.prompts.system})
         return decision
 
-    def _drawn(
-        self, case: Case, reading: Reading, kind: KindTold | None, minutes: float | None, forecast: Forecast
-    ) -> Drawn | None:
-        """A first choice that was drawn: never where the caller fixed it, wants no other, or limits what it costs."""
-        task, knowledge, value_usd = case.task, case.knowledge, case.value_usd
+    def _drawn(self, case: Case, read: Read, dispatch: Dispatch) -> Drawn | None:
+        """A first choice that was drawn: never where the caller fixed it, wants no other, or limits what it costs, nor
+        where something is waited for."""
+        task, knowledge = case.task, case.knowledge
         if (
             case.short_cut() is not None
             or task.strict
             or task.require.max_cost_usd is not None
             or self.explorer is None
+            or dispatch.not_before is not None
         ):
             return None
-        best = forecast.plan(value_usd).worth_usd(value_usd)
+        best = plan_now(case, read, None).plan.worth_usd
 
         def first_in(world: Forecaster) -> Candidate:
-            step = case.forecast(reading, kind, minutes, world).plan(value_usd).steps[0]
-            return knowledge.catalog.by_key[step.agent_type, step.model]
+            step = plan_now(case, read, None, world).plan.steps[0]
+            return knowledge.catalog.by_key[step.key]
 
         return self.explorer.draw(
             knowledge.worlds,
             first_in,
-            lambda candidate: best - forecast.plan(value_usd, first=candidate).worth_usd(value_usd),
+            lambda candidate: best - plan_now(case, read, candidate).plan.worth_usd,
             self._now(),
         )
 

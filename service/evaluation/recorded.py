@@ -67,12 +67,20 @@ def catalog_of_tasks(tasks: Sequence[RecordedTask]) -> Catalog:
     """Every model that the tasks name, of one agent type where they name no agent, and the kinds of the tasks; nothing
     is known of them, the weakest prior."""
     names = dict.fromkeys(name for task in tasks for name in task.outcomes)
-    pairs = [name.split("/", 1) if "/" in name.strip("/") else (ANY_AGENT, name) for name in names]
     kinds = dict.fromkeys(task.kind_told for task in tasks if task.kind_told)
     return Catalog(
-        (Candidate(agent_type=agent_type, model=model) for agent_type, model in pairs),
+        map(_candidate_called, names),
         kinds=[Kind(id=kind) for kind in kinds],
     )
+
+
+def _candidate_called(name: str) -> Candidate:
+    """By `agent/model@effort`, `agent/model` or a bare model id, which may hold an `@` of its own."""
+    if "/" not in name.strip("/"):
+        return Candidate(agent_type=ANY_AGENT, model=name)
+    agent_type, rest = name.split("/", 1)
+    model, _, effort = rest.rpartition("@")
+    return Candidate(agent_type=agent_type, model=model or rest, effort=effort if model else None)
 
 
 def catalog_for_tasks(catalog: Catalog, tasks: Sequence[RecordedTask]) -> Catalog:
@@ -118,11 +126,12 @@ class Names:
 
     def history(self, tasks: Sequence[RecordedTask]) -> list[Outcome]:
         """The recorded outcomes of renamed tasks as a scheduler would have reported them."""
-        keys = {name: key for key, name in self.of.items()}
+        candidates = {self.of[candidate.key]: candidate for candidate in self.catalog.candidates}
         return [
             Outcome(
-                agent_type=keys[name][0],
-                model=keys[name][1],
+                agent_type=candidates[name].agent_type,
+                model=candidates[name].model,
+                effort=candidates[name].effort,
                 solved=attempt.solved,
                 cost_usd=attempt.cost_usd,
                 labels=task.labels,

@@ -12,6 +12,7 @@ import numpy as np
 from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
 from service.contract.outcome import Outcome
 from service.contract.task import Attempt, Pair, Require, Task
+from service.contract.verifier import Verifier as Told
 from service.decide.pipeline import Pipeline
 from service.evaluation.by_kind import EquallyWeighted, KindPart, equally_weighted, parts
 from service.evaluation.recorded import Names, RecordedTask
@@ -21,11 +22,26 @@ BOOTSTRAP_ROUNDS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Tells whether an attempt solved the task, and errs: shares of failures accepted and of solutions rejected."""
+    """Tells whether an attempt solved the task, and errs: shares of failures accepted and of solutions rejected.
+
+    With `harm_usd`, what accepted wrong work costs, the plans are told of it all; without, they go by the settings.
+    """
 
     false_accept: float = 0.0
     false_reject: float = 0.0
     seed: int = 0
+    harm_usd: float | None = None
+
+    @property
+    def told(self) -> Told | None:
+        """As a request tells it; rates above one half are told as that."""
+        if self.harm_usd is None:
+            return None
+        return Told(
+            false_accept=min(self.false_accept, 0.5),
+            false_reject=min(self.false_reject, 0.5),
+            harm_usd=self.harm_usd,
+        )
 
     def accepts(self, task: RecordedTask, model: str, *, solved: bool) -> bool:
         """The same for the same seed, task and model, whatever else was asked before."""
@@ -35,13 +51,15 @@ class Verifier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """What became of one task: solved in truth, its cost in US dollars, and which models were tried in which order."""
+    """What became of one task: solved in truth, or ended with accepted `wrong` work; its cost in US dollars, and which
+    models were tried in which order."""
 
     solved: bool
+    wrong: bool = False
     cost_usd: float
     models: list[str]
     seconds: list[float]
-    said: list[tuple[float, bool]] = field(default_factory=list)
+    said: list[tuple[float, bool]] = field(default_factory=list[tuple[float, bool]])
     """Of each attempt, the chance that it was given and whether it was accepted."""
 
 
@@ -63,6 +81,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd_per_task: float
     attempts_per_task: float
     solve_rate_ci95: tuple[float, float]
+    wrong_rate: float
     first_choice: dict[str, float]
     calibration: list[StepCalibration]
     latency_ms: dict[str, float]
@@ -96,9 +115,9 @@ async def play(
     """
     names = names or Names([task], pipeline.knowledge.catalog)
     missing = [
-        Pair(agent_type=agent_type, model=model)
-        for (agent_type, model), name in names.of.items()
-        if name not in task.outcomes
+        Pair(agent_type=c.agent_type, model=c.model, effort=c.effort)
+        for c in pipeline.knowledge.catalog.candidates
+        if names.of[c.key] not in task.outcomes
     ]
     request = Task(
         name=task.name,
@@ -108,32 +127,40 @@ async def play(
         kind=task.kind_told,
         require=Require(exclude=missing),
         value_usd=value_usd,
+        verifier=verifier.told,
     )
     attempts: list[Attempt] = []
     tried: list[str] = []
-    cost, solved, seconds, said = 0.0, False, list[float](), list[tuple[float, bool]]()
+    cost, solved, wrong = 0.0, False, False
+    seconds, said = list[float](), list[tuple[float, bool]]()
     while max_attempts is None or len(attempts) < max_attempts:
         started = time.perf_counter()
         try:
-            decision = await pipeline.decide(msgspec.structs.replace(request, attempts=attempts))
+            # Each pair was recorded once, so that a second try of it cannot be played back.
+            require = Require(
+                exclude=[*missing, *(Pair(agent_type=a.agent_type, model=a.model, effort=a.effort) for a in attempts)]
+            )
+            decision = await pipeline.decide(msgspec.structs.replace(request, require=require, attempts=attempts))
         except (NoEligibleCandidateError, NoCandidateAvailableError):
             break
         seconds.append(time.perf_counter() - started)
         if attempts and not decision.worthwhile:
             break
-        name = names.of[decision.agent_type, decision.model]
+        name = names.of[decision.key]
         outcome = task.outcomes[name]
         cost += outcome.cost_usd
-        attempts.append(Attempt(agent_type=decision.agent_type, model=decision.model, result="failed"))
+        attempts.append(
+            Attempt(agent_type=decision.agent_type, model=decision.model, effort=decision.effort, result="failed")
+        )
         tried.append(name)
         accepted = verifier.accepts(task, name, solved=outcome.solved)
         said.append((decision.p_solve, accepted))
         if report is not None:
             await report(Outcome(decision_id=decision.decision_id, solved=accepted, cost_usd=outcome.cost_usd))
         if accepted:
-            solved = outcome.solved
+            solved, wrong = outcome.solved, not outcome.solved
             break
-    return Played(solved=solved, cost_usd=cost, models=tried, seconds=seconds, said=said)
+    return Played(solved=solved, wrong=wrong, cost_usd=cost, models=tried, seconds=seconds, said=said)
 
 
 def calibration(played: Sequence[Played]) -> list[StepCalibration]:
@@ -171,6 +198,7 @@ def summarise(
         cost_usd_per_task=sum(one.cost_usd for one in played) / len(played),
         attempts_per_task=sum(len(one.models) for one in played) / len(played),
         solve_rate_ci95=(float(low), float(high)),
+        wrong_rate=sum(one.wrong for one in played) / len(played),
         first_choice={model: count / len(played) for model, count in first.most_common()},
         calibration=calibration(played),
         latency_ms={"p50": round(float(p50), 3), "p99": round(float(p99), 3)},

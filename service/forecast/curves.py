@@ -44,15 +44,13 @@ class Curves:
     minutes: Array | None
     general: Array
 
-    def larger(self, factor: float) -> "Curves":
-        """For a task that is dearer by `factor` than most: what the kind costs more already is not counted twice."""
+    def times(self, factor: float, rows: Sequence[int]) -> Array | float:
+        """By which factor attempts of these candidates cost more at a task that is dearer by `factor` than most: what
+        the kind costs more already is not counted twice."""
         if factor <= 1.0:
-            times: Array | float = factor
-        else:
-            by_kind = np.clip(factor * self.general, 1.0, factor)
-            times = np.repeat(by_kind, len(GRID), axis=1)
-        minutes = None if self.minutes is None else self.minutes * times
-        return Curves(self.chance, self.fail, self.cost_usd * times, minutes, self.general)
+            return factor
+        by_kind: Array = np.clip(factor * self.general[list(rows)], 1.0, factor)
+        return np.repeat(by_kind, len(GRID), axis=1)
 
     def of(self, rows: Sequence[int]) -> "Curves":
         """Of these candidates."""

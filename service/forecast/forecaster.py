@@ -1,26 +1,27 @@
-"""What each candidate's chances and costs are for one task, from everything learned so far, and the plan from them."""
+"""What makes forecasts: everything learned so far, put to one task and its candidates."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
-from service.contract.decision import Step
 from service.contract.kind import Figures
 from service.contract.task import Attempt
+from service.contract.verifier import PERFECT, Verifier
 from service.forecast.ability import NEUTRAL, learn
 from service.forecast.columns import Key
 from service.forecast.costs import UNKNOWN_COST_USD
-from service.forecast.curves import KindCurves, Mixture, mixture
+from service.forecast.curves import Curves, KindCurves, Mixture, mixture
 from service.forecast.difficulty import GRID, MAX_SHIFT, Array, chances, solve_rate
 from service.forecast.evidence import log_minutes
+from service.forecast.forecast import Forecast
 from service.forecast.history import label_digest
 from service.forecast.learned import Learned, LearnedAbility
-from service.forecast.plan import MAX_STEPS, best_path
+from service.forecast.luck import Kinship, Tried, rejection
+from service.forecast.options import Options
 from service.forecast.size import dearer, harder, within
 
 MinutesSource = Literal["classifier", "text"]
@@ -42,9 +43,11 @@ LEANING_OUTCOMES = 20.0
 _NO_KIND: Mixture = ((None, 10),)
 
 FORECASTS_KEPT = 256
-PLANS_KEPT = 16
-"""Of each forecast. Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where
-minutes are round numbers and labels say nothing yet. A forecast holds some 10 KB."""
+"""Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where minutes are round
+numbers and labels say nothing yet. A forecast holds some 10 KB."""
+
+OPTIONS_KEPT = 64
+"""Sets of candidates after certain failures: what luck tells of them is reckoned once for all tasks."""
 
 
 class KindReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +72,7 @@ class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
 
     agent_type: str
     model: str
+    effort: str | None = None
     prior_solve_rate: float | None
     prior_cost_usd: float | None
     learned_solve_rate: float
@@ -77,113 +81,6 @@ class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     n_cost: int
     kinds: dict[str, KindReport] = {}
-
-
-COST_DIGITS = 9
-"""Of an answer's dollars: a cost that equals a limit shall not exceed it by the last bit of a sum."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The steps, at least one; chance that one of them solves the task, expected cost of going through them.
-
-    `worthwhile` is false where for every candidate p_solve × value < cost_usd now: then the step is the least loss.
-    """
-
-    steps: tuple[Step, ...]
-    p_solve: float
-    cost_usd: float
-    worthwhile: bool
-
-    def worth_usd(self, value_usd: float) -> float:
-        """What going through it is expected to bring, where a solved task is worth `value_usd`."""
-        return value_usd * self.p_solve - self.cost_usd
-
-
-class Forecast:
-    """Chances and costs of the candidates for one task, given the attempts so far. Immutable, and shared by tasks."""
-
-    def __init__(
-        self,
-        candidates: tuple[Candidate, ...],
-        posterior: Array,
-        chance: Array,
-        cost: Array,
-        explanation: dict[str, Any],
-        minutes: Array | None = None,
-    ) -> None:
-        """`posterior` is over the kinds that it may be × the grid, and so are the curves of the candidates."""
-        self.candidates = candidates
-        self.posterior = posterior
-        self._explanation = explanation
-        self._plan = lru_cache(PLANS_KEPT)(partial(_plan, candidates, posterior, chance, cost))
-        self.p_solve: tuple[float, ...] = tuple((chance @ posterior).tolist())
-        self.cost_usd: tuple[float, ...] = tuple((cost @ posterior).tolist())
-        self.minutes: tuple[float, ...] | None = None if minutes is None else tuple((minutes @ posterior).tolist())
-
-    def plan(self, value_usd: float, first: Candidate | None = None, max_steps: int = MAX_STEPS) -> Plan:
-        """The best plan where a solved task is worth `value_usd`; `first`, one of the candidates, is its step one."""
-        return self._plan(value_usd, None if first is None else self.candidates.index(first), max_steps)
-
-    def explain(self) -> dict[str, Any]:
-        """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used. Not to be
-        changed: it is made once."""
-        return self._explained
-
-    @cached_property
-    def explained(self) -> msgspec.Raw:
-        """The same as JSON, written once."""
-        return msgspec.Raw(msgspec.json.encode(self._explained))
-
-    @cached_property
-    def _explained(self) -> dict[str, Any]:
-        by_kind = self.posterior.reshape(-1, len(GRID))
-        hopeless = float(by_kind[:, -2:].sum())
-        solvable = by_kind[:, :-2].sum(axis=0) / (1 - hopeless)
-        mean = float(solvable @ GRID[:-2])
-        spread = float(np.sqrt(solvable @ (GRID[:-2] - mean) ** 2))
-        shares = zip(self._explanation["kinds"], by_kind.sum(axis=1).tolist(), strict=True)
-        return {
-            **self._explanation,
-            "kinds": {kind: round(share, 4) for kind, share in shares if kind is not None},
-            "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3), "unsolvable": round(hopeless, 4)},
-            "candidates": [
-                {
-                    "agent_type": candidate.agent_type,
-                    "model": candidate.model,
-                    **self._explanation["candidates"][i],
-                    "p_solve": round(self.p_solve[i], 4),
-                    "cost_usd": round(self.cost_usd[i], 6),
-                }
-                for i, candidate in enumerate(self.candidates)
-            ],
-        }
-
-
-def _plan(
-    candidates: tuple[Candidate, ...],
-    posterior: Array,
-    chance: Array,
-    cost: Array,
-    value_usd: float,
-    first: int | None,
-    max_steps: int,
-) -> Plan:
-    path = best_path(posterior, chance, cost, value_usd, first=first, max_steps=max_steps)
-    return Plan(
-        steps=tuple(
-            Step(
-                agent_type=candidates[c].agent_type,
-                model=candidates[c].model,
-                p_solve=p,
-                cost_usd=round(cost, COST_DIGITS),
-            )
-            for c, p, cost in zip(path.order, path.p_solve, path.cost_usd, strict=True)
-        ),
-        p_solve=path.total_p_solve,
-        cost_usd=path.total_cost_usd,
-        worthwhile=path.worthwhile,
-    )
 
 
 def _completed(learned: LearnedAbility | None, published: LearnedAbility) -> LearnedAbility:
@@ -197,6 +94,13 @@ def _completed(learned: LearnedAbility | None, published: LearnedAbility) -> Lea
 
 def _within(shift: float) -> float:
     return min(max(shift, -MAX_SHIFT), MAX_SHIFT)
+
+
+def _rejected(fail: Array, verifier: Verifier) -> Array:
+    """The chance that an attempt is rejected, by the chance that it fails."""
+    if verifier.perfect:
+        return fail
+    return verifier.false_reject + verifier.tells * fail
 
 
 class Forecaster:
@@ -218,7 +122,10 @@ class Forecaster:
         self._curves = KindCurves(catalog, self._abilities, self.learned)
         self._fail_stranger: Array = 1.0 / (1.0 + np.exp(NEUTRAL - GRID))
         self._tasks = _within(self.learned.tasks)
+        models: dict[tuple[str, str], int] = {}
+        self._model = tuple(models.setdefault((c.agent_type, c.model), len(models)) for c in catalog.candidates)
         self._made = lru_cache(FORECASTS_KEPT)(self._make)
+        self._options = lru_cache(OPTIONS_KEPT)(self._make_options)
 
     @property
     def version(self) -> str:
@@ -240,14 +147,18 @@ class Forecaster:
         attempts: Sequence[Attempt],
         kinds: Mapping[str, float] | None = None,
         leaning: Mapping[int, float] | None = None,
+        verifier: Verifier = PERFECT,
+        again: bool = False,
     ) -> Forecast:
         """Chances and costs of these candidates of the catalog, at least one, for a task that is of one of `kinds`, as
         likely as they say; those that the catalog does not have count for nothing.
 
-        Each `failed` attempt multiplies the distribution of kind and difficulty by 1 − P(solved); one by a pair that
-        the catalog does not have counts as one of a middling candidate. `rate_limited` and `error` never really ran,
-        and `solved` is no reason to ask again: they say nothing. `leaning` says to which candidates, by their place in
-        the catalog, the text leans (see classifiers/likeness.py): a weak advantage, which outcomes overrule.
+        Each `failed` attempt multiplies the distribution of kind and difficulty by the chance that the `verifier`
+        rejected it, 1 − P(solved) where that never errs; one by a pair that the catalog does not have counts as one of
+        a middling candidate. `rate_limited` and `error` never really ran, and `solved` is no reason to ask again: they
+        say nothing. `leaning` says to which candidates, by their place in the catalog, the text leans (see
+        classifiers/likeness.py): a weak advantage, which outcomes overrule. With `again` a plan may try each candidate
+        twice, earlier attempts included.
         """
         known, read_as_kind = self.learned.labels, bool(self.catalog.kinds)
         offsets = [
@@ -255,11 +166,11 @@ class Forecaster:
             for key, value in (labels.items() if known else ())
             if (offset := known.get(label_digest(key, value), 0.0)) and not (read_as_kind and key == "kind")
         ]
-        failed = (self._row.get((a.agent_type, a.model)) for a in attempts if a.result == "failed")
+        failed = (self._row.get(a.key) for a in attempts if a.result == "failed")
         rows = tuple([self._row[candidate.key] for candidate in candidates])
         of = mixture(kinds, self.catalog.kind_ids) if kinds else _NO_KIND
         leans = self._leans(rows, leaning) if leaning else None
-        return self._made(rows, tuple(offsets), minutes, minutes_source, tuple(failed), of, leans)
+        return self._made(rows, tuple(offsets), (minutes, minutes_source), tuple(failed), of, leans, (verifier, again))
 
     def _leans(self, rows: Sequence[int], leaning: Mapping[int, float]) -> tuple[float, ...] | None:
         """Logits for each row, rounded, so that tasks which lean alike share a forecast."""
@@ -272,24 +183,23 @@ class Forecaster:
         self,
         rows: tuple[int, ...],
         offsets: tuple[tuple[str, float], ...],
-        minutes: float | None,
-        minutes_source: MinutesSource,
+        told: tuple[float | None, MinutesSource],
         failed: tuple[int | None, ...],
         of: Mixture,
         leans: tuple[float, ...] | None,
+        how: tuple[Verifier, bool],
     ) -> Forecast:
         """`rows` number the candidates and those that failed; None is one that the catalog does not have."""
+        (minutes, minutes_source), (verifier, again) = told, how
         weight = self.learned.minutes_weight if minutes_source == "classifier" else TEXT_WEIGHT
         by_minutes = 0.0 if minutes is None else weight * log_minutes(within(minutes)) + harder(minutes)
         shift = self.learned.tasks + sum(offset for _, offset in offsets) + by_minutes
         mean = _within(shift)
         curves = self._curves.curves(tuple([kind for kind, _ in of]))
         posterior = self._curves.prior(of, mean)
-        for row in failed:
-            posterior = posterior * (np.tile(self._fail_stranger, len(of)) if row is None else curves.fail[row])
+        for rejected in self._rejections(curves, failed, verifier):
+            posterior = posterior * rejected
             posterior /= posterior.sum()
-        if rows != tuple(range(len(curves.chance))):
-            curves = curves.of(rows)
         candidates = tuple(self.catalog.candidates[row] for row in rows)
         here = [self._abilities[candidate.key].of(of[0][0]) for candidate in candidates]
         larger = dearer(minutes)
@@ -311,15 +221,54 @@ class Forecaster:
             "failed_attempts": len(failed),
             "candidates": [{"theta": round(one.theta, 4), "n": one.n} for one in here],
         }
-        chance = curves.chance
+        of_catalog = tuple([row for row in failed if row is not None])
+        options = self._options(rows, tuple([kind for kind, _ in of]), of_catalog, again)
         if leans is not None:
-            chance = self._leaning_chance([candidate.key for candidate in candidates], of, leans)
+            options = options.with_chance(self._leaning_chance([candidate.key for candidate in candidates], of, leans))
             explanation["candidates"] = [
                 {**shown, "leaning": lean} for shown, lean in zip(explanation["candidates"], leans, strict=True)
             ]
         if larger != 1.0:
-            curves = curves.larger(larger)
-        return Forecast(candidates, posterior, chance, curves.cost_usd, explanation, curves.minutes)
+            options = options.larger(curves.times(larger, rows))
+        return Forecast(candidates, posterior, options, explanation, verifier=verifier)
+
+    def _make_options(
+        self, rows: tuple[int, ...], kinds: tuple[str | None, ...], failed: tuple[int, ...], again: bool
+    ) -> Options:
+        every = self._curves.curves(kinds)
+        curves = every if rows == tuple(range(len(every.chance))) else every.of(rows)
+        return Options(
+            curves.chance,
+            curves.cost_usd,
+            minutes=curves.minutes,
+            kinship=Kinship(
+                model=tuple([self._model[row] for row in rows]),
+                pair=rows,
+                rejected=tuple([self._tried(every, row) for row in failed]),
+            ),
+            tries=[2 - min(1, failed.count(row)) if again else 1 for row in rows],
+            kinds=len(kinds),
+        )
+
+    def _tried(self, curves: Curves, row: int) -> Tried:
+        return Tried(self._model[row], row, curves.chance[row])
+
+    def _rejections(self, curves: Curves, failed: tuple[int | None, ...], verifier: Verifier) -> list[Array]:
+        """The chance that what failed was rejected, at each grid point: of strangers and of models one by one, of
+        several attempts of one model together, because they share its luck."""
+        by_model: dict[int, list[int]] = {}
+        found: list[Array] = []
+        for row in failed:
+            if row is None:
+                found.append(_rejected(np.tile(self._fail_stranger, curves.chance.shape[1] // len(GRID)), verifier))
+            else:
+                by_model.setdefault(self._model[row], []).append(row)
+        for rows in by_model.values():
+            if len(rows) == 1:
+                found.append(_rejected(curves.fail[rows[0]], verifier))
+            else:
+                found.append(rejection([self._tried(curves, row) for row in rows], verifier))
+        return found
 
     def _leaning_chance(self, keys: Sequence[Key], of: Mixture, leans: Sequence[float]) -> Array:
         offsets = np.array(leans)
@@ -336,6 +285,7 @@ class Forecaster:
                 AbilityReport(
                     agent_type=candidate.agent_type,
                     model=candidate.model,
+                    effort=candidate.effort,
                     prior_solve_rate=candidate.solve_rate,
                     prior_cost_usd=candidate.cost_usd,
                     learned_solve_rate=rates[None][row],

@@ -21,6 +21,7 @@ AT_ONCE = 200
 class _Answer(msgspec.Struct, frozen=True):
     agent_type: str
     model: str
+    effort: str | None = None
     plan: Sequence[Step] = ()
 
 
@@ -46,7 +47,7 @@ class Contexts:
     def remember(self, logged: LoggedDecision) -> None:
         """A decision was made here. Never waits."""
         made = logged.decision
-        answer = _Answer(made.agent_type, made.model, made.plan)
+        answer = _Answer(made.agent_type, made.model, made.effort, made.plan)
         self._newest[made.decision_id] = _Remembered(answer, logged.task_id, logged.labels, logged.known)
         if len(self._newest) > REMEMBERED:
             self._newest.popitem(last=False)
@@ -76,10 +77,11 @@ def _context(one: _Remembered) -> Context:
     return Context(
         agent_type=storable(one.answer.agent_type),
         model=storable(one.answer.model),
+        effort=None if one.answer.effort is None else storable(one.answer.effort),
         task_id=None if one.task_id is None else storable(one.task_id),
         labels={storable(key): storable(value) for key, value in one.labels.items()},
         kind=one.known.kind,
         minutes=one.known.minutes,
         failed=[(storable(agent_type), storable(model)) for agent_type, model in one.known.failed],
-        plan=[(storable(s.agent_type), storable(s.model), s.p_solve) for s in one.answer.plan],
+        plan=[(storable(s.key[0]), storable(s.key[1]), s.p_solve) for s in one.answer.plan],
     )

@@ -10,6 +10,7 @@ from service.contract.catalog import Catalog
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.decision import Versions
 from service.contract.settings import DecisionSettings, Settings
+from service.contract.verifier import PERFECT, Verifier
 from service.forecast.forecaster import Forecaster
 
 
@@ -22,6 +23,7 @@ class Knowledge:
     forecaster: Forecaster
     reader: Reader
     decision: DecisionSettings = field(default_factory=DecisionSettings)
+    verifier: Verifier = PERFECT
     worlds: tuple[Forecaster, ...] = ()
     """Forecasters that might be as right as that one; only where choices are to be drawn."""
 
@@ -54,6 +56,7 @@ def knowledge_of(catalog: Catalog, settings: Settings) -> Knowledge:
         forecaster=Forecaster(catalog),
         reader=Reader.of(catalog),
         decision=settings.decision,
+        verifier=settings.verifier.verifier,
     )
 
 

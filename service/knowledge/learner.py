@@ -28,7 +28,12 @@ from service.store.outcomes import OutcomeChanges, OutcomeTable
 from service.store.snapshots import SnapshotTable
 
 REST = 2.0
-"""After learning for t seconds it rests for REST × t: never more than a third of one core, whatever is recorded."""
+LONGEST_REST_SECONDS = 2.0
+"""After learning for t seconds it rests for REST × t, so that it takes no more than a third of one core; but never so
+long that what comes meanwhile would be learned late."""
+
+READ_AT_ONCE = 50_000
+"""Changes after which what was read is learned from and kept, before more is read."""
 
 POLL_SECONDS = 2.0
 """How often other replicas' outcomes are looked for; the promise is that all learn within 5 s."""
@@ -76,6 +81,7 @@ class Learner:
         self._history = self._nothing()
         self._cursor = 0
         self._kept_at = (0, -inf)
+        self._kept_for = ""
         self._learned: Learned | None = None
         self._stale = self._settings.explore_usd_per_day > 0
         self._catching_up = asyncio.Lock()
@@ -95,7 +101,7 @@ class Learner:
         await self.background.aclose()
         with contextlib.suppress(StoreUnavailableError, TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS), self._catching_up:
-                if self._learned is not None and self._cursor - self._kept_at[0] >= WORTH_KEEPING:
+                if self._worth_keeping():
                     await self._keep()
 
     def nudge(self) -> None:
@@ -106,12 +112,15 @@ class Learner:
         """Reads what changed, and learns anew where something did. Raises StoreUnavailableError."""
         async with self._catching_up:  # two readers at once would count each change twice
             await self._recall()
-            if await self._read() or self._stale:
-                self._stale = False
-                await self.relearn()
-                if time.monotonic() - self._kept_at[1] >= KEEP_SECONDS:
-                    with contextlib.suppress(StoreUnavailableError):  # a record that can only be read is read
-                        await self._keep()
+            whole = False
+            while not whole:
+                changed, whole = await self._read()
+                if changed or self._stale:
+                    self._stale = False
+                    await self.relearn()
+                    if time.monotonic() - self._kept_at[1] >= KEEP_SECONDS:
+                        with contextlib.suppress(StoreUnavailableError):  # a record that can only be read is read
+                            await self._keep()
 
     async def relearn(self) -> None:
         """Estimates all anew for the catalog in use, in a thread; requests go on with the old forecaster meanwhile."""
@@ -149,6 +158,7 @@ class Learner:
         if self._memory is not None:
             recalled = await self._memory.learned(catalog.version)
         if recalled is not None:
+            self._kept_for = catalog.version
             self._use(recalled.learned, Forecaster(catalog, recalled.learned), ())
             if not self._stale and recalled.cursor == await self._outcomes.last_change():
                 return
@@ -166,19 +176,28 @@ class Learner:
             self._stale = self._stale or self._learned is None
         self._recalled = True
 
+    def _worth_keeping(self) -> bool:
+        """Much is new since it was kept, or it was kept for another catalog."""
+        if self._learned is None or not self._learned.used or not self._recalled:
+            return False
+        other = self._kept_for != self._in_use.knowledge.catalog.version
+        return other or self._cursor - self._kept_at[0] >= WORTH_KEEPING
+
     async def _keep(self) -> None:
         if self._memory is None or self._learned is None:
             return
         history = await asyncio.to_thread(self._history.to_bytes)
         await self._memory.keep_history(self._cursor, history, self.calibration)
         await self._memory.keep_learned(self._cursor, self._in_use.knowledge.catalog.version, self._learned)
+        self._kept_for = self._in_use.knowledge.catalog.version
         self._kept_at = (self._cursor, time.monotonic())
 
     def _nothing(self) -> History:
         return History(half_life=self._settings.half_life_outcomes)
 
-    async def _read(self) -> bool:
-        changed = False
+    async def _read(self) -> tuple[bool, bool]:
+        """Whether something changed, and whether that is all: a long history is learned from on the way."""
+        changed, begun = False, self._cursor
         while True:
             changes = await self._outcomes.since(self._cursor, PAGE)
             if changes.restarted:
@@ -188,8 +207,10 @@ class Learner:
             self._take(changes)
             changed = changed or bool(changes.outcomes)
             if changes.cursor == self._cursor and not changes.restarted:
-                return changed
+                return changed, True
             self._cursor = changes.cursor
+            if self._cursor - begun >= READ_AT_ONCE:
+                return changed, False
 
     def _take(self, changes: OutcomeChanges) -> None:
         unreadable = self.report.unreadable + changes.unreadable
@@ -209,7 +230,7 @@ class Learner:
             await self.catch_up()
         except StoreUnavailableError as error:
             self._log.warning("outcomes cannot be read", problem=str(error))
-        await asyncio.sleep(REST * (time.monotonic() - started))
+        await asyncio.sleep(min(LONGEST_REST_SECONDS, REST * (time.monotonic() - started)))
 
 
 def row_of(recorded: RecordedOutcome) -> OutcomeRow:

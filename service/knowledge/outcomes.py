@@ -173,7 +173,7 @@ def _filled(outcome: Outcome, context: Context | None) -> Outcome:
     """With the decision's choice where neither agent nor model is named."""
     if context is None or outcome.agent_type is not None:
         return outcome
-    return msgspec.structs.replace(outcome, agent_type=context.agent_type, model=context.model)
+    return msgspec.structs.replace(outcome, agent_type=context.agent_type, model=context.model, effort=context.effort)
 
 
 def _refusal(outcome: Outcome) -> InvalidInputError:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Column, Table, insert, select, tuple_, update
+from sqlalchemy import Column, Table, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.base.clock import utc_now
@@ -19,7 +19,7 @@ from service.store.address import Address, parse_address
 from service.store.database import Database
 from service.store.executions import OPEN_STATES
 from service.store.migrations import migrate
-from service.store.outcomes import last_change
+from service.store.outcomes import known_by, last_change, standing_for
 from service.store.schema import decisions, executions, outcomes
 
 BATCH_ROWS = 100
@@ -42,9 +42,9 @@ class TableCopied(msgspec.Struct, kw_only=True):
     there: int = 0
     """Were there already, as an earlier copy or the service left them."""
     changed: int = 0
-    """Were there, and have since been withdrawn (an outcome) or come to their end (an execution) in the source."""
+    """Were there, and more is known since: an outcome's withdrawal or its decision, an execution's end."""
     conflict: list[str] = msgspec.field(default_factory=list[str])
-    """Outcomes left out, because another one stands in the record for their attempt."""
+    """Outcomes left out, because another one stands in the record for their attempt or origin."""
 
     @property
     def total(self) -> int:
@@ -116,24 +116,26 @@ class _Copy:
         number = await last_change(connection)
         there = await _present(connection, outcomes.c.outcome_id, rows)
         for row in rows:
-            present = there.get(row["outcome_id"])
-            if present is not None and present["withdrawn_at"] is None and row["withdrawn_at"] is not None:
+            if row["outcome_id"] not in there:
+                continue
+            news = _news(row, there[row["outcome_id"]])
+            if news:
                 number += 1
-                values = {"withdrawn_at": row["withdrawn_at"], "change": number}
                 same = outcomes.c.outcome_id == row["outcome_id"]
-                await connection.execute(update(outcomes).where(same).values(values))
+                await connection.execute(update(outcomes).where(same).values(**news, change=number))
                 done.changed += 1
-            elif present is not None:
+            else:
                 done.there += 1
         new = [row for row in rows if row["outcome_id"] not in there]
-        standing = await _standing(connection, new)
+        known = [row for row in new if row["withdrawn_at"] is None and (row["decision_id"] or row["origin"])]
+        standing = await standing_for(connection, known)
         free: list[Row] = []
         for row in new:
-            other = standing.get((row["decision_id"], row["attempt"])) if row["withdrawn_at"] is None else None
+            other = standing.get(known_by(row)) if row["withdrawn_at"] is None else None
             if other is None:
                 number += 1
                 free.append({**row, "seq": number, "change": number})
-            elif other == row["body"]:  # reported to both
+            elif other.body == row["body"]:  # reported to both
                 done.there += 1
             else:
                 done.conflict.append(row["outcome_id"])
@@ -161,19 +163,17 @@ class _Copy:
 
 async def _present(connection: AsyncConnection, key: Column[Any], rows: list[Row]) -> dict[str, Row]:
     """Those of `rows` that the target has, by their id."""
-    columns = [column for column in key.table.c if column.name in {key.name, "withdrawn_at", "state"}]
+    columns = [column for column in key.table.c if column.name in {key.name, "withdrawn_at", "context", "state"}]
     statement = select(*columns).where(key.in_([row[key.name] for row in rows]))
     found = [dict(row._mapping) for row in await connection.execute(statement)]  # noqa: SLF001 - as above
     return {row[key.name]: row for row in found}
 
 
-async def _standing(connection: AsyncConnection, rows: list[Row]) -> dict[tuple[str, int], str]:
-    """What stands in the target's record for the attempts of `rows`: the body by decision and attempt."""
-    keys = [(row["decision_id"], row["attempt"]) for row in rows if row["decision_id"] is not None]
-    statement = select(outcomes.c.decision_id, outcomes.c.attempt, outcomes.c.body).where(
-        tuple_(outcomes.c.decision_id, outcomes.c.attempt).in_(keys), outcomes.c.withdrawn_at.is_(None)
-    )
-    return {(row.decision_id, row.attempt): row.body for row in await connection.execute(statement)} if keys else {}
+def _news(row: Row, present: Row) -> Row:
+    """What has become known of an outcome since it was copied: its withdrawal, and what its decision knew."""
+    if present["withdrawn_at"] is not None:
+        return {}
+    return {name: row[name] for name in ("withdrawn_at", "context") if row[name] is not None and present[name] is None}
 
 
 async def _at(database: Database, work: Awaitable[T]) -> T:

@@ -232,11 +232,11 @@ class OutcomeTable:
             last = await last_change(connection)
             numbered = [{**row, "seq": last + n, "change": last + n} for n, row in enumerate(rows, 1)]
             new = set((await connection.execute(self._insert, numbered)).scalars())
-            standing = await _standing(connection, [row for row in rows if row["outcome_id"] not in new])
+            standing = await standing_for(connection, [row for row in rows if row["outcome_id"] not in new])
             return [
                 Recording(outcome_id=row["outcome_id"], state="new")
                 if row["outcome_id"] in new
-                else _compared(outcome, standing[_key(row)])
+                else _compared(outcome, standing[known_by(row)])
                 for row, outcome in zip(rows, values, strict=True)
             ]
 
@@ -248,15 +248,15 @@ async def last_change(connection: AsyncConnection) -> int:
     return (await connection.execute(select(func.max(outcomes.c.change)))).scalar() or 0
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, int]:
+def known_by(row: Mapping[str, Any]) -> tuple[str, int]:
     """By what a row is recognised: its attempt, or where it comes from."""
     return (row["decision_id"], row["attempt"]) if row["decision_id"] is not None else (row["origin"], 0)
 
 
-async def _standing(connection: AsyncConnection, rows: list[dict[str, Any]]) -> dict[tuple[str, int], AnyRow]:
+async def standing_for(connection: AsyncConnection, rows: list[dict[str, Any]]) -> dict[tuple[str, int], AnyRow]:
     """What stands in the record for the attempts of `rows`, or for their origins."""
-    attempts = sorted({_key(row) for row in rows if row["decision_id"] is not None})
-    origins = sorted({_key(row) for row in rows if row["decision_id"] is None})
+    attempts = sorted({known_by(row) for row in rows if row["decision_id"] is not None})
+    origins = sorted({known_by(row) for row in rows if row["decision_id"] is None})
     found: dict[tuple[str, int], AnyRow] = {}
     columns = ("decision_id", "attempt", "origin", "outcome_id", "body")
     for keys, by_origin in ((attempts, False), (origins, True)):

@@ -15,6 +15,7 @@ from sqlalchemy import Table, select
 
 from service.base.ids import uuid7
 from service.contract.execution import Execution, ExecutionState
+from service.contract.outcome import Context
 from service.store import Store
 from service.store.address import parse_address
 from service.store.database import Database
@@ -140,6 +141,7 @@ async def test_what_happened_since_is_taken_over_by_the_next_run(
     outcome_ids = await fill(store, 20)
     assert (await copy(bare_environ, source, target)).code == 0
     await store.outcomes.withdraw(outcome_ids[1])
+    await store.outcomes.complete({outcome_ids[2]: Context(agent_type="claude", model="m", minutes=7.0)})
     (running,) = await store.executions.unfinished()
     ended = msgspec.structs.replace(running, state="succeeded", ended_at=datetime.now(UTC), exit_reason="completed")
     assert await store.executions.update(ended)
@@ -148,7 +150,7 @@ async def test_what_happened_since_is_taken_over_by_the_next_run(
     assert done.code == 0
     assert done.stdout.splitlines() == [
         "decisions: 5 copied, 20 were there already",
-        "outcomes: 5 copied, 19 were there already, 1 brought up to date",
+        "outcomes: 5 copied, 18 were there already, 2 brought up to date",
         "executions: 12 copied, 11 were there already, 1 brought up to date",
     ]
     assert await contents(target) == await contents(source)
@@ -169,13 +171,16 @@ async def test_a_database_in_use_keeps_what_it_has_and_its_readers_learn_what_ca
     await source.outcomes.record([an_outcome(decision_id=rival.decision.decision_id, solved=True)])
     await target.outcomes.record([an_outcome(decision_id=rival.decision.decision_id, solved=False)])
     alone = (await source.outcomes.record([an_outcome(), an_outcome(decision_id=uuid7())]))[0].outcome_id
+    history = an_outcome(solved=False)
+    for store in (source, target):
+        await store.outcomes.record([history], origins=["history.jsonl:1"])
     for store in (source, target):
         await store.decisions.flush()
     cursor = (await target.outcomes.since(0)).cursor
     before = await contents(urls[1])
     done = await copy(bare_environ, *urls, "--json")
     assert done.code == 1
-    assert (done.document["decisions"]["there"], done.document["outcomes"]["there"]) == (2, 1)
+    assert (done.document["decisions"]["there"], done.document["outcomes"]["there"]) == (2, 2)
     (conflict,) = done.document["outcomes"]["conflict"]
     (left_out,) = await source.outcomes.of_decision(rival.decision.decision_id)
     assert conflict == left_out.outcome_id

@@ -3,9 +3,10 @@
     python -m tests.load.agents_told [--data DIR]
 
 No task texts are published with the sub-agents. So (1) forty agents of one catalogue were drawn by lot and a task was
-written for each from its name alone, before any description was read (tests/data/agent_tasks.jsonl); and (2) agents that
-two catalogues share, by different authors, are looked for in the one by the description in the other, names left out and
-copies passed over. Beside chance: a draw by lot. Figures are told for the whole catalogue and for ten agents of it.
+written for each from its name alone, before any description was read (tests/data/agent_tasks.jsonl); and (2) agents
+that two catalogues share, by different authors, are looked for in the one by the description in the other, names left
+out and copies passed over. Beside chance: a draw by lot. Figures are told for the whole catalogue and for ten agents of
+it.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def main() -> None:
     report("tasks written for agents drawn by lot", agents, [(task["agent"], task["instructions"]) for task in tasks])
     others = [
         (name, _without(name, row["description"]))
-        for repo, found in by_repo.items()
+        for found in by_repo.values()
         if found is not agents
         for name, row in found.items()
         if name in agents and _shared(row["description"], agents[name]["description"]) < COPIED

@@ -22,6 +22,7 @@ from service.forecast.ability import learn
 from service.forecast.difficulty import Array, Shape, ability, chances, cost_factor, density
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
+from service.forecast.stakes import Stakes
 
 PUBLISHED: tuple[float, ...] = (0.90, 0.70, 0.75, 0.60, 0.45)
 TRUE: tuple[float, ...] = (0.90, 0.70, 0.60, 0.72, 0.45)
@@ -87,11 +88,11 @@ class World:
                 return rows
             plan = self.forecaster.forecast(
                 left, labels={}, minutes=None, minutes_source="text", attempts=attempts
-            ).plan(VALUE_USD)
+            ).plan(Stakes(value_usd=VALUE_USD))
             if attempts and not plan.worthwhile:
                 return rows
-            chosen = plan.steps[0].candidate
-            c = self.catalog.candidates.index(chosen)
+            chosen = plan.steps[0]
+            c = [one.model for one in self.catalog.candidates].index(chosen.model)
             solved = bool(self.rng.random() < 1 / (1 + np.exp(difficulty - self.truth[c])))
             cost = float(self.cost_usd[c]) * float(self.rng.lognormal(-0.125, 0.5))
             rows.append(
@@ -121,7 +122,12 @@ class World:
         forecast = forecaster.forecast(
             self.catalog.candidates, labels={}, minutes=None, minutes_source="text", attempts=()
         )
-        return [step.candidate for step in forecast.plan(VALUE_USD).steps]
+        return [
+            one
+            for step in forecast.plan(Stakes(value_usd=VALUE_USD)).steps
+            for one in self.catalog.candidates
+            if one.model == step.model
+        ]
 
     def worth(self, order: list[int]) -> float:
         """Of going through these candidates, under the true abilities."""

@@ -5,14 +5,16 @@
 Each half of the tasks of a kind is decided by what the other half says: one rate and cost for all kinds, a rate and a
 cost for each kind, or one for all and what 10, 20, 40 tasks a kind teach. A decision is the forecast's plan; its first
 step is played, and after a failure it is asked again. Kinds count equally. Printed for each value of a solved task:
-rate and cost, the points gained at the cost of one rate (half the range over halvings), and the share of the cost for which
-its rate is reached. `--sets` takes three sets of pairs; `--meaningless` takes labels without meaning for kinds, on the
-tasks of one repository, which must cost nothing.
+rate and cost, the points gained at the cost of one rate (half the range over halvings), and the share of the cost for
+which its rate is reached. `--sets` takes three sets of pairs; `--meaningless` takes labels without meaning for kinds,
+on the tasks of one repository, which must cost nothing.
 """
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import exp, log
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from service.forecast.ability import learn
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
 from service.forecast.plan import MAX_STEPS
+from service.forecast.stakes import Stakes
 from tests.support.recorded_tasks import Array, Recorded, data_directory, folds, read_lines
 
 VALUES = (0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 25.0, 60.0)
@@ -136,7 +139,7 @@ def report(
         shown = "  ".join(f"{k} {s:.0%} ${c:.2f}" for k, s, c in zip(kinds, solved, cost, strict=True))
         print(f"   {policy} at $3: {shown}")
     for pair in pairs:
-        point = single(told, kinds, lambda outcomes, pair=pair: outcomes.get(pair))
+        point = single(told, kinds, partial(_of_pair, pair=pair))
         print(f"   always {pair:32} {point.mean()[0]:.1%} ${point.mean()[1]:.2f}")
     best = single(told, kinds, lambda outcomes: _cheapest([outcomes[pair] for pair in pairs if pair in outcomes]))
     print(f"   oracle {'':32} {best.mean()[0]:.1%} ${best.mean()[1]:.2f}")
@@ -148,7 +151,8 @@ def halved(rows: Sequence[Row], kinds: Sequence[str], seed: int) -> tuple[list[R
     parts: tuple[list[Row], list[Row]] = ([], [])
     for kind in kinds:
         own = [row for row in rows if row["labels"]["kind"] == kind]
-        for place, i in enumerate(draw.permutation(len(own)).tolist()):
+        order: list[int] = draw.permutation(len(own)).tolist()
+        for place, i in enumerate(order):
             parts[place % 2].append(own[i])
     return parts
 
@@ -199,7 +203,7 @@ def catalog(rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], *, 
 
 def _rate(own: Sequence[Row]) -> float:
     """Shrunk as if one more had been solved in half: eight tasks of a kind are few."""
-    return (sum(one["solved"] for one in own) + 0.5) / (len(own) + 1)
+    return float((sum(one["solved"] for one in own) + 0.5) / (len(own) + 1))
 
 
 def sample(rows: Sequence[Row], kinds: Sequence[str], number: int, seed: int) -> list[Row]:
@@ -242,7 +246,7 @@ def play(forecaster: Forecaster, rows: Sequence[Row], kinds: Sequence[str], valu
             forecast = forecaster.forecast(
                 left, labels={}, minutes=None, minutes_source="text", attempts=attempts, kinds={kinds[k]: 1.0}
             )
-            plan = forecast.plan(value, max_steps=min(MAX_STEPS, max_attempts - len(attempts)))
+            plan = forecast.plan(Stakes(value_usd=value), max_steps=min(MAX_STEPS, max_attempts - len(attempts)))
             if attempts and not plan.worthwhile:
                 break
             step = plan.steps[0]
@@ -263,8 +267,8 @@ def single(rows: Sequence[Row], kinds: Sequence[str], chosen: Callable[[Row], Ro
         for kind in kinds
     ]
     return Point(
-        np.array([np.mean([one["solved"] for one in own]) for own in made]),
-        np.array([np.mean([one["cost_usd"] for one in own]) for own in made]),
+        np.array([sum(one["solved"] for one in own) / len(own) for own in made], dtype=np.float64),
+        np.array([sum(one["cost_usd"] for one in own) / len(own) for own in made], dtype=np.float64),
     )
 
 
@@ -276,8 +280,9 @@ def points_of(run: Sequence[Point]) -> Array:
 def compared(mine: Array, one: Array) -> tuple[float, float]:
     """By how much more is solved at the cost of `one`, and for which share of that cost its rate is reached."""
     best, logs = np.maximum.accumulate(mine[:, 0]), np.log(mine[:, 1])
-    gain = np.interp(np.log(one[1]), logs, best) - one[0]
-    return float(gain), float(np.exp(np.interp(one[0], best, logs)) / one[1])
+    rate, cost = float(one[0]), float(one[1])
+    gain = float(np.interp(log(cost), logs, best)) - rate
+    return gain, exp(float(np.interp(rate, best, logs))) / cost
 
 
 def meaningless(data: Path, seeds: int) -> None:
@@ -321,6 +326,10 @@ def meaningless(data: Path, seeds: int) -> None:
 
 def _joined(points: Sequence[Point]) -> Point:
     return Point(np.mean([p.solved for p in points], axis=0), np.mean([p.cost for p in points], axis=0))
+
+
+def _of_pair(outcomes: Row, pair: str) -> Row | None:
+    return outcomes.get(pair)
 
 
 def _cheapest(outcomes: Sequence[Row]) -> Row:

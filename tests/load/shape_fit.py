@@ -26,6 +26,7 @@ from service.forecast.difficulty import SHAPE, Shape
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
 from service.forecast.learned import Learned
+from service.forecast.stakes import Stakes
 from tests.load.forgetting import interval
 from tests.support.recorded_tasks import Array, data_directory, folds, read_lines
 
@@ -117,10 +118,10 @@ def play(
         if value_usd is None:
             chosen = left[int(rng.integers(len(left)))]
         else:
-            plan = forecast.plan(value_usd)
+            plan = forecast.plan(Stakes(value_usd=value_usd))
             if attempts and not plan.worthwhile:
                 break
-            chosen = plan.steps[0].candidate
+            chosen = next(one for one in left if one.model == plan.steps[0].model)
         outcome = one.tasks[task]["outcomes"][chosen.model]
         said.append((task, forecast.p_solve[left.index(chosen)], bool(outcome["solved"])))
         worth += (value_usd or 0.0) * outcome["solved"] - outcome["cost_usd"]
@@ -137,8 +138,8 @@ def calibration(one: Set, learned: list[Fold], value_usd: float | None, draws: i
     worths: list[float] = []
     for known, catalog, test in learned:
         forecaster = Forecaster(catalog, known)
-        for task in test.repeat(draws).tolist():
-            said, worth = play(one, forecaster, task, value_usd, rng)
+        for number in test.repeat(draws).tolist():
+            said, worth = play(one, forecaster, int(number), value_usd, rng)
             worths.append(worth)
             for step, what in enumerate(said[:STEPS]):
                 by_step[step].append(what)

@@ -23,8 +23,8 @@ USER = 65532
 LAUNCHER = Path(__file__).with_name("crun_launcher.py")
 BASES = ("python:3.12-slim", "node:22-slim")
 HOW_TO_GET_ONE = (
-    "needs root on Debian with `apt-get install buildah crun mmdebstrap`, or Docker or Podman with the images "
-    f"{' and '.join(BASES)}"
+    "needs root on Debian with `apt-get install buildah crun mmdebstrap`, or root on Linux with Docker or Podman and "
+    f"the images {' and '.join(BASES)}"
 )
 _LIMITS = ("--ulimit=nofile=20000:20000", "--ulimit=nproc=4096:4096")
 """What a build step may have; left out, buildah takes its defaults, which chroot isolation may not be able to raise."""
@@ -82,12 +82,16 @@ class Engine(Protocol):
 
 
 def find_engine() -> "Engine | None":
-    """The one of this machine; Docker or Podman first, for they can have the real base images."""
+    """The one of this machine; Docker or Podman first, for they can have the real base images. Root only: the volumes
+    belong to a group of nobody's, and what runs in a container is looked at from outside.
+    """
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return None
     for program in ("docker", "podman"):
         if shutil.which(program) and _answers([program, "info"]) and all(_has(program, base) for base in BASES):
             return Docker(program)
     tools = ("buildah", "crun", "mmdebstrap", "unshare")
-    if sys.platform == "linux" and os.geteuid() == 0 and all(map(shutil.which, tools)):
+    if all(map(shutil.which, tools)):
         return Crun(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pointsman-image")
     return None
 
@@ -157,7 +161,7 @@ class Crun:
 
     def _make_bases(self) -> None:
         if not _answers([*self._buildah, "inspect", "--type=image", PYTHON]):
-            make_python(self._buildah, self._folder)
+            make_python(self._buildah)
         if not _answers([*self._buildah, "inspect", "--type=image", NODE]):
             make_node(self._buildah)
 
@@ -221,7 +225,7 @@ def _arguments(labels: Mapping[str, str]) -> list[str]:
 
 
 def _has(program: str, base: str) -> bool:
-    return _answers([program, "image", "inspect", base]) or _answers([program, "pull", base], seconds=120)
+    return _answers([program, "image", "inspect", base]) or _answers([program, "pull", base], seconds=90)
 
 
 def _answers(command: Sequence[str], seconds: float = 20) -> bool:

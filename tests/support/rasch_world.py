@@ -8,7 +8,9 @@ import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
 from service.forecast.difficulty import SHAPE, Array, Shape, ability, chances, cost_factor, density
+from service.forecast.options import Options
 from service.forecast.plan import best_path
+from service.forecast.stakes import Stakes
 
 REPOSITORIES = ("web", "core", "infra")
 SHIFTS = (-1.5, 0.0, 1.5)
@@ -63,7 +65,7 @@ class World:
         if not left:
             return []
         cost = np.array(self.cost_usd)[left, None] * cost_factor(0.0, self.shape)
-        path = best_path(prior / prior.sum(), chance[left], cost, value_usd)
+        path = best_path(prior / prior.sum(), Options(chance[left], cost), Stakes(value_usd=value_usd))
         return [left[c] for c in path.order] if path.worthwhile or not failed else []
 
     def worth(self, order: list[int], repository: int, value_usd: float) -> float:

@@ -16,20 +16,18 @@ BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _LEFT_OUT = ("doc", "man", "locale", "info")
 
 
-def make_python(buildah: list[str], folder: Path) -> None:
+def make_python(buildah: list[str]) -> None:
     """This Debian's Python (3.11 or later) with venv, and nothing else."""
-    tar = folder / "python.tar"
-    excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT]
-    packages = "python3,python3-venv,ca-certificates"
-    _run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", *excluded, _suite(), str(tar)])
     container = _run([*buildah, "from", "scratch"])
     try:
-        _run([*buildah, "add", "--quiet", container, str(tar), "/"])
+        root = _run([*buildah, "mount", container])
+        excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT]
+        packages = "python3,python3-venv,ca-certificates"
+        _run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", *excluded, _suite(), root])
         _run([*buildah, "config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container])
         _run([*buildah, "commit", "--quiet", container, PYTHON])
     finally:
         _run([*buildah, "rm", container])
-        tar.unlink()
 
 
 def make_node(buildah: list[str]) -> None:

@@ -8,7 +8,8 @@ from service.contract.kind import Figures, Kind
 from service.contract.task import Attempt
 from service.forecast.ability import learn
 from service.forecast.curves import mixture
-from service.forecast.forecaster import Forecast, Forecaster
+from service.forecast.forecast import Forecast
+from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
 
 CODE, ASK = "code", "ask"
