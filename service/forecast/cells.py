@@ -65,9 +65,9 @@ class Grid:
 
     def covariance(self, kind_sd: float, own_sd: float) -> Array:
         """Of all cells, candidate by candidate."""
-        candidates, columns = self.mean.shape
+        columns = self.columns
         known: Array = np.r_[np.ones(columns - 1), 0.0]  # a task of no known kind is of any
-        place: Codes = np.arange(candidates * columns)
+        place: Codes = np.arange(int(self.mean.size), dtype=np.int64)
         of: Codes = place // columns
         kind: Codes = place % columns
         found = np.where(of[:, None] == of, self.candidate_sd[of][:, None] ** 2, 0.0)
@@ -91,11 +91,12 @@ def grid(catalog: Catalog, shape: Shape) -> Grid:
         told = off[~np.isnan(off[:, k]), k]
         typical[k] = told.mean() if len(told) else 0.0
         spread[k] = told.std(ddof=1) if len(told) > 1 else 0.0
-    nothing = abilities([UNKNOWN_RATE], shape)[0]
+    nothing = float(abilities([UNKNOWN_RATE], shape)[0])
     by_kinds = special - typical
     known: Flags = ~np.isnan(by_kinds)
     of_kinds = np.where(known, by_kinds, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    base = np.where(np.isnan(general), np.where(known.any(axis=1), of_kinds, nothing), general)
+    unrated: Array = np.where(known.any(axis=1), of_kinds, nothing)
+    base: Array = np.where(np.isnan(general), unrated, general)
     missing = np.isnan(special)
     mean = np.where(missing, base[:, None] + typical, special)
     rate = np.array([UNKNOWN_RATE if c.solve_rate is None else c.solve_rate for c in candidates])
