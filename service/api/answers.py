@@ -10,6 +10,7 @@ from litestar import HttpMethod, Request, Response, route
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
+from service.base.text import one_line
 from service.contract.errors import InvalidInputError, PointsmanError
 from service.contract.problem import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
 from service.logs.lines import log_defect
@@ -47,6 +48,19 @@ def query_of(request: AnyRequest) -> list[tuple[str, str]]:
         return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise InvalidInputError(f"expected at most {MAX_PARAMETERS} parameters", path="query") from None
+
+
+def one_of_each(request: AnyRequest, known: frozenset[str]) -> dict[str, str]:
+    """The query's values by name. Raises InvalidInputError for a name that is not known, or that stands there twice."""
+    query: dict[str, str] = {}
+    for name, value in query_of(request):
+        if name not in known:
+            shown = one_line(name, 80)
+            raise InvalidInputError(f"expected one of {', '.join(sorted(known))}", path=f"query {shown}")
+        if name in query:
+            raise InvalidInputError("expected it once", path=f"query {name}")
+        query[name] = value
+    return query
 
 
 class ErrorAnswers:

@@ -22,24 +22,32 @@ def console() -> Console:
     return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
-def table(first: str, *others: str, title: str | None = None) -> Table:
-    """Without lines; its first column to the left and the others, which are figures, to the right."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim", title=title)
-    made.add_column(first)
+def table(first: str, *others: str, title: str | None = None, heads: bool = True) -> Table:
+    """Without lines; its first column to the left and the others, which are figures, to the right.
+
+    Figures are never broken. A name that has no room goes on in the next line, whole.
+    """
+    made = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim", title=title, show_header=heads)
+    made.add_column(first, overflow="fold")
     for other in others:
-        made.add_column(other, justify="right")
+        made.add_column(other, justify="right", no_wrap=True)
     return made
+
+
+def named(agent_type: str, model: str, effort: str | None = None) -> str:
+    """A candidate's name, as `agent/model@effort`."""
+    return safe(f"{agent_type}/{model}" + (f"@{effort}" if effort else ""))
 
 
 def show_decision(decision: Decision, task: Task) -> None:
     """The choice, why, the plan, and why not the others."""
     out = console()
     out.print(
-        f"[bold green]{_safe(decision.agent_type)} / {_safe(decision.key[1])}[/]  [dim]by {_safe(decision.source)}[/]"
+        f"[bold green]{safe(decision.agent_type)} / {safe(decision.key[1])}[/]  [dim]by {safe(decision.source)}[/]"
     )
-    out.print(f"  {_safe(decision.reason)}")
+    out.print(f"  {safe(decision.reason)}")
     for failure in decision.failures:
-        out.print(f"  [yellow]{_safe(failure.source)}: {_safe(failure.problem)}[/]: {_safe(failure.detail)}")
+        out.print(f"  [yellow]{safe(failure.source)}: {safe(failure.problem)}[/]: {safe(failure.detail)}")
     if not decision.worthwhile:
         out.print("  [red]Not worthwhile: this attempt is expected to cost more than it is worth.[/]")
     out.print()
@@ -47,7 +55,7 @@ def show_decision(decision: Decision, task: Task) -> None:
     for number, step in enumerate(decision.plan, 1):
         when = "" if number == 1 else "[dim]if that fails[/] "
         plan.add_row(
-            f"{number}. {when}{_safe(step.agent_type)} / {_safe(step.key[1])}",
+            f"{number}. {when}{safe(step.agent_type)} / {safe(step.key[1])}",
             f"{step.p_solve:.0%}",
             f"${step.cost_usd:.3f}",
         )
@@ -56,13 +64,13 @@ def show_decision(decision: Decision, task: Task) -> None:
     if decision.excluded:
         out.print("\n[dim]not eligible[/]")
         for pair in decision.excluded:
-            out.print(f"  {_safe(pair.agent_type)} / {_safe(pair.key[1])}: {_safe(pair.why)}")
+            out.print(f"  {safe(pair.agent_type)} / {safe(pair.key[1])}: {safe(pair.why)}")
     if task.explain and isinstance(decision.explanation, dict):
         out.print("\n[dim]explanation[/]")
         out.print_json(data=decision.explanation, ensure_ascii=True)
     spent = decision.usage
     cost = f", {spent.tokens_in} + {spent.tokens_out} tokens, ${spent.cost_usd:.4f}" if spent.tokens_in else ""
-    out.print(f"\n[dim]decision {_safe(decision.decision_id)} in {decision.timings_ms.get('total', 0):.1f} ms{cost}[/]")
+    out.print(f"\n[dim]decision {safe(decision.decision_id)} in {decision.timings_ms.get('total', 0):.1f} ms{cost}[/]")
 
 
 def show_catalog(reports: list[AbilityReport], kind: str | None = None) -> None:
@@ -71,7 +79,7 @@ def show_catalog(reports: list[AbilityReport], kind: str | None = None) -> None:
     for report in reports:
         numbers: AbilityReport | KindReport = report if kind is None else report.kinds[kind]
         candidates.add_row(
-            f"{_safe(report.agent_type)} / {_safe(key_of(report.agent_type, report.model, report.effort)[1])}",
+            f"{safe(report.agent_type)} / {safe(key_of(report.agent_type, report.model, report.effort)[1])}",
             "?" if numbers.prior_solve_rate is None else f"{numbers.prior_solve_rate:.0%}",
             "?" if numbers.prior_cost_usd is None else f"${numbers.prior_cost_usd:.3f}",
             f"{numbers.learned_solve_rate:.0%}",
@@ -81,6 +89,6 @@ def show_catalog(reports: list[AbilityReport], kind: str | None = None) -> None:
     console().print(candidates)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Fit for a terminal: no escape sequences, no markup."""
     return escape(one_line(text, 500))

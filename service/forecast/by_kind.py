@@ -63,12 +63,23 @@ def estimated(
     is that of a catalog without kinds, `width` a first guess."""
     size = len(cells.place)
     if expected.columns == 1:
+        if expected.siblings:
+            within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
+            precision = np.linalg.inv(within).astype(np.float64)
+            prior = replace(
+                prior,
+                weight=np.zeros(size),
+                rate=np.full(size, 0.5),
+                theta_mean=expected.mean.ravel()[cells.place],
+                theta_precision=precision,
+                block=np.full(size, -1),
+            )
         found = maximum(prior, place, _TIMES)
         covariance = found.fit.covariance[: size + 1, : size + 1]
         return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
     mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
 
-    def precision(width: Width) -> Array:
+    def tie(width: Width) -> Array:
         within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
         found: Array = np.linalg.inv(within).astype(np.float64)
         return found
@@ -79,7 +90,7 @@ def estimated(
             weight=np.zeros(size),
             rate=np.full(size, 0.5),
             theta_mean=mean,
-            theta_precision=precision(width),
+            theta_precision=tie(width),
             block=np.where(kind == expected.columns - 1, -1, kind),
         )
 
@@ -87,7 +98,7 @@ def estimated(
         found = maximum(tied(width), place, 1)
         place = found.fit.place
         known: Array = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
-        width = widths(expected, cells.place, known - precision(width), known @ (place.theta - mean), width)
+        width = widths(expected, cells.place, known - tie(width), known @ (place.theta - mean), width)
     found = maximum(tied(width), place, _TIMES)
     return _everywhere(expected, cells, width, found.fit), found
 

@@ -20,6 +20,7 @@ from service.store.executions import ExecutionTable
 from service.store.migrations import migrate
 from service.store.outcomes import OutcomeTable
 from service.store.snapshots import SnapshotTable
+from service.store.tallies import Tallies
 
 PRUNE_SECONDS = 300.0
 
@@ -44,6 +45,8 @@ class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Older decisions are deleted; outcomes and executions are kept for good."""
     keep_decisions: int | None = None
     """Of more decisions the oldest are deleted."""
+    keep_instructions: bool = False
+    """Whether task texts stay in the log."""
 
 
 DEFAULT_LIMITS = StoreLimits()
@@ -78,9 +81,14 @@ class Store:
         self._database = Database(parse_address(url), patience_seconds=limits.patience_seconds)
         self._upkeep = Background(self._keep_up, every_seconds=limits.probe_seconds, defect=self._upkeep_failed)
         self.decisions = DecisionTable(
-            self._database, self._upkeep.wake, max_rows=limits.max_buffered, max_bytes=limits.max_buffered_bytes
+            self._database,
+            self._upkeep.wake,
+            max_rows=limits.max_buffered,
+            max_bytes=limits.max_buffered_bytes,
+            keep_instructions=limits.keep_instructions,
         )
         self.outcomes = OutcomeTable(self._database, clock=clock)
+        self.tallies = Tallies(self._database)
         self.snapshots = SnapshotTable(self._database, clock=clock)
         self.executions = ExecutionTable(self._database, clock=clock)
         self._pause = 0.0
