@@ -222,8 +222,24 @@ def _tracing(settings: Settings) -> "Tracing | None":
     return Tracing(settings)
 
 
+def lasting_store(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The same settings. Raises ConfigurationError where what is recorded would be gone with the process, though
+    nobody asked for a store in memory: what is acknowledged must be kept.
+    """
+    if not settings.store.url and state_folder(environ) is None:
+        raise ConfigurationError(
+            "there is neither HOME nor XDG_STATE_HOME, so what is recorded would be lost at the end; expected the "
+            "database's place, such as `sqlite:////var/lib/pointsman/pointsman.db`, or `sqlite://` for memory",
+            path="store.url",
+            source="POINTSMAN_STORE__URL",
+        )
+    return settings
+
+
 def _store(settings: Settings, environ: Mapping[str, str]) -> Store:
-    """Where nothing is said, a file in the user's state folder; where there is no home, in memory."""
+    """Where nothing is said, a file in the user's state folder; where there is no home, in memory: for a decision that
+    is enough.
+    """
     url, folder = settings.store.url, state_folder(environ)
     if not url and folder is not None:
         with contextlib.suppress(OSError):  # the store then says what is wrong, and decisions go on

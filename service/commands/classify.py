@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from typing import Any, get_args
 
 import click
@@ -23,6 +24,8 @@ _TASK = msgspec.json.Decoder(Task)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 """A request of which only the parts that an option changes are touched; all else goes on as it was written."""
 
+_ADDRESS = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
+
 _FILE = click.Path(dir_okay=False)
 _REQUEST_FILE = click.Path(dir_okay=False, allow_dash=True)
 _OF_TASK = ("name", "task_id", "agent_type", "model", "objective", "value_usd", "deadline_ms", "strict", "explain")
@@ -33,6 +36,13 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
     """JSON has no word for the others, and would carry none at all."""
     if value is not None and not math.isfinite(value):
         raise click.BadParameter("expected a finite number.")
+    return value
+
+
+def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """An empty one is a variable that was not set, and no wish to decide here."""
+    if value is not None and not _ADDRESS.fullmatch(value):
+        raise click.BadParameter("expected an address such as http://127.0.0.1:8080.")
     return value
 
 
@@ -57,7 +67,7 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
 @click.option("--context-tokens", type=int, help="require.context_tokens.")
 @click.option("--local-only", is_flag=True, default=None, help="require.local_only.")
 @click.option("--max-cost-usd", type=float, callback=_finite, help="require.max_cost_usd.")
-@click.option("--server", help="Ask a running service at this URL instead of deciding here.")
+@click.option("--server", callback=_address, help="Ask a running service at this URL instead of deciding here.")
 @config_option
 @json_option
 def command(config: str | None, server: str | None, *, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - the fields of a request

@@ -1,6 +1,7 @@
 """`pointsman outcomes import` and `export`: history in and out, one JSON object a line."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from service.contract.decoding import decode_lines
 from service.contract.errors import InvalidInputError
 from service.contract.outcome import Outcome
 from service.contract.settings import Settings
-from service.core import Core
+from service.core import Core, lasting_store
 from service.logs.output import print_json
 
 _OUTCOME = msgspec.json.Decoder(Outcome)
@@ -34,7 +35,7 @@ def import_outcomes(file: str, config: str | None, *, as_json: bool) -> None:
     """Record the outcomes of FILE (`-`: stdin). What is there already is left as it is; a line that is wrong stops
     nothing, and is named.
     """
-    settings = settings_of(config)
+    settings = lasting_store(settings_of(config), os.environ)
     outcomes: list[Outcome] = []
     wrong: list[tuple[int, str]] = []
     for line, outcome in decode_lines(read_input(file), _OUTCOME):
@@ -57,7 +58,7 @@ def import_outcomes(file: str, config: str | None, *, as_json: bool) -> None:
 @config_option
 def export_outcomes(config: str | None) -> None:
     """Print every outcome that was not withdrawn, in the order in which they came."""
-    asyncio.run(_export(settings_of(config)))
+    asyncio.run(_export(lasting_store(settings_of(config), os.environ)))
 
 
 async def record(core: Core, outcomes: Sequence[Outcome]) -> dict[str, int]:

@@ -12,6 +12,7 @@ import msgspec
 from service.app import create_app, serve
 from service.commands.common import Command, WrongConfigurationError, config_option, settings_of
 from service.contract.settings import Settings, config_file, load_settings
+from service.core import lasting_store
 from service.logs.lines import configure_logging
 
 BACKLOG = 2048
@@ -23,7 +24,7 @@ BACKLOG = 2048
 @config_option
 def command(host: str | None, port: int | None, config: str | None) -> None:
     """Run the HTTP service until SIGTERM or Ctrl-C; prints the address it listens on."""
-    settings = _listening(settings_of(config), host, port)
+    settings = lasting_store(_listening(settings_of(config), host, port), os.environ)
     log = configure_logging(settings.server.log_level)
     app = create_app(
         settings,
