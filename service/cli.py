@@ -63,6 +63,9 @@ def main() -> None:
     if hasattr(signal, "SIGCHLD"):
         # Inherited as ignored, it would make the kernel throw away how a classifying program ended.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if sys.argv[1:2] == ["serve"] and hasattr(signal, "pthread_sigmask"):
+        # Half a second before anybody listens to it, it would end the service; so it waits until then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     atexit.register(gc.freeze)  # the interpreter looks through everything once more at its end: a fifth of a command
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

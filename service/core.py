@@ -87,7 +87,13 @@ class Core:
         self.learner = Learner(self.store.outcomes, self.in_use)
         self.calibration = Calibration(self.store.decisions, self.metrics.compared)
         self.outcomes = Outcomes(self.store.outcomes, self.learner, self.calibration, self.metrics.recorded)
-        self.reloader = Reloader(settings, self.learner.adopt, config_file=config_file, reread=reread)
+        self.reloader = Reloader(
+            settings,
+            self.learner.adopt,
+            wake=self.pipeline.classifiers.wake,
+            config_file=config_file,
+            reread=reread,
+        )
         # A client of its own, with its own slots: a decision never waits behind an execution.
         self._running_llm = _llm(settings, self.http, settings.executions.max_concurrency)
         self.executions = self._executions(environ)
@@ -172,7 +178,7 @@ class Core:
             SharedClassifiers(
                 ladder,
                 max_in_flight=settings.server.max_in_flight,
-                cache_seconds=settings.decision.cache_seconds,
+                cache_seconds=lambda: self.in_use.knowledge.decision.cache_seconds,
             ),
             observers=[self.store.decisions.add, counts.decided, DecisionLines().decided],
         )

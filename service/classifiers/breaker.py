@@ -60,6 +60,11 @@ class Breaker:
         """Seconds until the next probe may go; 0 where one may go now."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - self._clock())
 
+    def wake(self) -> None:
+        """Ends the rest, however long it was to be: the next call is a probe."""
+        if self._open_until is not None:
+            self._open_until = min(self._open_until, self._clock())
+
     def enter(self) -> Call | None:
         """Permission to call, or None while it rests or another probe is under way."""
         if not self.admits:
