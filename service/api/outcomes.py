@@ -8,8 +8,8 @@ from service.api.answers import json_response
 from service.api.posting import Answer, Posted, decode_item, posting
 from service.contract.decoding import decode_json
 from service.contract.errors import ConflictError, InvalidInputError, NotFoundError
-from service.contract.outcome import Outcome, OutcomeBatch
 from service.contract.items import decode_batch
+from service.contract.outcome import Outcome, OutcomeBatch
 from service.contract.problem import problem_of
 from service.knowledge.outcomes import Outcomes
 from service.observe.metrics import Metrics

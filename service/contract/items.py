@@ -15,7 +15,7 @@ MOST_TOKENS = 250_000
 """What is looked at of a body that cannot be read, which takes some 50 ms: a batch of the longest tasks has a tenth."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
-"""A string goes on to the end where it is not closed; else each quotation mark in it would be tried, to the end again."""
+"""A string that is not closed goes on to the end; else each quotation mark in it would be tried, to the end again."""
 _OPENING, _CLOSING = (b"[", b"{"), (b"]", b"}")
 
 

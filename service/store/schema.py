@@ -94,6 +94,7 @@ executions = Table(
     Column("ended_at", UtcTime),
     Column("exit_reason", Text),
     Column("seen_at", UtcTime),
+    Column("request_digest", Text),
 )
 
 

@@ -1,7 +1,6 @@
 """Without a home there is no place for a database, and what is acknowledged must not be lost."""
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,4 +78,4 @@ def test_a_state_folder_takes_the_place_of_a_home(homeless: dict[str, str], tmp_
     environ = {**homeless, "XDG_STATE_HOME": str(tmp_path / "state")}
     assert ran(environ, tmp_path, "outcomes", "import", "-", stdin=json.dumps(OUTCOME)).code == 0
     assert json.loads(ran(environ, tmp_path, "outcomes", "export").stdout)["model"] == "opus"
-    assert os.listdir(tmp_path / "state" / "pointsman")
+    assert (tmp_path / "state" / "pointsman" / "pointsman.db").is_file()

@@ -138,6 +138,7 @@ async def test_what_was_learned_survives_a_new_catalog(mounted: Mounted) -> None
         assert reports["gpt-5-mini"].n == 20
         assert reports["claude-opus-4-5"].prior_solve_rate == 0.7
 
+
 def keys() -> list[tuple[str, str]]:
     """Every setting, as section and key."""
     sections = msgspec.structs.fields(Settings)
@@ -180,6 +181,16 @@ def written(settings: Settings, section: str, key: str, value: object) -> str:
     return "\n".join(lines)
 
 
+def others(folder: Path) -> dict[str, Path]:
+    """Another catalog, and a folder with other prompts."""
+    catalog, prompts = folder / "other.toml", folder / "other-prompts"
+    catalog.write_text(SMALL)
+    shutil.copytree(folder / "prompts", prompts)
+    text = (prompts / "classify.user.txt").read_text()
+    (prompts / "classify.user.txt").write_text(f"{text}\nOther.\n")
+    return {"catalog": catalog, "prompts": prompts}
+
+
 @pytest.mark.parametrize(("section", "key"), keys(), ids=lambda name: str(name))
 async def test_every_setting_takes_effect_or_says_that_it_needs_a_restart(
     mounted: Mounted, section: str, key: str
@@ -190,13 +201,8 @@ async def test_every_setting_takes_effect_or_says_that_it_needs_a_restart(
     settings = load_settings(str(mounted.folder / "pointsman.toml"), {})
     field = next(f for f in msgspec.structs.fields(type(getattr(settings, section))) if f.name == key)
     value = another(getattr(getattr(settings, section), key), field.type)
-    if section == "catalog":
-        value = str(mounted.folder / "other.toml")
-        Path(value).write_text(SMALL)
-    elif section == "prompts":
-        value = str(mounted.folder / "other-prompts")
-        shutil.copytree(mounted.folder / "prompts", value)
-        Path(value, "classify.user.txt").write_text(Path(value, "classify.user.txt").read_text() + "\nOther.\n")
+    if section in {"catalog", "prompts"}:
+        value = str(others(mounted.folder)[section])
     async with serving(mounted) as (core, _):
         before = core.in_use.knowledge
         mounted.change(pointsman_toml=written(settings, section, key, value))
@@ -228,9 +234,7 @@ async def test_the_time_that_answers_are_shared_is_reloaded(mounted: Mounted, fa
             assert (again["source"], again["cached"]) == ("local_model", cached), again["failures"]
 
 
-async def test_a_rested_classifier_is_asked_again_after_a_reload(
-    mounted: Mounted, fake_endpoint: FakeEndpoint
-) -> None:
+async def test_a_rested_classifier_is_asked_again_after_a_reload(mounted: Mounted, fake_endpoint: FakeEndpoint) -> None:
     """A Retry-After of an hour ends with a reload, be it refused: who asks for one has mended something."""
     fake_endpoint.then(status(429, headers={"Retry-After": "3600"}))
     fake_endpoint.always(verdict("claude", "claude-opus-4-5"))

@@ -175,7 +175,11 @@ def test_secrets_are_stripped_of_white_space(config: Path) -> None:
         "[local_model]\napi_key = ' key '\n[store]\nurl = ' sqlite:////x '\n",
         POINTSMAN_SERVER__TOKEN="sesame\r\n",
     )
-    assert (settings.server.token, settings.local_model.api_key, settings.store.url) == ("sesame", "key", "sqlite:////x")
+    assert (settings.server.token, settings.local_model.api_key, settings.store.url) == (
+        "sesame",
+        "key",
+        "sqlite:////x",
+    )
 
 
 @pytest.mark.parametrize("key", ["server.token", "local_model.api_key", "store.url"])
