@@ -251,5 +251,6 @@ def _store(settings: Settings, environ: Mapping[str, str]) -> Store:
         with contextlib.suppress(OSError):  # the store then says what is wrong, and decisions go on
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         url = f"sqlite:///{folder / 'pointsman.db'}"
-    kept = StoreLimits(keep_days=settings.store.keep_days, keep_decisions=settings.store.keep_decisions)
-    return Store(url or "sqlite://", kept)
+    kept = settings.store
+    limits = StoreLimits(keep_days=kept.keep_days, keep_decisions=kept.keep_decisions, max_bytes=kept.max_bytes)
+    return Store(url or "sqlite://", limits)

@@ -138,7 +138,10 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
     keep_days: Annotated[float, Meta(gt=0, le=36_500)] = 90.0
     """Older decisions leave the log; outcomes and executions stay."""
     keep_decisions: Annotated[int, Meta(ge=1000)] = 1_000_000
-    """Decisions kept at the most: some 3 GB."""
+    """Decisions kept at the most."""
+    max_bytes: Annotated[int, Meta(ge=2**20)] = 2**30
+    """Where all that is kept takes more, the oldest decisions leave the log. Half of the volume of 2 GiB that the
+    manifests claim: the write-ahead log, what is set aside for a full disk and the logs of executions lie there too."""
 
 
 class CatalogSettings(_Section, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from service.contract.errors import ConfigurationError, StoreUnavailableError
 from service.store.address import SETTING, Address, Backend
-from service.store.failures import UNEXPECTED, lacks_tables, reason
+from service.store.failures import FULL, UNEXPECTED, lacks_tables, reason
 from service.store.schema import AnyRow, schema_version
 
 Mode = Literal["read", "write", "ordered", "migration"]
@@ -49,6 +49,11 @@ class Database:
     @property
     def backend(self) -> Backend:
         return self.address.backend
+
+    @property
+    def full(self) -> bool:
+        """Whether it cannot write for want of room."""
+        return self.write_failed and self.problem in FULL
 
     async def run(
         self,

@@ -7,8 +7,13 @@ import ssl
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+_FULL = "the disk is full"
+_NO_ROOM = "the disk is full, or a quota or a limit on the size of a file is reached"
+FULL = frozenset({_FULL, _NO_ROOM})
+"""What is said where there is no room for more."""
+
 _SQLITE = {
-    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_BUSY: "the database is locked by another process",
     sqlite3.SQLITE_LOCKED: "the database is locked",
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened or created; is there such a directory, and may it be written?",
@@ -20,9 +25,11 @@ _SQLITE = {
     sqlite3.SQLITE_NOTADB: "the file is not a SQLite database",
 }
 _SQLITE_DETAILED = {
-    sqlite3.SQLITE_IOERR_WRITE: "the disk is full, or a quota or a limit on the size of a file is reached",
+    sqlite3.SQLITE_IOERR_WRITE: _NO_ROOM,
+    sqlite3.SQLITE_IOERR_SHMSIZE: _NO_ROOM,
 }
-"""SQLite says FULL only for ENOSPC; a quota (EDQUOT) and a limit (EFBIG) end as this one."""
+"""SQLite says FULL only for ENOSPC; a quota (EDQUOT) and a limit (EFBIG) end as the first of these, and a disk that is
+too full for the index of the write-ahead log as the second."""
 
 _POSTGRESQL = {
     "53100": "the database's disk is full",

@@ -6,7 +6,20 @@ A newer service may have added columns and tables: every statement names its col
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Dialect, Double, MetaData, Row, Select, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    LargeBinary,
+    MetaData,
+    Row,
+    Select,
+    Table,
+    Text,
+)
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -59,6 +72,7 @@ decisions = Table(
     Column("degraded", Boolean, nullable=False),
     Column("body", Text, nullable=False),
     Column("explanation", Text, nullable=False),
+    Column("packed", LargeBinary),
 )
 
 outcomes = Table(
