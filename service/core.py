@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,14 @@ from service.classifiers.program import CliClassifier
 from service.contract.catalog import Catalog
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
+from service.decide.exploring import Explorer
 from service.decide.pipeline import Decide, Pipeline
 from service.decide.shared_classifiers import SharedClassifiers
 from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
-from service.knowledge.calibration import Calibration
+from service.knowledge.contexts import Contexts
+from service.knowledge.kind_learner import KindLearner
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
 from service.knowledge.learner import Learner
 from service.knowledge.outcomes import Outcomes
@@ -80,13 +83,21 @@ class Core:
         self.llm = _llm(settings, self.http, settings.local_model.max_concurrency, waits_when_told=False)
         cli = CliClassifier.configured(settings.cli, environ)
         self.in_use = InUse(read_knowledge(settings))
+        self.kinds = KindLearner(self.in_use)
+        self.contexts = Contexts(self.store.decisions)
         self.pipeline = self._pipeline(cli)
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
             self.decide = partial(self.tracing.decide, self.pipeline.decide)
-        self.learner = Learner(self.store.outcomes, self.in_use)
-        self.calibration = Calibration(self.store.decisions, self.metrics.compared)
-        self.outcomes = Outcomes(self.store.outcomes, self.learner, self.calibration, self.metrics.recorded)
+        self.learner = Learner(self.store.outcomes, self.in_use, settings.learning, self.store.snapshots)
+        self.outcomes = Outcomes(
+            self.store.outcomes,
+            self.contexts,
+            self.learner,
+            counted=self.metrics.recorded,
+            compared=self.metrics.compared,
+            unlinked=self.metrics.unlinked,
+        )
         self.reloader = Reloader(
             settings,
             self.learner.adopt,
@@ -117,7 +128,8 @@ class Core:
         if serve:
             if self.executions is not None:
                 await self.executions.start()
-            self.calibration.background.start()
+            await self.outcomes.start()
+            self.kinds.background.start()
             self.reloader.start()
         self.ready = True
 
@@ -131,8 +143,9 @@ class Core:
         await self.reloader.aclose()
         if self.executions is not None:
             await self.executions.aclose()
-        await self.calibration.background.aclose()
-        await self.learner.background.aclose()
+        await self.outcomes.background.aclose()
+        await self.kinds.background.aclose()
+        await self.learner.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
             if client is not None:
@@ -148,8 +161,9 @@ class Core:
 
     def use_catalog(self, catalog: Catalog) -> None:
         """Decides with this catalog from now on; what was learned for the same pairs follows in a moment."""
-        settings = msgspec.structs.replace(self.settings, decision=self.in_use.knowledge.decision)
-        self.learner.adopt(knowledge_of(catalog, settings))
+        now = self.in_use.knowledge
+        made = knowledge_of(catalog, msgspec.structs.replace(self.settings, decision=now.decision))
+        self.learner.adopt(replace(made, verifier=now.verifier))
 
     def make_runner(self) -> LocalRunner | None:
         """Runs whole tasks on the local model; None where no endpoint is set."""
@@ -180,7 +194,9 @@ class Core:
                 max_in_flight=settings.server.max_in_flight,
                 cache_seconds=lambda: self.in_use.knowledge.decision.cache_seconds,
             ),
-            observers=[self.store.decisions.add, counts.decided, DecisionLines().decided],
+            observers=[self.store.decisions.add, self.contexts.remember, counts.decided, DecisionLines().decided],
+            told=self.kinds.told,
+            explorer=Explorer(settings.learning.explore_usd_per_day),
         )
 
     def _executions(self, environ: Mapping[str, str]) -> Executions | None:

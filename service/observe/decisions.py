@@ -26,7 +26,7 @@ class DecisionCounts(LadderObserver):
 
     def decided(self, logged: LoggedDecision) -> None:
         metrics, decision = self._metrics, logged.decision
-        self._decisions(decision.source, decision.agent_type, decision.model).inc()
+        self._decisions(decision.source, *decision.key).inc()
         if decision.degraded:
             metrics.degraded.inc()
         if decision.cached:
@@ -74,6 +74,7 @@ def facts_of(decision: Decision) -> dict[str, Any]:
         "source": decision.source,
         "agent_type": decision.agent_type,
         "model": decision.model,
+        "effort": decision.effort,
         "degraded": decision.degraded,
         "cached": decision.cached,
         "failures": [f"{failure.source}:{failure.problem}" for failure in decision.failures],

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from service.contract.errors import ConfigurationError, StoreUnavailableError
 from service.store.address import SETTING, Address, Backend
 from service.store.failures import FULL, UNEXPECTED, lacks_tables, reason
+from service.store.ownership import Ownership
 from service.store.schema import AnyRow, schema_version
 
 Mode = Literal["read", "write", "ordered", "migration"]
@@ -39,12 +40,15 @@ class Database:
         self.problem: str | None = "not connected yet"
         self.write_failed = False
         """The problem came up in writing: reading does not prove it gone (a full disk can be read)."""
+        self.generation = 0
+        """Goes up whenever another file stands in the place of the one that was open."""
         self._patience = patience_seconds
         self._engine = _engine(address, patience_seconds)
         self._running: set[asyncio.Task[Any]] = set()
         # SQLite has one writer at a time and polls for its turn; within one process a queue is faster and fair.
         self._turn = asyncio.Lock()
         self._file: tuple[int, int] | None = None
+        self._ownership = Ownership(address.path) if address.path is not None else None
 
     @property
     def backend(self) -> Backend:
@@ -120,14 +124,17 @@ class Database:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._engine.dispose()
+        self._disown()
 
     def _check_ready(self) -> None:
         """A file that was deleted or replaced under us would swallow what is acknowledged; so look before each call."""
         if self.ready and self._file is not None and self._file != self._identity():
             self.ready = False
             self._file = None
+            self.generation += 1
             self._failed("the file was deleted or replaced", writing=True)
             self._reconnect()
+            self._disown()  # the lock may have gone with it; the next migration takes it anew
         if not self.ready:
             raise StoreUnavailableError(f"the store is not available: {self.problem}")
 
@@ -135,6 +142,10 @@ class Database:
         """Fresh connections; the old ones are closed in the background when their transactions end."""
         old, self._engine = self._engine, _engine(self.address, self._patience)
         self._start(old.dispose())
+
+    def _disown(self) -> None:
+        if self._ownership is not None:
+            self._ownership.release()
 
     def _identity(self) -> tuple[int, int] | None:
         if self.address.path is None:
@@ -146,6 +157,8 @@ class Database:
         return found.st_dev, found.st_ino
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]], mode: Mode) -> T:
+        if mode == "migration" and self._ownership is not None:
+            await self._ownership.take()
         async with self._queue(mode), self._engine.connect() as connection:
             if self.backend != "postgresql":
                 await connection.execution_options(begin="BEGIN" if mode == "read" else "BEGIN IMMEDIATE")

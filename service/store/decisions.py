@@ -1,6 +1,7 @@
 """The decision log: written in batches, read newest first, pruned."""
 
 import asyncio
+import logging
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -10,7 +11,8 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract.decision import Decision, LoggedDecision
+from service.contract.decision import Decision, Known, LoggedDecision
+from service.contract.decoding import DECODE_ERRORS
 from service.store.buffer import DecisionBuffer, DecisionRow
 from service.store.database import Database
 from service.store.dialect import insert_new
@@ -20,6 +22,8 @@ ROWS_AT_ONCE = 90
 """In one statement of SQLite's. Its driver takes Python's lock anew for each statement, row by row in an `executemany`,
 and a busy event loop gives it away every 5 ms only: at 900 decisions/s the log then lagged by 6 s. Ten values each
 stay below the 999 that older versions of SQLite take."""
+
+_log = logging.getLogger(__name__)
 
 _LISTED = (decisions.c.decision_id, decisions.c.decided_at, decisions.c.task_id, decisions.c.body)
 
@@ -34,6 +38,7 @@ class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str | None
     name: str
     labels: dict[str, str]
+    known: Known
     decision: msgspec.Raw
     explanation: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -46,6 +51,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     labels: dict[str, str]
     decision: msgspec.Raw
+    known: Known = Known()
 
 
 _BODY = msgspec.json.Decoder(_Body)
@@ -80,9 +86,12 @@ class DecisionTable:
         rows = await self._database.rows(select(*_LISTED, decisions.c.explanation, decisions.c.packed).where(wanted))
         if not rows:
             return None
+        stored = _readable(rows[0])
+        if stored is None:
+            return None
         packed, plain = rows[0].packed, rows[0].explanation
         explanation = plain.encode() if packed is None else zlib.decompress(packed)
-        return msgspec.structs.replace(_stored(rows[0]), explanation=msgspec.Raw(explanation))
+        return msgspec.structs.replace(stored, explanation=msgspec.Raw(explanation))
 
     async def get_many(self, decision_ids: Sequence[str]) -> list[StoredDecision]:
         """Those of them that are on record, in any order, without explanations; ask for a few hundred at a time."""
@@ -96,7 +105,8 @@ class DecisionTable:
 
     async def _listed(self, statement: AnySelect) -> list[StoredDecision]:
         await self.flush()
-        return [_stored(row) for row in await self._database.rows(statement)]
+        found = [_readable(row) for row in await self._database.rows(statement)]
+        return [stored for stored in found if stored is not None]
 
     async def _insert(self, rows: list[DecisionRow]) -> None:
         """One that is there already is left alone: an earlier try may have been committed unseen."""
@@ -135,6 +145,15 @@ def listing(*, limit: int, before: str | None, task_id: str | None, agent_type: 
     return statement
 
 
+def _readable(row: AnyRow) -> StoredDecision | None:
+    """None where it is damaged: that stops no other."""
+    try:
+        return _stored(row)
+    except (*DECODE_ERRORS, TypeError) as error:
+        _log.warning("decision %s cannot be read and is left out: %s", row.decision_id, error)
+        return None
+
+
 def _stored(row: AnyRow) -> StoredDecision:
     body = _BODY.decode(row.body)
     return StoredDecision(
@@ -143,5 +162,6 @@ def _stored(row: AnyRow) -> StoredDecision:
         task_id=row.task_id,
         name=body.name,
         labels=body.labels,
+        known=body.known,
         decision=body.decision.copy(),
     )

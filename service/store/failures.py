@@ -7,6 +7,8 @@ import ssl
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from service.store.ownership import OwnedElsewhereError
+
 _FULL = "the disk is full"
 _NO_ROOM = "the disk is full, or a quota or a limit on the size of a file is reached"
 FULL = frozenset({_FULL, _NO_ROOM})
@@ -56,6 +58,8 @@ MISSING_TABLE = "42P01"
 
 def reason(error: BaseException) -> str | None:
     """What to tell the caller; None where `error` is no failure of the database but a defect of ours."""
+    if isinstance(error, OwnedElsewhereError):
+        return str(error)
     if isinstance(error, DBAPIError) and error.orig is not None:
         return _driver_reason(error.orig) or f"{UNEXPECTED} ({type(error.orig).__name__})"
     if isinstance(error, PoolTimeoutError):

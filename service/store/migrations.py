@@ -63,6 +63,18 @@ MIGRATIONS = (
         ),
     ),
     Migration(
+        2,
+        (
+            "ALTER TABLE outcomes ADD COLUMN context TEXT",
+            "ALTER TABLE outcomes ADD COLUMN origin TEXT",
+            """CREATE UNIQUE INDEX outcomes_one_per_origin ON outcomes (origin)
+                WHERE origin IS NOT NULL AND withdrawn_at IS NULL""",
+            """CREATE TABLE snapshots (
+                name {id} NOT NULL PRIMARY KEY, cursor {integer} NOT NULL, saved_at {time} NOT NULL,
+                body {bytes} NOT NULL)""",
+        ),
+    ),
+    Migration(
         3,
         (
             "ALTER TABLE executions ADD COLUMN request_digest TEXT",

@@ -89,6 +89,17 @@ outcomes = Table(
     Column("model", Text, nullable=False),
     Column("solved", Boolean, nullable=False),
     Column("body", Text, nullable=False),
+    Column("context", Text),
+    Column("origin", Text),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cursor", BigInteger, nullable=False),
+    Column("saved_at", UtcTime, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
 
 executions = Table(

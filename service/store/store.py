@@ -21,6 +21,7 @@ from service.store.migrations import migrate
 from service.store.outcomes import OutcomeTable
 from service.store.pruning import Pruner
 from service.store.room import Room
+from service.store.snapshots import SnapshotTable
 
 PRUNE_SECONDS = 300.0
 
@@ -84,6 +85,7 @@ class Store:
             self._database, self._upkeep.wake, max_rows=limits.max_buffered, max_bytes=limits.max_buffered_bytes
         )
         self.outcomes = OutcomeTable(self._database, clock=clock)
+        self.snapshots = SnapshotTable(self._database, clock=clock)
         self.executions = ExecutionTable(self._database, clock=clock)
         self._pause = 0.0
         self._tried = asyncio.Event()

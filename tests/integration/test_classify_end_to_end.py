@@ -145,7 +145,7 @@ def test_colour_is_only_for_a_terminal(bare_environ: Mapping[str, str], argument
 def test_no_hostile_text_reaches_a_terminal(bare_environ: Mapping[str, str], fake_endpoint: FakeEndpoint) -> None:
     """What a model writes into its reason cannot move the cursor, set a title or change colours of the terminal."""
     hostile = "\x1b]0;owned\x07\x1b[2J\x9b31mred \u202etxet [red]markup"
-    fake_endpoint.always(verdict("claude", "claude-opus-4-5", reason=hostile))
+    fake_endpoint.always(verdict("claude", "claude-opus-4-8", reason=hostile))
     environ = {**bare_environ, **with_model(fake_endpoint)}
     shown = ANSI.sub("", on_terminal(environ, "classify", TASK, "--explain"))
     assert "[red]markup" in shown
@@ -208,7 +208,7 @@ def decide(client: httpx.Client, **fields: object) -> dict[str, Any]:
 def test_it_degrades_and_recovers(open_service: OpenService, fake_endpoint: FakeEndpoint) -> None:
     """While the model server is away decisions are degraded and answered, and `answering_with` tells the truth at each
     moment; when it is back they are the model's again, without a restart."""
-    fake_endpoint.always(verdict("claude", "claude-opus-4-5"))
+    fake_endpoint.always(verdict("claude", "claude-opus-4-8"))
     service = open_service(**with_model(fake_endpoint), POINTSMAN_DECISION__CACHE_SECONDS="0")
     with service.client() as client:
 
@@ -244,14 +244,14 @@ def test_a_program_answers_where_no_endpoint_is_set(open_service: OpenService, t
     """Any command may classify; it sees the task on stdin and none of the service's own settings."""
     script, seen = tmp_path / "chooser", tmp_path / "seen"
     script.write_text(
-        f'#!/bin/sh\n(env; cat) > {seen}\necho \'I take {{"agent_type": "claude", "model": "claude-opus-4-5"}}\'\n'
+        f'#!/bin/sh\n(env; cat) > {seen}\necho \'I take {{"agent_type": "claude", "model": "claude-opus-4-8"}}\'\n'
     )
     script.chmod(0o755)
     service = open_service(POINTSMAN_CLI__COMMAND=json.dumps([str(script)]), POINTSMAN_SERVER__TOKEN="sesame")
     with service.client() as client:
         decision = decide(client)
         assert client.get("/v1/status").json()["answering_with"] == "cli"
-    assert (decision["source"], decision["model"], decision["degraded"]) == ("cli", "claude-opus-4-5", False)
+    assert (decision["source"], decision["model"], decision["degraded"]) == ("cli", "claude-opus-4-8", False)
     assert TASK in seen.read_text()
     assert "sesame" not in seen.read_text()
     assert "POINTSMAN_" not in seen.read_text()

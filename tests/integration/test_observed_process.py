@@ -24,7 +24,7 @@ def test_spans_reach_a_collector(open_service: OpenService, fake_endpoint: FakeE
     """Over OTLP/HTTP a collector gets the caller's trace, whole, with the headers that the standard variable names;
     what was not sent yet is sent at shutdown; no body holds a task's text.
     """
-    fake_endpoint.always(verdict("claude", "claude-opus-4-5"))
+    fake_endpoint.always(verdict("claude", "claude-opus-4-8"))
     with OtlpReceiver() as collector:
         service = open_service(
             POINTSMAN_TRACING__ENDPOINT=collector.url,
@@ -94,7 +94,7 @@ def test_log_lines_name_request_decision_and_task(open_service: OpenService, fak
     """Each line is a JSON object; those of one request share its id, and the decision's has the ids of decision and
     task; an execution's has its own and the task's. None holds a task's text.
     """
-    fake_endpoint.then(verdict("claude", "claude-opus-4-5", reason=SECRET), status(500, SECRET))
+    fake_endpoint.then(verdict("claude", "claude-opus-4-8", reason=SECRET), status(500, SECRET))
     service = open_service(POINTSMAN_LOCAL_MODEL__ENDPOINT=fake_endpoint.url, POINTSMAN_LOCAL_MODEL__MODEL="fake-model")
     with service.client() as client:
         decisions = [

@@ -180,7 +180,7 @@ async def test_only_a_registered_agent_skips_classification(open_app: OpenApp, f
 
 def test_classification_never_waits_for_an_execution(open_service: OpenService, fake_endpoint: FakeEndpoint) -> None:
     """With every execution slot taken, and more queued, by runs that never end, a decision still comes at once."""
-    fake_endpoint.choose(lambda request: hang() if request.json.get("stream") else verdict("claude", "claude-opus-4-5"))
+    fake_endpoint.choose(lambda request: hang() if request.json.get("stream") else verdict("claude", "claude-opus-4-8"))
     service = open_service(
         POINTSMAN_LOCAL_MODEL__ENDPOINT=fake_endpoint.url,
         POINTSMAN_LOCAL_MODEL__MODEL="m",

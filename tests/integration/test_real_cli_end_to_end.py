@@ -22,7 +22,7 @@ SECRET = "sk-of-this-test-only"
 pytestmark = pytest.mark.timeout(400)  # on a machine with two cores that others use too
 
 VERDICT_PROBLEMS = {"no-json", "wrong-shape", "ambiguous", "unknown-candidate", "ineligible-candidate"}
-CHOICE = {"agent_type": "claude", "model": "claude-opus-4-5", "minutes": 30, "confidence": 0.9, "reason": "It fits."}
+CHOICE = {"agent_type": "claude", "model": "claude-opus-4-8", "minutes": 30, "confidence": 0.9, "reason": "It fits."}
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_gemini_is_the_default(open_service: OpenService, gemini_cli: AgentCli, 
         assert client.get("/v1/status").json()["answering_with"] == "cli"
         decision = decide(client)
         stored = client.get(f"/v1/decisions/{decision['decision_id']}").json()
-    assert (decision["source"], decision["model"], decision["degraded"]) == ("cli", "claude-opus-4-5", False)
+    assert (decision["source"], decision["model"], decision["degraded"]) == ("cli", "claude-opus-4-8", False)
     assert (decision["reason"], decision["confidence"]) == ("It fits.", 0.9)
     assert decision["usage"] == {"tokens_in": 120, "tokens_out": 30, "cost_usd": 0.0}
     assert json.loads(stored["explanation"]["reply"]) == CHOICE
@@ -196,5 +196,5 @@ def test_check_tries_the_real_program(
     environ = {**bare_environ, **gemini_environ(gemini_cli, stand_in)}
     ended = pointsman("check", environ=environ, cwd=tmp_path, seconds=200)
     assert ended.code == 0
-    assert "✓ cli (gemini): chose claude/claude-opus-4-5 in " in ended.stdout
+    assert "✓ cli (gemini): chose claude/claude-opus-4-8 in " in ended.stdout
     assert "✓ answers: cli (gemini), then the forecast" in ended.stdout

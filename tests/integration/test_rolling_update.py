@@ -104,7 +104,7 @@ class _Starter:
 def _model() -> Generator[dict[str, str]]:
     """A model server that takes its time; gives the settings for it."""
     with FakeEndpoint() as fake:
-        fake.always(slow(verdict("claude", "claude-opus-4-5"), MODEL_SECONDS))
+        fake.always(slow(verdict("claude", "claude-opus-4-8"), MODEL_SECONDS))
         yield {
             "POINTSMAN_LOCAL_MODEL__ENDPOINT": fake.url,
             "POINTSMAN_LOCAL_MODEL__MODEL": "fake-model",
@@ -146,5 +146,5 @@ def _task(chance: random.Random) -> dict[str, Any]:
     """One in eight asks the model; the others have named what they want, and are answered in a millisecond."""
     task: dict[str, Any] = {"instructions": f"Fix bug number {chance.getrandbits(40)}."}
     if chance.random() > 1 / 8:
-        task |= {"agent_type": "codex", "model": "gpt-5"}
+        task |= {"agent_type": "codex", "model": "gpt-5.4"}
     return task

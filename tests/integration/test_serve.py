@@ -64,7 +64,7 @@ def test_ctrl_c_is_130(open_service: OpenService) -> None:
 
 def test_what_is_in_flight_is_answered(open_service: OpenService, fake_endpoint: FakeEndpoint) -> None:
     """A request under way when SIGTERM comes gets its answer; catches a shutdown that drops requests."""
-    fake_endpoint.always(slow(verdict("claude", "claude-opus-4-5"), 1.0))
+    fake_endpoint.always(slow(verdict("claude", "claude-opus-4-8"), 1.0))
     service = open_service(**with_model(fake_endpoint))
     with service.client() as client, ThreadPoolExecutor() as pool:
         asked = pool.submit(client.post, "/v1/classify", json={"instructions": TASK})
@@ -179,7 +179,7 @@ def test_its_log_is_json_and_holds_no_text(open_service: OpenService, fake_endpo
         POINTSMAN_LOCAL_MODEL__API_KEY=SECRETS[1],
         POINTSMAN_SERVER__LOG_LEVEL="debug",
     )
-    fake_endpoint.then(verdict("claude", "claude-opus-4-5", reason=TASK), status(500, f"{TASK} {SECRETS[1]}"))
+    fake_endpoint.then(verdict("claude", "claude-opus-4-8", reason=TASK), status(500, f"{TASK} {SECRETS[1]}"))
     body = {"instructions": TASK, "name": TASK, "labels": {"repo": TASK}, "task_id": "the-task-id"}
     with service.client() as client:
         decisions = [

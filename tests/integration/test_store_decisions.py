@@ -142,7 +142,7 @@ async def test_a_file_stops_growing(tmp_path: Path, open_store: OpenStore) -> No
         f"sqlite:///{tmp_path / 'store.db'}", max_bytes=4 << 20, probe_seconds=0.05, flush_seconds=0.01
     )
     sizes: list[int] = []
-    for batch in range(12):
+    for _ in range(12):
         for _ in range(500):
             store.decisions.add(a_decision(prompt=os.urandom(700).hex()))
         await store.decisions.flush()

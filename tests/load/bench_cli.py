@@ -18,7 +18,7 @@ import msgspec
 from service.classifiers.classifier import Brief
 from service.classifiers.program import CliClassifier
 from service.classifiers.prompt import Prompts
-from service.contract.catalog import DEFAULT_CATALOG, load_catalog
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.settings import CliSettings
 from service.contract.task import Task
 from tests.load.support import Report, alternating, arguments, parsed, task_body

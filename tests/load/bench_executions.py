@@ -171,7 +171,7 @@ def _stub(deltas_per_second: float) -> None:
     """The model server: runs until its stdin is closed."""
 
     def choose(request: RecordedRequest) -> Behaviour:
-        return _work(1 / deltas_per_second) if request.json.get("stream") else verdict("claude", "claude-opus-4-5")
+        return _work(1 / deltas_per_second) if request.json.get("stream") else verdict("claude", "claude-opus-4-8")
 
     with FakeEndpoint() as fake:
         fake.choose(choose)

@@ -24,7 +24,7 @@ ROW = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
 INSERT INTO decisions (decision_id, decided_at, task_id, agent_type, model, source, degraded, body, explanation)
 SELECT printf('%08x-%04x-7000-8000-%012x', (?1 + i * 1000) >> 16, (?1 + i * 1000) & 65535, i),
-       '2026-01-01T00:00:00.000000Z', 'old-' || i, 'claude', 'claude-opus-4-5', 'forecast', 0,
+       '2026-01-01T00:00:00.000000Z', 'old-' || i, 'claude', 'claude-opus-4-8', 'forecast', 0,
        '{"name":"","labels":{},"decision":{}}', '{}' FROM n
 """
 """Old decisions, one a second; the first half of an id is its time in milliseconds."""

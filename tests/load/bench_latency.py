@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from service.contract.catalog import DEFAULT_CATALOG
+from service.contract.catalog_file import DEFAULT_CATALOG
 from service.contract.task import Task
 from service.decide.pipeline import Pipeline
 from service.logs.lines import configure_logging

@@ -1,7 +1,7 @@
 """What one decision takes in the store's file: `python -m tests.load.bench_log_size`.
 
-The issues of the recorded tasks are decided by the shipped catalog, by the forecast alone and with a (fake) model that is
-asked about each; with and without the explanations compressed.
+The issues of the recorded tasks are decided by the shipped catalog, by the forecast alone and with a (fake) model that
+is asked about each; with and without the explanations compressed.
 """
 
 import asyncio

@@ -21,7 +21,7 @@ import httpx
 
 from service.classifiers.prompt import Prompts
 from service.classifiers.verdict import VerdictError, read_verdict
-from service.contract.catalog import DEFAULT_CATALOG, load_catalog
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.task import Task
 from tests.load.support import Report, arguments, parsed
 from tests.support.llama_server import LlamaServer, missing

@@ -21,7 +21,7 @@ import structlog
 from litestar import Litestar
 from sqlalchemy import event
 
-from service.contract.catalog import DEFAULT_CATALOG
+from service.contract.catalog_file import DEFAULT_CATALOG
 from service.contract.task import Task
 from service.core import Core
 from service.logs.lines import configure_logging

@@ -29,7 +29,7 @@ from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Brief, Classified
 from service.classifiers.ladder import Ladder, Stage
 from service.classifiers.verdict import Verdict
-from service.contract.catalog import DEFAULT_CATALOG
+from service.contract.catalog_file import DEFAULT_CATALOG
 from service.contract.decision import Decision, Excluded, Source, Step, Usage, Versions
 from service.contract.decoding import convert_tree
 from service.contract.settings import Settings

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from service.classifiers.prompt import PROMPT_FILES, SHIPPED
-from service.contract.catalog import DEFAULT_CATALOG
+from service.contract.catalog_file import DEFAULT_CATALOG
 
 CONFIG = """
 [store]

@@ -12,8 +12,9 @@ from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
 
 FIELDS = [
-    *("decision_id", "agent_type", "model", "reason", "source", "degraded", "failures", "confidence"),
-    *("p_solve", "cost_usd", "plan", "plan_p_solve", "plan_cost_usd", "worthwhile", "excluded"),
+    *("decision_id", "agent_type", "model", "effort", "kind", "dispatch", "not_before", "reason", "source"),
+    *("degraded", "failures", "confidence", "explored", "propensity", "p_solve", "cost_usd", "list_cost_usd"),
+    *("minutes", "plan", "plan_p_solve", "plan_p_wrong", "plan_cost_usd", "plan_minutes", "worthwhile", "excluded"),
     *("usage", "timings_ms", "versions", "cached"),
 ]
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -211,7 +212,7 @@ UNTAKABLE: dict[str, dict[str, Any]] = {
             for agent, model in (("claude", "opus"), ("claude", "haiku"), ("gemini", "flash"))
         ]
     },
-    "no such model": {"agent_type": "claude", "model": "gpt-5"},
+    "no such model": {"agent_type": "claude", "model": "gpt-5.4"},
     "requested pair excluded": {
         "agent_type": "claude",
         "model": "opus",
@@ -229,7 +230,7 @@ async def test_what_nothing_can_take_is_a_422(plain_app: RunningApp, fields: dic
     assert response.headers["content-type"] == "application/problem+json"
     assert "retry-after" not in response.headers
     assert all(pair["why"] for pair in problem["excluded"])
-    if fields.get("model") != "gpt-5":
+    if fields.get("model") != "gpt-5.4":
         assert problem["excluded"]
 
 

@@ -6,16 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.contract.catalog import DEFAULT_CATALOG, LOCAL_SOLVE_RATE, Catalog, load_catalog, parse_catalog
+from service.contract.catalog import LOCAL_SOLVE_RATE, Catalog
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog, parse_catalog
 from service.contract.errors import ConfigurationError
+from service.contract.kind import Figures
 from tests.support.builders import candidate
 
 ONE = '[[agent]]\ntype = "a"\n[[agent.model]]\nid = "m"\n'
 
 
+TESTING = '\n[[kind]]\nid = "testing"\n'
+
+
 def test_the_shipped_catalog_has_what_it_promises() -> None:
-    """Claude, gemini and codex agents, each model with a solve rate, a cost, a context and inputs."""
+    """Claude, gemini and codex agents, each model with a solve rate, a cost, a context, inputs, and figures for each of
+    five kinds; each kind with a description and eight examples or more."""
     catalog = load_catalog(DEFAULT_CATALOG)
+    assert catalog.kind_ids == ("issue", "testing", "frontend", "greenfield", "research")
+    assert all(kind.description and len(kind.examples) >= 8 for kind in catalog.kinds)
+    assert all(set(c.kinds) == set(catalog.kind_ids) for c in catalog.candidates)
+    assert all(one.solve_rate and one.cost_usd for c in catalog.candidates for one in c.kinds.values())
     assert set(catalog.agent_types) == {"claude", "gemini", "codex"}
     assert all(c.solve_rate and c.cost_usd and c.context_tokens and c.inputs for c in catalog.candidates)
     assert len(catalog.by_key) == len(catalog.candidates)
@@ -26,6 +36,30 @@ def test_one_model_with_no_figures_is_a_catalog() -> None:
     (only,) = parse_catalog(ONE, source="x").candidates
     assert only.key == ("a", "m")
     assert (only.solve_rate, only.cost_usd, only.context_tokens, only.inputs) == (None, None, None, ("text",))
+
+
+def test_kinds_pools_and_efforts_are_read() -> None:
+    """A model may stand there once for each effort; figures of a kind that are not told are those of the model."""
+    text = (
+        '[[agent]]\ntype = "a"\nquota_pool = "p"\n[[agent.model]]\nid = "m"\nminutes = 9\n'
+        "kinds.testing = { solve_rate = 0.8, minutes = 4 }\n"
+        '[[agent.model]]\nid = "m"\neffort = "high"\n[[kind]]\nid = "testing"\nexamples = ["write a test"]\n'
+        '[[pool]]\nid = "p"\nbilling = "plan"\nreserve = 0.1\n'
+    )
+    catalog = parse_catalog(text, source="x")
+    low, high = catalog.candidates
+    assert (low.effort, low.minutes, high.effort) == (None, 9.0, "high")
+    assert low.kinds["testing"] == Figures(solve_rate=0.8, cost_usd=None, minutes=4.0)
+    assert (catalog.kind_ids, catalog.kinds[0].examples) == (("testing",), ("write a test",))
+    assert (catalog.pools["p"].billing, catalog.pools["p"].reserve) == ("plan", 0.1)
+    assert catalog.with_local_agent("l").kinds == catalog.kinds
+
+
+def test_the_version_changes_with_a_kind() -> None:
+    """An example more is another catalog."""
+    text = ONE + TESTING
+    more = f'{text}examples = ["write a test"]\n'
+    assert parse_catalog(text, source="x").version != parse_catalog(more, source="x").version
 
 
 def test_fifty_models_keep_the_order_of_the_file() -> None:
@@ -46,6 +80,39 @@ def test_fifty_models_keep_the_order_of_the_file() -> None:
         pytest.param('[agent]\ntype = "a"', ["$.agent", "array"], id="table-for-a-list"),
         pytest.param(ONE + ONE, ["$.agent[1].type", "twice"], id="agent-twice"),
         pytest.param(ONE + '[[agent.model]]\nid = "m"', ["$.agent[0].model[1].id", "twice"], id="model-twice"),
+        pytest.param(
+            ONE + "kinds.testing = { solve_rate = 0.5 }",
+            ["$.agent[0].model[0].kinds.testing", "no [[kind]]"],
+            id="no-kinds",
+        ),
+        pytest.param(
+            ONE + "kinds.testin = {}" + TESTING,
+            ["$.agent[0].model[0].kinds.testin", "did you mean 'testing'"],
+            id="unknown-kind",
+        ),
+        pytest.param(
+            ONE + "kinds.testing = { solve_rate = 2 }" + TESTING,
+            ["$.agent[0].model[0].kinds.testing.solve_rate"],
+            id="rate-of-a-kind",
+        ),
+        pytest.param(
+            ONE + "kinds.testing = { rate = 0.2 }" + TESTING,
+            ["$.agent[0].model[0].kinds.testing.rate", "unknown field"],
+            id="field-of-a-kind",
+        ),
+        pytest.param(ONE + TESTING + TESTING, ["$.kind[1].id", "twice"], id="kind-twice"),
+        pytest.param(ONE + '[[kind]]\nid = "a|b"', ["$.kind[0].id", "|"], id="bar-in-a-kind"),
+        pytest.param(ONE + "[[kind]]\nexamples = []", ["$.kind[0]", "id"], id="kind-without-id"),
+        pytest.param(ONE + TESTING + 'examples = [""]', ["$.kind[0].examples[0]"], id="empty-example"),
+        pytest.param(ONE + '[[pool]]\nid = "p"', ["$.pool[0].id", "no agent has quota_pool"], id="pool-of-nobody"),
+        pytest.param(ONE + '[[pool]]\nid = "p"\nbilling = "free"', ["$.pool[0].billing"], id="billing"),
+        pytest.param(ONE + '[[pool]]\nid = "p"\nreserve = 1', ["$.pool[0].reserve"], id="reserve-of-all"),
+        pytest.param(
+            ONE + 'effort = "high"\n[[agent.model]]\nid = "m"\neffort = "high"',
+            ["$.agent[0].model[1].id", "with effort 'high' stands twice"],
+            id="effort-twice",
+        ),
+        pytest.param(ONE + "minutes = 0", ["$.agent[0].model[0].minutes"], id="no-minutes"),
         pytest.param(ONE + "solve_rat = 0.5", ["$.agent[0].model[0].solve_rat", "unknown field"], id="misspelt"),
         pytest.param(ONE + "solve_rate = 74", ["$.agent[0].model[0].solve_rate"], id="percent"),
         pytest.param(ONE + "solve_rate = nan", ["$.agent[0].model[0].solve_rate"], id="not-a-number"),

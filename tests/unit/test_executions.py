@@ -476,12 +476,9 @@ async def test_one_that_was_kept_but_never_begun_is_closed(open_executions: Open
         await creating
     assert executions.queued == 0
     async with asyncio.timeout(10):
-        while (
-            not (  # noqa: ASYNC110 - the store has no event for it
-                kept := await store.executions.newest(limit=1, task_id="t")
-            )
-            or kept[0].ended_at is None
-        ):
+        kept: list[Execution] = []
+        while not kept or kept[0].ended_at is None:
+            kept = await store.executions.newest(limit=1, task_id="t")
             await asyncio.sleep(0.01)
     assert kept[0].state == "interrupted"
 

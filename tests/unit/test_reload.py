@@ -14,6 +14,7 @@ import pytest
 from service.app import create_app
 from service.contract.settings import Settings, load_settings
 from service.core import Core
+from service.knowledge.reload import RELOADABLE
 from tests.support.config_map import Mounted
 from tests.support.fake_behaviours import status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
@@ -128,15 +129,15 @@ async def test_what_was_learned_survives_a_new_catalog(mounted: Mounted) -> None
     """Outcomes of a pair that the new catalog still has count in it at once."""
     async with serving(mounted) as (core, client):
         for _ in range(20):
-            outcome = {"agent_type": "codex", "model": "gpt-5-mini", "solved": False, "cost_usd": 0.5}
+            outcome = {"agent_type": "codex", "model": "gpt-5.4", "solved": False, "cost_usd": 0.5}
             assert (await client.post("/v1/outcomes", json=outcome)).status_code == 201
         await core.learner.catch_up()
         text = (mounted.folder / "catalog.toml").read_text()
-        mounted.change(catalog_toml=text.replace("solve_rate = 0.744", "solve_rate = 0.7"))
+        mounted.change(catalog_toml=text.replace("solve_rate = 0.838", "solve_rate = 0.7"))
         await core.reloader.look()
         reports = {report.model: report for report in core.pipeline.knowledge.forecaster.abilities()}
-        assert reports["gpt-5-mini"].n == 20
-        assert reports["claude-opus-4-5"].prior_solve_rate == 0.7
+        assert reports["gpt-5.4"].n == 20
+        assert reports["claude-opus-4-8"].prior_solve_rate == 0.7
 
 
 def keys() -> list[tuple[str, str]]:
@@ -209,18 +210,18 @@ async def test_every_setting_takes_effect_or_says_that_it_needs_a_restart(
         await core.reloader.look()
         told, after = core.reloader.status, core.in_use.knowledge
         assert told.problem is None
-        if section == "decision":
-            assert getattr(after.decision, key) == value != getattr(before.decision, key)
+        if section in {"decision", "verifier"}:
+            assert getattr(getattr(after, section), key) == value != getattr(getattr(before, section), key)
         elif section == "catalog":
             assert after.versions.catalog != before.versions.catalog
         elif section == "prompts":
             assert after.versions.prompt != before.versions.prompt
-        assert told.needs_restart == ([] if section in {"decision", "catalog", "prompts"} else [section])
+        assert told.needs_restart == ([] if section in RELOADABLE else [section])
 
 
 async def test_the_time_that_answers_are_shared_is_reloaded(mounted: Mounted, fake_endpoint: FakeEndpoint) -> None:
     """`decision.cache_seconds` holds for the next request: no part has kept the one it was made with."""
-    fake_endpoint.always(verdict("claude", "claude-opus-4-5"))
+    fake_endpoint.always(verdict("claude", "claude-opus-4-8"))
     text = (mounted.folder / "pointsman.toml").read_text()
     text += f'[local_model]\nendpoint = "{fake_endpoint.url}"\nmodel = "m"\n[decision]\ncache_seconds = '
     mounted.change(pointsman_toml=f"{text}0\n")
@@ -237,7 +238,7 @@ async def test_the_time_that_answers_are_shared_is_reloaded(mounted: Mounted, fa
 async def test_a_rested_classifier_is_asked_again_after_a_reload(mounted: Mounted, fake_endpoint: FakeEndpoint) -> None:
     """A Retry-After of an hour ends with a reload, be it refused: who asks for one has mended something."""
     fake_endpoint.then(status(429, headers={"Retry-After": "3600"}))
-    fake_endpoint.always(verdict("claude", "claude-opus-4-5"))
+    fake_endpoint.always(verdict("claude", "claude-opus-4-8"))
     text = (mounted.folder / "pointsman.toml").read_text() + "[decision]\ncache_seconds = 0\n"
     text += f'[local_model]\nendpoint = "{fake_endpoint.url}"\nmodel = "m"\n'
     mounted.change(pointsman_toml=text)
