@@ -32,13 +32,13 @@ def command(host: str | None, port: int | None, config: str | None) -> None:
         log=log,
         reread=lambda: _listening(load_settings(config, os.environ), host, port),
     )
-    listener = _listen(settings.server.host, settings.server.port)
-    address, bound = listener.getsockname()[:2]
-    shown = f"[{address}]" if ":" in address else address
-    sys.stdout.write(f"Pointsman listens on http://{shown}:{bound}\n")
-    sys.stdout.flush()
-    signal.signal(signal.SIGTERM, lambda _signal, _frame: None)  # uvicorn raises it again at its end
-    serve(app, listener)
+    with _listen(settings.server.host, settings.server.port) as listener:
+        address, bound = listener.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        sys.stdout.write(f"Pointsman listens on http://{shown}:{bound}\n")
+        sys.stdout.flush()
+        signal.signal(signal.SIGTERM, lambda _signal, _frame: None)  # uvicorn raises it again at its end
+        serve(app, listener)
 
 
 def _listening(settings: Settings, host: str | None, port: int | None) -> Settings:

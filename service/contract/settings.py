@@ -159,9 +159,9 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
     """Older decisions leave the log; outcomes and executions stay."""
     keep_decisions: Annotated[int, Meta(ge=1000)] = 1_000_000
     """Decisions kept at the most."""
-    max_bytes: Annotated[int, Meta(ge=2**20)] = 2**30
-    """Where all that is kept takes more, the oldest decisions leave the log. Half of the volume of 2 GiB that the
-    manifests claim: the write-ahead log, what is set aside for a full disk and the logs of executions lie there too."""
+    max_bytes: Annotated[int, Meta(ge=2**20)] = 900 * 2**20
+    """Where all that is kept takes more, the oldest decisions leave the log. The volume of 2 GiB that the manifests
+    claim holds it twice, as after a restore, with the write-ahead log, the reserve and the logs of executions."""
 
 
 class LearningSettings(_Section, frozen=True, kw_only=True):

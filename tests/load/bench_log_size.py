@@ -57,7 +57,8 @@ def bytes_each(file: Path, *, plain: bool) -> float:
             database.executemany("UPDATE decisions SET packed = NULL, explanation = ? WHERE decision_id = ?", unpacked)
             database.commit()
         database.execute("VACUUM")
-    return file.stat().st_size / DECISIONS
+        (written,) = database.execute("SELECT count(*) FROM decisions").fetchone()
+    return file.stat().st_size / written
 
 
 def main() -> None:
