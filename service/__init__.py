@@ -3,8 +3,8 @@
 import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-"""Told before numpy is loaded, which reads it then. Matrices here are small, and several threads wait for each other: on
-a machine that others use as well, learning from 40,000 outcomes took 6 to 10 s with two and 1 to 2 s with one."""
+"""Told before numpy is loaded, which reads it then. Matrices here are small, and several threads wait for each other:
+on a machine that others use as well, learning from 40,000 outcomes took 6 to 10 s with two and 1 to 2 s with one."""
 
 __version__ = "0.1.0"
 """The one place beside pyproject.toml where it stands, and a test holds them together: to look it up among the

@@ -20,6 +20,8 @@ COMMANDS = {
     "check": "Try each classifier for real and say what will answer.",
     "catalog": "Show the candidates with their forecast numbers.",
     "evaluate": "Measure how good decisions are on recorded tasks.",
+    "report": "Show what was decided and what came of it.",
+    "replay": "Decide the logged requests anew, with another catalog.",
     "outcomes": "Bring history in (`import`) or out (`export`).",
     "store": "Take what is recorded over into another database (`copy`).",
     "run": "Run a task on the local model and stream its answer.",

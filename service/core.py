@@ -31,6 +31,7 @@ from service.knowledge.contexts import Contexts
 from service.knowledge.kind_learner import KindLearner
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
 from service.knowledge.learner import Learner
+from service.knowledge.local_endpoint import LocalEndpoint
 from service.knowledge.outcomes import Outcomes
 from service.knowledge.reload import Reloader
 from service.llm.client import LLMClient
@@ -83,9 +84,10 @@ class Core:
         self.llm = _llm(settings, self.http, settings.local_model.max_concurrency, waits_when_told=False)
         cli = CliClassifier.configured(settings.cli, environ)
         self.in_use = InUse(read_knowledge(settings))
+        local = None if self.llm is None else LocalModelClassifier(self.llm, settings.local_model)
         self.kinds = KindLearner(self.in_use)
         self.contexts = Contexts(self.store.decisions)
-        self.pipeline = self._pipeline(cli)
+        self.pipeline = self._pipeline(local, cli)
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
             self.decide = partial(self.tracing.decide, self.pipeline.decide)
@@ -98,9 +100,10 @@ class Core:
             compared=self.metrics.compared,
             unlinked=self.metrics.unlinked,
         )
+        self.local_endpoint = LocalEndpoint(local, settings, self.in_use, self.learner.adopt)
         self.reloader = Reloader(
             settings,
-            self.learner.adopt,
+            self.local_endpoint.adopt,
             wake=self.pipeline.classifiers.wake,
             config_file=config_file,
             reread=reread,
@@ -125,6 +128,7 @@ class Core:
         """
         await self.store.start()
         await self.learner.start(wait=learn_first)
+        await self.local_endpoint.start(wait=not serve)
         if serve:
             if self.executions is not None:
                 await self.executions.start()
@@ -143,6 +147,7 @@ class Core:
         await self.reloader.aclose()
         if self.executions is not None:
             await self.executions.aclose()
+        await self.local_endpoint.background.aclose()
         await self.outcomes.background.aclose()
         await self.kinds.background.aclose()
         await self.learner.aclose()
@@ -166,8 +171,8 @@ class Core:
         self.learner.adopt(replace(made, verifier=now.verifier))
 
     def make_runner(self) -> LocalRunner | None:
-        """Runs whole tasks on the local model; None where no endpoint is set."""
-        if self._running_llm is None:
+        """Runs whole tasks on the local model; None where no endpoint is set, or it only decides."""
+        if self._running_llm is None or self.local_endpoint.no_agent:
             return None
         executions = self.settings.executions
         return LocalRunner(
@@ -177,14 +182,10 @@ class Core:
             idle_seconds=executions.idle_seconds,
         )
 
-    def _pipeline(self, cli: CliClassifier | None) -> Pipeline:
+    def _pipeline(self, local: LocalModelClassifier | None, cli: CliClassifier | None) -> Pipeline:
         """The classifiers that are configured, in the order in which they are asked, and all who watch them."""
         settings, counts = self.settings, DecisionCounts(self.metrics)
-        classifiers: list[Classifier] = []
-        if self.llm is not None:
-            classifiers.append(LocalModelClassifier(self.llm, settings.local_model))
-        if cli is not None:
-            classifiers.append(cli)
+        classifiers: list[Classifier] = [one for one in (local, cli) if one is not None]
         observers: list[LadderObserver] = [counts, *([self.tracing] if self.tracing else [])]
         ladder = Ladder([Stage(one, Breaker(time.monotonic)) for one in classifiers], observers=observers)
         return Pipeline(
@@ -268,5 +269,10 @@ def _store(settings: Settings, environ: Mapping[str, str]) -> Store:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         url = f"sqlite:///{folder / 'pointsman.db'}"
     kept = settings.store
-    limits = StoreLimits(keep_days=kept.keep_days, keep_decisions=kept.keep_decisions, max_bytes=kept.max_bytes)
+    limits = StoreLimits(
+        keep_days=kept.keep_days,
+        keep_decisions=kept.keep_decisions,
+        keep_instructions=kept.keep_instructions,
+        max_bytes=kept.max_bytes,
+    )
     return Store(url or "sqlite://", limits)

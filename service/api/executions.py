@@ -1,6 +1,6 @@
 """`POST /v1/executions` and what can be seen of an execution."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -25,10 +25,12 @@ _INTERNAL = ("owner", "seen_at", "request_digest")
 
 
 class ExecutionRoutes:
-    """Each answers 404 `local-agent-off` where no endpoint is set, and so no `executions` are there."""
+    """Each answers 404 `local-agent-off` where no `executions` are there, and none is taken while no agent is."""
 
-    def __init__(self, executions: Executions | None, *, max_body_bytes: int) -> None:
+    def __init__(self, executions: Executions | None, *, why_off: Callable[[], str], max_body_bytes: int) -> None:
+        """`why_off` says in words why there is no agent `local` now; nothing where there is one."""
         self._there = executions
+        self._why_off = why_off
         one = "/v1/executions/{execution_id:str}"
         self.handlers = [
             posting("/v1/executions", self.create, max_body_bytes, reads=self.newest),
@@ -41,13 +43,13 @@ class ExecutionRoutes:
     @property
     def _executions(self) -> Executions:
         if self._there is None:
-            raise LocalAgentOffError(
-                "no endpoint is set (local_model.endpoint), so there is no agent `local` to run it"
-            )
+            raise LocalAgentOffError(self._why_off())
         return self._there
 
     async def create(self, posted: Posted) -> Answer:
         executions = self._executions
+        if why := self._why_off():
+            raise LocalAgentOffError(why)
         execution = await executions.create(decode_json(posted.take(), _REQUEST))
         location = f"/v1/executions/{execution.execution_id}"
         return Answer.of(_short(execution), status=202, headers=[(b"location", location.encode())])

@@ -25,16 +25,21 @@ def query_of(scope: Mapping[str, Any]) -> list[tuple[str, str]]:
         raise InvalidInputError(f"expected at most {MAX_PARAMETERS} parameters", path="query") from None
 
 
+def one_of_each(scope: Mapping[str, Any], known: frozenset[str]) -> dict[str, str]:
+    """The query's values by name. Raises InvalidInputError for a name that is not known, or that stands there twice."""
+    query: dict[str, str] = {}
+    for name, value in query_of(scope):
+        if name not in known:
+            raise InvalidInputError(f"expected one of {', '.join(sorted(known))}", path=f"query {one_line(name, 80)}")
+        if name in query:
+            raise InvalidInputError("expected it once", path=f"query {name}")
+        query[name] = value
+    return query
+
+
 def page_of(scope: Mapping[str, Any], *, of: str, filters: tuple[str, ...]) -> dict[str, Any]:
     """`limit` (50 unless said), `before` (an id, `of` which kind, or None) and the filters, by their names."""
-    allowed = {"limit", "before", *filters}
-    given: dict[str, str] = {}
-    for name, value in query_of(scope):
-        if name not in allowed:
-            raise InvalidInputError(f"expected one of {', '.join(sorted(allowed))}", path=f"query {one_line(name, 80)}")
-        if name in given:
-            raise InvalidInputError("expected it once", path=f"query {name}")
-        given[name] = value
+    given = one_of_each(scope, frozenset({"limit", "before", *filters}))
     before = given.get("before")
     if before is not None and not is_uuid(before):
         raise InvalidInputError(f"expected {of}", path="query before")

@@ -7,12 +7,16 @@ from litestar import Response
 from litestar.params import FromPath
 
 from service.api.answers import AnyRequest, json_response, reading
-from service.api.query import page_of
+from service.api.query import one_of_each, page_of
+from service.base.clock import utc_now
 from service.base.ids import is_uuid
 from service.contract.errors import NotFoundError
 from service.knowledge.knowledge import InUse
 from service.observe.candidates import catalog_document
+from service.observe.report import question_of, report_of
 from service.store import Store, StoredDecision
+
+_OF_REPORT = frozenset({"days", "baseline"})
 
 
 class ReadingRoutes:
@@ -27,6 +31,7 @@ class ReadingRoutes:
             reading("/v1/status")(self.status),
             reading("/v1/decisions")(self.decisions),
             reading("/v1/decisions/{decision_id:str}")(self.decision),
+            reading("/v1/report")(self.report),
         ]
 
     async def catalog(self) -> Response[bytes]:
@@ -46,6 +51,10 @@ class ReadingRoutes:
             raise NotFoundError(f"there is no decision {decision_id[:80]!r}")
         outcomes = await self._store.outcomes.of_decision(decision_id)
         return json_response({**_entry(stored), "explanation": stored.explanation, "outcomes": outcomes})
+
+    async def report(self, request: AnyRequest) -> Response[bytes]:
+        question = question_of(one_of_each(request.scope, _OF_REPORT))
+        return json_response(await report_of(self._store, question, utc_now()))
 
 
 def _entry(stored: StoredDecision) -> dict[str, Any]:

@@ -19,6 +19,22 @@ _ACTING = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060
 are, and inside a JSON document they can only stand in strings."""
 
 
+_SPECIAL = (
+    ("<|", "< |"),
+    ("|>", "| >"),
+    ("<\uff5c", "< \uff5c"),
+    ("\uff5c>", "\uff5c >"),
+    ("<start_of_turn>", "< start_of_turn>"),
+    ("<end_of_turn>", "< end_of_turn>"),
+    ("[INST]", "[ INST]"),
+    ("[/INST]", "[ /INST]"),
+    ("<s>", "< s>"),
+    ("</s>", "< /s>"),
+)
+"""How special tokens are written: ChatML and Llama 3, DeepSeek, Gemma, Mistral and Llama 2. A space makes them plain
+text, and none can come of what is left, because nothing is ever taken out."""
+
+
 def inert(document: bytes) -> bytes:
     """A JSON document of the same meaning, in which what would act on a terminal is written as `\\uXXXX`."""
     if document.isascii() and b"\x7f" not in document:
@@ -42,6 +58,13 @@ def visible(text: str) -> str:
     """
     text = "\n".join(text.splitlines()) + "\n" * text.endswith(("\n", "\r"))
     return text.translate(_unseen(text, kept="\n\t"))
+
+
+def without_special_tokens(text: str) -> str:
+    """The text without what model servers read as one special token, such as `<|im_end|>`, which ends a turn."""
+    for mark, harmless in _SPECIAL:
+        text = text.replace(mark, harmless)
+    return text
 
 
 def clip_middle(text: str, limit: int) -> tuple[str, int]:

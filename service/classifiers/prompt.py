@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from service.base.text import clip_middle, visible
+from service.base.text import clip_middle, visible, without_special_tokens
 from service.classifiers.codes import code_of
 from service.contract.catalog import Candidate, Catalog
 from service.contract.errors import ConfigurationError
@@ -23,7 +23,15 @@ _FIELDS = {
     "classify.system.txt": frozenset({"catalog", "reply"}),
     "classify.user.txt": frozenset({"value", "eligible", "boundary", "task", "clipped"}),
     "classify.repair.txt": frozenset({"problem", "eligible", "reply"}),
+    "classify.questions.txt": frozenset({"value"}),
+    "classify.labels.system.txt": frozenset({"questions"}),
+    "classify.labels.user.txt": frozenset({"value", "eligible", "boundary", "task", "clipped", "form"}),
 }
+_OPTIONAL = frozenset({"classify.questions.txt", "classify.labels.system.txt", "classify.labels.user.txt"})
+"""Those that ship are taken where a folder of an operator's own has none."""
+
+QUESTIONS = ("candidate", "worth", "kind", "minutes")
+"""What a decision model may be asked, and told of what a solved task is worth."""
 RUN_PROMPT = "run.system.txt"
 _REPLY = '{"code": "…", "minutes": 30, "confidence": 0.7'
 _REPLY_OF_KINDS = '{"code": "…", "kind": "…", "minutes": 30, "confidence": 0.7'
@@ -57,12 +65,16 @@ class Prompts:
     def __init__(self, folder: Path | None, catalog: Catalog, *, with_reason: bool = True) -> None:
         """Raises ConfigurationError that names the file, where one is missing or asks for what is not there."""
         folder = folder or prompt_folder("")
-        files = {name: _read(folder / name) for name in _FIELDS}
+        files = {name: _read(_file(folder, name)) for name in _FIELDS}
         self.version = hashlib.sha256("\0".join([*files.values(), str(with_reason)]).encode()).hexdigest()[:12]
         texts = {name: _without_comments(text) for name, text in files.items()}
         self.run_system = _without_comments(_read(folder / RUN_PROMPT))
         """What the local model is told when it works on a task itself; it has no part in any decision."""
         self._user = _template(folder, "classify.user.txt", texts)
+        self.labels_system = _template(folder, "classify.labels.system.txt", texts)
+        self.labels_user = _template(folder, "classify.labels.user.txt", texts)
+        self._asked = _template(folder, "classify.questions.txt", texts)
+        _questions(self._asked.template, source=str(_file(folder, "classify.questions.txt")))
         self._repair = _template(folder, "classify.repair.txt", texts)
         self._reply = (_REPLY_OF_KINDS if catalog.kinds else _REPLY) + (
             ', "reason": "one short sentence"}' if with_reason else "}"
@@ -84,23 +96,13 @@ class Prompts:
         random_bytes: Callable[[int], bytes],
     ) -> Question:
         """Renders the question; the task is fenced by a random boundary, clipped in the middle where it is long."""
-        # It stands there three times, and random digits are a token each or two: four bytes are as many as are needed
-        # where whoever guesses them still gains nothing, because a task's text never keeps them.
-        boundary = f"TASK-{random_bytes(4).hex()}"
-        title = f"Title: {task.name}\n" if task.name else ""
-        labels = "".join(f"Label {key}: {value}\n" for key, value in sorted(task.labels.items()))
-        facts, facts_left_out = clip_middle(f"{title}{labels}", max_task_tokens * CHARACTERS_PER_TOKEN // 4)
-        text, text_left_out = clip_middle(task.instructions, max_task_tokens * CHARACTERS_PER_TOKEN)
-        left_out = facts_left_out + text_left_out
-        user = self._user.substitute(
-            value=f"{value_usd:g}",
-            eligible=self._eligible(eligible),
-            boundary=boundary,
-            # what takes its place must not be able to form it anew with what stands beside it
-            task=visible(facts + text).replace(boundary, "[…]"),
-            clipped=f" Of it {left_out} characters are left out, where it says so." if left_out else "",
-        )
-        return Question(self.system, user, left_out > 0)
+        fenced = fence(task, max_task_tokens=max_task_tokens, random_bytes=random_bytes)
+        user = self._user.substitute(value=f"{value_usd:g}", eligible=self._eligible(eligible), **fenced.fields)
+        return Question(self.system, user, fenced.left_out > 0)
+
+    def instructions(self, value_usd: float) -> dict[str, str]:
+        """The instructions of each of `QUESTIONS`, for a task that is worth so much solved."""
+        return _questions(self._asked.substitute(value=f"{value_usd:g}"), source="")
 
     def repair(self, problem: str, eligible: Sequence[Candidate]) -> str:
         return self._repair.substitute(problem=problem, eligible=self._eligible(eligible), reply=self._reply)
@@ -117,6 +119,49 @@ class Prompts:
         if len(eligible) == len(self._codes):
             return "all of the list."
         return "only " + ", ".join(self.codes(eligible))
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A task's text, between two lines that hold `boundary`; `left_out` characters of it are clipped."""
+
+    boundary: str
+    text: str
+    left_out: int
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What it fills in in a prompt."""
+        clipped = f" Of it {self.left_out} characters are left out, where it says so." if self.left_out else ""
+        return {"boundary": self.boundary, "task": self.text, "clipped": clipped}
+
+
+def fence(task: Task, *, max_task_tokens: int, random_bytes: Callable[[int], bytes]) -> Fenced:
+    """The task's text fit for a prompt: clipped in the middle where it is long, nothing hidden, no special tokens."""
+    # The boundary stands there three times, and random digits are a token each or two: four bytes are as many as are
+    # needed where whoever guesses them still gains nothing, because a task's text never keeps them.
+    boundary = f"TASK-{random_bytes(4).hex()}"
+    title = f"Title: {task.name}\n" if task.name else ""
+    labels = "".join(f"Label {key}: {value}\n" for key, value in sorted(task.labels.items()))
+    facts, facts_left_out = clip_middle(f"{title}{labels}", max_task_tokens * CHARACTERS_PER_TOKEN // 4)
+    text, text_left_out = clip_middle(task.instructions, max_task_tokens * CHARACTERS_PER_TOKEN)
+    # what takes the boundary's place must not be able to form it anew with what stands beside it
+    shown = without_special_tokens(visible(facts + text)).replace(boundary, "[…]")
+    return Fenced(boundary, shown, facts_left_out + text_left_out)
+
+
+def _file(folder: Path, name: str) -> Path:
+    """That of the folder, or for those that need not be there the one that ships."""
+    file = folder / name
+    return prompt_folder("") / name if name in _OPTIONAL and not file.exists() else file
+
+
+def _questions(text: str, *, source: str) -> dict[str, str]:
+    found = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    if found.keys() != set(QUESTIONS):
+        expected = ", ".join(f"`{name}: …`" for name in QUESTIONS)
+        raise ConfigurationError(f"expected one line for each question: {expected}", source=source)
+    return found
 
 
 def _read(file: Path) -> str:
@@ -136,7 +181,7 @@ def _without_comments(text: str) -> str:
 
 def _template(folder: Path, name: str, texts: dict[str, str]) -> Template:
     template = Template(texts[name])
-    source = str(folder / name)
+    source = str(_file(folder, name))
     if not template.is_valid():
         raise ConfigurationError("a `$` is neither a field nor written `$$`", source=source)
     named, known = frozenset(template.get_identifiers()), _FIELDS[name]

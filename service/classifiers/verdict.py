@@ -37,15 +37,27 @@ class VerdictError(PointsmanError):
         self.problem = problem
 
 
+class Weighed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a protocol that gives probabilities gave: by candidate, by kind, by level of minutes; each sums to one, or
+    is empty where it was not asked or not answered. `protocol` is its name, `note` what was not asked about."""
+
+    protocol: str
+    candidates: tuple[tuple[Candidate, float], ...]
+    kinds: dict[str, float] = {}
+    levels: tuple[tuple[float, float], ...] = ()
+    note: str = ""
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """A classifier's validated answer. `kind`, `minutes` > 0 and `confidence` 0 to 1 are None where it gave
-    none fit."""
+    """A classifier's validated answer. `minutes` > 0, `confidence` 0 to 1 and `kind` are None where it gave none fit,
+    `weighed` where it gave no probabilities."""
 
     candidate: Candidate
     kind: str | None = None
     minutes: float | None
     confidence: float | None
     reason: str
+    weighed: Weighed | None = None
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):

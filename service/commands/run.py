@@ -64,9 +64,10 @@ def command(
 
 async def _run(settings: Settings, request: ExecutionRequest, *, as_json: bool) -> RunResult:
     async with running_core(settings, learned=False) as core:
+        await core.local_endpoint.start(wait=True)
         runner = core.make_runner()
         if runner is None:
-            raise LocalAgentOffError("no endpoint is set (local_model.endpoint), so there is no local model to run it")
+            raise LocalAgentOffError(core.local_endpoint.no_agent)
         screen = _Screen(as_json=as_json)
         waiting = asyncio.create_task(screen.wait())
         try:

@@ -47,14 +47,15 @@ class FittingTable(Table):
         yield from super().__rich_console__(console, options)
 
 
-def table(first: str, *others: str, title: str | None = None, least_telling: tuple[int, ...] = ()) -> FittingTable:
+def table(
+    first: str, *others: str, title: str | None = None, heads: bool = True, least_telling: tuple[int, ...] = ()
+) -> FittingTable:
     """Without lines; its first column to the left and the others, which are figures, to the right.
 
-    Names stand in the first one, which is wrapped where nothing is left to be left out.
+    Figures are never broken. A name that has no room, when no more can be left out, goes on in the next line, whole.
     """
-    made = FittingTable(
-        box=None, pad_edge=False, padding=(0, 2), header_style="dim", title=title, caption_justify="left"
-    )
+    made = FittingTable(box=None, pad_edge=False, padding=(0, 2), header_style="dim", title=title, show_header=heads)
+    made.caption_justify = "left"
     made.least_telling = least_telling
     made.add_column(first, overflow="fold")
     for other in others:
@@ -62,15 +63,20 @@ def table(first: str, *others: str, title: str | None = None, least_telling: tup
     return made
 
 
+def named(agent_type: str, model: str, effort: str | None = None) -> str:
+    """A candidate's name, as `agent/model@effort`."""
+    return safe(f"{agent_type}/{model}" + (f"@{effort}" if effort else ""))
+
+
 def show_decision(decision: Decision, task: Task) -> None:
     """The choice, why, the plan, and why not the others."""
     out = console()
     out.print(
-        f"[bold green]{_safe(decision.agent_type)} / {_safe(decision.key[1])}[/]  [dim]by {_safe(decision.source)}[/]"
+        f"[bold green]{safe(decision.agent_type)} / {safe(decision.key[1])}[/]  [dim]by {safe(decision.source)}[/]"
     )
-    out.print(f"  {_safe(decision.reason)}")
+    out.print(f"  {safe(decision.reason)}")
     for failure in decision.failures:
-        out.print(f"  [yellow]{_safe(failure.source)}: {_safe(failure.problem)}[/]: {_safe(failure.detail)}")
+        out.print(f"  [yellow]{safe(failure.source)}: {safe(failure.problem)}[/]: {safe(failure.detail)}")
     if not decision.worthwhile:
         out.print("  [red]Not worthwhile: this attempt is expected to cost more than it is worth.[/]")
     out.print()
@@ -78,7 +84,7 @@ def show_decision(decision: Decision, task: Task) -> None:
     for number, step in enumerate(decision.plan, 1):
         when = "" if number == 1 else "[dim]if that fails[/] "
         plan.add_row(
-            f"{number}. {when}{_safe(step.agent_type)} / {_safe(step.key[1])}",
+            f"{number}. {when}{safe(step.agent_type)} / {safe(step.key[1])}",
             f"{step.p_solve:.0%}",
             f"${step.cost_usd:.3f}",
         )
@@ -87,13 +93,13 @@ def show_decision(decision: Decision, task: Task) -> None:
     if decision.excluded:
         out.print("\n[dim]not eligible[/]")
         for pair in decision.excluded:
-            out.print(f"  {_safe(pair.agent_type)} / {_safe(pair.key[1])}: {_safe(pair.why)}")
+            out.print(f"  {safe(pair.agent_type)} / {safe(pair.key[1])}: {safe(pair.why)}")
     if task.explain and isinstance(decision.explanation, dict):
         out.print("\n[dim]explanation[/]")
         out.print_json(data=decision.explanation, ensure_ascii=True)
     spent = decision.usage
     cost = f", {spent.tokens_in} + {spent.tokens_out} tokens, ${spent.cost_usd:.4f}" if spent.tokens_in else ""
-    out.print(f"\n[dim]decision {_safe(decision.decision_id)} in {decision.timings_ms.get('total', 0):.1f} ms{cost}[/]")
+    out.print(f"\n[dim]decision {safe(decision.decision_id)} in {decision.timings_ms.get('total', 0):.1f} ms{cost}[/]")
 
 
 def show_catalog(reports: list[AbilityReport]) -> None:
@@ -101,7 +107,7 @@ def show_catalog(reports: list[AbilityReport]) -> None:
     candidates = table("candidate", "published", "cost", "learned", "cost", "outcomes", least_telling=(2, 1))
     for report in reports:
         candidates.add_row(
-            f"{_safe(report.agent_type)} / {_safe(key_of(report.agent_type, report.model, report.effort)[1])}",
+            f"{safe(report.agent_type)} / {safe(key_of(report.agent_type, report.model, report.effort)[1])}",
             "?" if report.prior_solve_rate is None else f"{report.prior_solve_rate:.0%}",
             "?" if report.prior_cost_usd is None else f"${report.prior_cost_usd:.3f}",
             f"{report.learned_solve_rate:.0%}",
@@ -111,6 +117,6 @@ def show_catalog(reports: list[AbilityReport]) -> None:
     console().print(candidates)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Fit for a terminal: no escape sequences, no markup."""
     return escape(one_line(text, 500))

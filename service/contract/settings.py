@@ -29,6 +29,9 @@ _PASSWORD_IN_URL = re.compile(r"(?<=://)[^/\s@']+(?=@)")
 _OF_THE_CLUSTER = re.compile(r"POINTSMAN_(?:SERVICE_.*|PORT|PORT_.*)", re.DOTALL)
 """What Kubernetes puts into the environment of every pod beside a Service of the name `pointsman`."""
 
+ProtocolName = Literal["chat", "labels", "systemone", "decisions"]
+"""How a model server is asked to classify."""
+
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 
 
@@ -52,6 +55,8 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     """0 takes a free one; `serve` prints it."""
     token: str = ""
     """Bearer token that callers of `/v1/*` must send; none when empty."""
+    page: bool = True
+    """The page for people at `/`; where a token is set, it asks for that first."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**31)] = 8 * 2**20
     """A task of 200,000 characters is at most 2.4 MB of escaped JSON; a batch of 100 usual ones fits too."""
     max_in_flight: Count = 256
@@ -71,6 +76,8 @@ class LocalModelSettings(_Section, frozen=True, kw_only=True):
     """Up to `/v1`, for example `http://127.0.0.1:11434/v1`."""
     model: str = ""
     api_key: str = ""
+    local: bool = True
+    """Off: its server stands outside, so no task with `require.local_only` reaches it, to be read or to be done."""
     timeout_seconds: Seconds = 10.0
     default_temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     """Sent only when set."""
@@ -84,8 +91,16 @@ class LocalModelSettings(_Section, frozen=True, kw_only=True):
     """A longer task is clipped, head and tail: choosing needs the gist, and prompt tokens are time."""
     reason: bool = True
     """Off: the reply has no reason, half the tokens (23 instead of 43: tests/load/bench_prompt.py)."""
+    protocol: ProtocolName | Literal["auto"] = "chat"
+    """`chat`: one JSON object. `labels`: single letters, read from probabilities. `systemone`, `decisions`: decision
+    models. `auto`: the fastest that the server speaks, looked for at the start and after a reload."""
     extra_body: dict[str, Any] = {}
     """What the server needs beyond the standard, such as `chat_template_kwargs = {enable_thinking = false}`."""
+
+    @property
+    def only_decides(self) -> bool:
+        """Whether what is set is a decision model, which cannot work on a task."""
+        return self.protocol in ("systemone", "decisions")
 
 
 class CliSettings(_Section, frozen=True, kw_only=True):
@@ -95,6 +110,9 @@ class CliSettings(_Section, frozen=True, kw_only=True):
     """None: gemini where it is on PATH. Empty: no CLI. A name (`gemini`, `claude`, `codex`, `llm`): that program."""
     command: Annotated[list[str], Meta(max_length=100)] = []
     """Wins over the preset; the prompt comes on stdin, the answer is read from stdout."""
+    local: bool = False
+    """On: the program sends nothing outside, so tasks with `require.local_only` may be shown to it too. Agent CLIs ask
+    hosted models."""
     model: str = ""
     """The program's own model; the preset's default where empty."""
     timeout_seconds: Seconds = 20.0
@@ -111,8 +129,9 @@ class DecisionSettings(_Section, frozen=True, kw_only=True):
     deadline_ms: Annotated[int, Meta(ge=20, le=600_000)] = 25_000
     """For callers that name none."""
     objective: Objective = "balanced"
-    first_choice: Literal["classifier", "forecast"] = "classifier"
-    """Who names the first candidate of the plan; `forecast`: a verdict only informs the task's difficulty."""
+    first_choice: Literal["classifier", "forecast", "blend"] = "classifier"
+    """Who names the first candidate of the plan; `forecast`: a verdict only informs the task's difficulty; `blend`: it
+    is one more piece of evidence, with a weight that outcomes teach, and the plan chooses."""
     delay_usd_per_hour: UsdPerHour = 0.0
     """What an hour of waiting for a task's solution costs, where a request does not say. At 0 time costs nothing, and
     no task is ever told to wait."""
@@ -159,6 +178,9 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
     """Older decisions leave the log; outcomes and executions stay."""
     keep_decisions: Annotated[int, Meta(ge=1000)] = 1_000_000
     """Decisions kept at the most."""
+    keep_instructions: bool = False
+    """Whether the log keeps the task's text with the rest of the request; without it `replay` goes by what was read
+    from the text then."""
     max_bytes: Annotated[int, Meta(ge=2**20)] = 900 * 2**20
     """Where all that is kept takes more, the oldest decisions leave the log. The volume of 2 GiB that the manifests
     claim holds it twice, as after a restore, with the write-ahead log, the reserve and the logs of executions."""

@@ -59,7 +59,7 @@ class Played:
     cost_usd: float
     models: list[str]
     seconds: list[float]
-    said: list[tuple[float, bool]] = field(default_factory=list)
+    said: list[tuple[float, bool]] = field(default_factory=list[tuple[float, bool]])
     """Of each attempt, the chance that it was given and whether it was accepted."""
 
 

@@ -15,7 +15,7 @@ from service.forecast.difficulty import SHAPE, Array, Shape, cost_factor
 from service.forecast.evidence import Evidence, collect
 from service.forecast.history import History, OutcomeRow, label_keys
 from service.forecast.label_width import label_spreads, label_widths
-from service.forecast.learned import Learned
+from service.forecast.learned import Learned, LearnedAbility, LearnedKind
 from service.forecast.likelihood import POINTS, Likelihood, Place, Prior, start_shape
 from service.forecast.maximise import maximise, next_shape
 
@@ -89,7 +89,9 @@ def learn(
         weight=columns.weight[rows],
     )
     abilities = learned_kinds(catalog, found.theta, seen)
-    everywhere = [one for known in abilities.values() for one in (known, *known.kinds.values())]
+    everywhere: list[LearnedAbility | LearnedKind] = []
+    for known in abilities.values():
+        everywhere += [known, *known.kinds.values()]
     numbers = np.array([(one.theta, one.cost_usd, one.minutes or 0.0, one.n) for one in everywhere]).ravel()
     shift = place.shift
     content = np.concatenate([numbers, shift, place.shape.ravel(), evidence.labels.astype(np.float64)])
@@ -147,7 +149,9 @@ def _resumed(place: Place, prior: Prior, evidence: Evidence, cells: Cells, start
 
 def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int) -> Fitted:
     model, again = Likelihood(evidence, prior), Likelihood(evidence, prior, again=True)
-    for _ in range(times):
+    left = times
+    while True:
+        left -= 1
         fit = maximise(model, place)
         unit = fit.place.unit(prior.shape)
         widths = label_widths(evidence.labels, fit.label_alone / unit, fit.label_variance / unit**2)
@@ -156,11 +160,10 @@ def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int) -> Fitte
         changed = max(
             np.abs(np.log(spreads / prior.shift_sd[2:])).max(initial=0.0), np.abs(shape - fit.place.shape).max()
         )
-        if changed < _SETTLED:
-            break
+        if changed < _SETTLED or left <= 0:
+            return Fitted(fit=fit, model=model, label_widths=widths)
         prior.shift_sd[2:] = spreads
         place = fit.place.reshaped(shape)
-    return Fitted(fit=fit, model=model, label_widths=widths)
 
 
 def _cost_factors(evidence: Evidence, model: Likelihood, place: Place) -> Array:

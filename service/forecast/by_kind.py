@@ -63,13 +63,24 @@ def estimated(
     is that of a catalog without kinds, `width` a first guess."""
     size = len(cells.place)
     if expected.columns == 1:
+        if expected.siblings:
+            within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
+            precision = np.linalg.inv(within).astype(np.float64)
+            prior = replace(
+                prior,
+                weight=np.zeros(size),
+                rate=np.full(size, 0.5),
+                theta_mean=expected.mean.ravel()[cells.place],
+                theta_precision=precision,
+                block=np.full(size, -1),
+            )
         found = maximum(prior, place, _TIMES)
         covariance = found.fit.covariance[: size + 1, : size + 1]
         return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
     mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
     for last in (*(False,) * _ROUNDS, True):
         within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
-        precision = np.linalg.inv(within)
+        precision = np.linalg.inv(within).astype(np.float64)
         prior = replace(
             prior,
             weight=np.zeros(size),

@@ -28,8 +28,13 @@ class _Packed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _DECODER = msgspec.msgpack.Decoder(_Packed)
-_TYPES = {"identity": "<u8", "solved": "<i1", "task": "<u8", "labels": "<u8", "cost_usd": "<f8", "seconds": "<f8"}
-_TYPES |= {"minutes": "<f8", "weight": "<f8"}
+_TYPES = {
+    "identity": "<u8",
+    "solved": "<i1",
+    "task": "<u8",
+    "labels": "<u8",
+    **dict.fromkeys(("cost_usd", "seconds", "minutes", "weight"), "<f8"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +79,22 @@ class Columns:
     def taken(self, rows: Places) -> "Columns":
         """These rows only, and only the pairs and kinds that they name."""
         failed = self.failed[_flat(self.failed_counts, rows)]
-        used, code = np.unique(np.r_[self.pair[rows], failed], return_inverse=True)
-        kinds, kind = np.unique(np.r_[0, self.kind[rows]], return_inverse=True)
-        plain = {name: getattr(self, name)[rows] for name in _ARRAYS if name not in ("labels", "failed", "weight")}
+        used, code = np.unique(np.concatenate([self.pair[rows], failed]), return_inverse=True)
+        kinds, kind = np.unique(np.concatenate([np.zeros(1, np.int64), self.kind[rows]]), return_inverse=True)
         return Columns(
-            pairs=tuple(self.pairs[one] for one in used.tolist()),
-            kinds=tuple(self.kinds[one] for one in kinds.tolist()),
-            **{**plain, "pair": code[: len(rows)].astype(np.int64), "kind": kind[1:].astype(np.int64)},
+            pairs=tuple(self.pairs[int(one)] for one in used),
+            kinds=tuple(self.kinds[int(one)] for one in kinds),
+            identity=self.identity[rows],
+            pair=code[: len(rows)].astype(np.int64),
+            solved=self.solved[rows],
+            cost_usd=self.cost_usd[rows],
+            seconds=self.seconds[rows],
+            task=self.task[rows],
+            minutes=self.minutes[rows],
+            kind=kind[1:].astype(np.int64),
+            label_counts=self.label_counts[rows],
             labels=self.labels[_flat(self.label_counts, rows)],
+            failed_counts=self.failed_counts[rows],
             failed=code[len(rows) :].astype(np.int64),
             weight=self.weight[rows] if len(self.weight) else self.weight,
         )

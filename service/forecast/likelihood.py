@@ -166,7 +166,8 @@ class Likelihood:
 
     def mean(self, shift: Array) -> Array:
         """The mean of difficulty in each setting, and last of the catalog's population."""
-        return np.r_[self.settings.mean(shift), 0.0]
+        means: Array = np.r_[self.settings.mean(shift), 0.0]
+        return means
 
     def like(self, theta: Array) -> tuple[Array, Array]:
         """The likelihood of each pattern at each point over its greatest, and the log of that."""
@@ -289,11 +290,8 @@ class Likelihood:
         shape_sd = np.array(prior.shape_sd)
         shape = by_kind[:2].T - (place.shape - start_shape(prior.shape)) / shape_sd**2
         shape_information = by_kind[[2, 4, 4, 3]].T.reshape(kinds, 2, 2) + np.diag(shape_sd**-2)
-        own = np.bincount(
-            self.settings.token_label,
-            np.bincount(self.settings.label_set, stiffness, self.settings.sets)[self.settings.token_set],
-            len(self.settings.labels),
-        )
+        by_set = np.bincount(self.settings.label_set, stiffness, self.settings.sets)
+        own = np.bincount(self.settings.token_label, by_set[self.settings.token_set], len(self.settings.labels))
         return Slope(
             value=value,
             core=np.r_[self.total - (self.tried * (reach @ solve.T)).sum(axis=0) - pull, gathered[0, :2] - off[:2]],
@@ -301,7 +299,7 @@ class Likelihood:
             information=np.block([[theta_theta, with_shift.T], [with_shift, shift_shift]]),
             cross=np.vstack([gathered[2:, 2:], between]).T,
             stiffness=stiffness,
-            own=own,
+            own=own.astype(np.float64),
             data=gathered[0, 2:],
             precision=precision[2:],
             shape=shape,
@@ -316,7 +314,8 @@ def start_shape(shape: Shape) -> Array:
 
 def _scaled(shift: Array) -> Flags:
     """Which shifts are in units of `Place.unit`: all but that of minutes."""
-    return np.arange(len(shift)) != 1
+    scaled: Flags = np.arange(len(shift)) != 1
+    return scaled
 
 
 def _pair(shape: Shape) -> tuple[float, float]:
@@ -325,4 +324,4 @@ def _pair(shape: Shape) -> tuple[float, float]:
 
 def _summed(group: Array, values: Array, groups: int) -> Array:
     """For each column of values its sums by group: columns × groups."""
-    return np.array([np.bincount(group, column, groups) for column in values.T])
+    return np.array([np.bincount(group, column, groups) for column in values.T], dtype=np.float64)

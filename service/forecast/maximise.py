@@ -83,7 +83,8 @@ def next_shape(again: Likelihood, place: Place) -> Array:
     slope = again.slope(place)
     step = np.array([_inverse(i) @ g for i, g in zip(slope.shape_information, slope.shape, strict=True)])
     further: Array = place.shape + np.clip(step, -_STRIDE, _STRIDE)
-    return np.clip(further, *_SHAPES)
+    within: Array = np.clip(further, *_SHAPES)
+    return within
 
 
 def _step(model: Likelihood, slope: Slope) -> tuple[Array, Array]:
@@ -97,10 +98,12 @@ def _step(model: Likelihood, slope: Slope) -> tuple[Array, Array]:
         core, labels = v[:size], v[size:]
         means = settings.mean(np.r_[0.0, 0.0, labels])
         own = settings.gathered(slope.stiffness * means)[2:] + slope.precision * labels
-        return np.r_[slope.information @ core + slope.cross.T @ labels, slope.cross @ core + own]
+        image: Array = np.r_[slope.information @ core + slope.cross.T @ labels, slope.cross @ core + own]
+        return image
 
     def prepared(v: Array) -> Array:
-        return np.r_[inverse @ v[:size], v[size:] / diagonal]
+        nearly: Array = np.r_[inverse @ v[:size], v[size:] / diagonal]
+        return nearly
 
     right = np.r_[slope.core, slope.labels]
     found = np.zeros(len(right))

@@ -52,7 +52,8 @@ class Settings:
     def mean(self, shift: Array) -> Array:
         """The mean of difficulty in each setting."""
         by_set = np.bincount(self.token_set, shift[2:][self.token_label], self.sets)
-        return shift[0] + shift[1] * self.log_minutes + by_set[self.label_set]
+        means: Array = shift[0] + shift[1] * self.log_minutes + by_set[self.label_set]
+        return means
 
     def gathered(self, values: Array) -> Array:
         """The transpose of `mean`: for each column the sum over settings of their values times what they have of it."""
@@ -98,10 +99,13 @@ def _kinds(columns: Columns, rows: Places, known: Flags) -> tuple[Codes, tuple[s
     kind = np.where(known, columns.kind[rows], 0)
     counts = np.bincount(kind, minlength=len(columns.kinds))
     counts[0] = 0
-    frequent = [one for one in np.argsort(-counts, kind="stable")[:MAX_KINDS].tolist() if counts[one] >= MIN_OF_KIND]
+    frequent: list[int] = [
+        one for one in np.argsort(-counts, kind="stable")[:MAX_KINDS].tolist() if counts[one] >= MIN_OF_KIND
+    ]
     number = np.zeros(len(columns.kinds), np.int64)
     number[frequent] = 1 + np.arange(len(frequent))
-    return number[kind], ("", *(columns.kinds[one] for one in frequent))
+    kinds: tuple[str, ...] = ("", *(columns.kinds[int(one)] for one in frequent))
+    return number[kind], kinds
 
 
 def _label_sets(columns: Columns, rows: Places, known: Flags) -> tuple[Codes, int, Digests, Places, Codes]:

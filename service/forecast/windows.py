@@ -12,13 +12,13 @@ from datetime import datetime
 
 from service.contract.quota import Window
 
-USUAL_PACE = 0.3
+USUAL_PACE = 0.5
 """Share of a window that is used from one reset to the next, before anything is seen of it."""
 
-PACE_WEIGHT = 0.8
+PACE_WEIGHT = 0.4
 """What is usual counts as much as so much of a window that was seen."""
 
-BURST = 0.15
+BURST = 0.08
 """Use comes in pieces of about so much of a window: agents work in bursts, and a pace tells little of what follows."""
 
 

@@ -15,6 +15,7 @@ from service.contract.catalog import Catalog
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Context, RecordedOutcome
 from service.contract.settings import LearningSettings
+from service.contract.task import Key
 from service.forecast.ability import learn
 from service.forecast.draws import drawn_forecasters
 from service.forecast.forecaster import Forecaster
@@ -23,12 +24,18 @@ from service.forecast.learned import Learned
 from service.knowledge.calibration import Calibration
 from service.knowledge.knowledge import InUse, Knowledge
 from service.knowledge.memory import Memory
+from service.knowledge.pair_counts import PairCounts, UnknownPairs
 from service.logs.lines import log_defect
 from service.store.outcomes import OutcomeChanges, OutcomeTable
 from service.store.snapshots import SnapshotTable
 
 REST = 2.0
-"""After learning for t seconds it rests for REST × t: never more than a third of one core, whatever is recorded."""
+LONGEST_REST_SECONDS = 2.0
+"""After learning for t seconds it rests for REST × t, so that it takes no more than a third of one core; but never so
+long that what comes meanwhile would be learned late."""
+
+READ_AT_ONCE = 50_000
+"""Changes after which what was read is learned from and kept, before more is read."""
 
 POLL_SECONDS = 2.0
 """How often other replicas' outcomes are looked for; the promise is that all learn within 5 s."""
@@ -68,6 +75,7 @@ class Learner:
         """What was learned is kept in `snapshots`, and nowhere without them."""
         self.report = LearningReport()
         self.calibration = Calibration()
+        self._counts = PairCounts()
         self._settings = settings or LearningSettings()
         self._outcomes = outcomes
         self._in_use = in_use
@@ -76,6 +84,7 @@ class Learner:
         self._history = self._nothing()
         self._cursor = 0
         self._kept_at = (0, -inf)
+        self._kept_for = ""
         self._learned: Learned | None = None
         self._stale = self._settings.explore_usd_per_day > 0
         self._catching_up = asyncio.Lock()
@@ -95,8 +104,16 @@ class Learner:
         await self.background.aclose()
         with contextlib.suppress(StoreUnavailableError, TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS), self._catching_up:
-                if self._learned is not None and self._cursor - self._kept_at[0] >= WORTH_KEEPING:
+                if self._worth_keeping():
                     await self._keep()
+
+    def knows(self, pair: Key) -> bool:
+        """Whether the catalog in use has it, so that its outcomes teach something."""
+        return pair in self._in_use.knowledge.catalog.by_key
+
+    def unknown_pairs(self) -> UnknownPairs:
+        """Those on record that it does not have."""
+        return self._counts.unknown(self._in_use.knowledge.catalog.by_key)
 
     def nudge(self) -> None:
         """An outcome was just recorded or withdrawn here: learn from it now rather than at the next look."""
@@ -106,12 +123,15 @@ class Learner:
         """Reads what changed, and learns anew where something did. Raises StoreUnavailableError."""
         async with self._catching_up:  # two readers at once would count each change twice
             await self._recall()
-            if await self._read() or self._stale:
-                self._stale = False
-                await self.relearn()
-                if time.monotonic() - self._kept_at[1] >= KEEP_SECONDS:
-                    with contextlib.suppress(StoreUnavailableError):  # a record that can only be read is read
-                        await self._keep()
+            whole = False
+            while not whole:
+                changed, whole = await self._read()
+                if changed or self._stale:
+                    self._stale = False
+                    await self.relearn()
+                    if time.monotonic() - self._kept_at[1] >= KEEP_SECONDS:
+                        with contextlib.suppress(StoreUnavailableError):  # a record that can only be read is read
+                            await self._keep()
 
     async def relearn(self) -> None:
         """Estimates all anew for the catalog in use, in a thread; requests go on with the old forecaster meanwhile."""
@@ -149,6 +169,7 @@ class Learner:
         if self._memory is not None:
             recalled = await self._memory.learned(catalog.version)
         if recalled is not None:
+            self._kept_for = catalog.version
             self._use(recalled.learned, Forecaster(catalog, recalled.learned), ())
             if not self._stale and recalled.cursor == await self._outcomes.last_change():
                 return
@@ -161,41 +182,56 @@ class Learner:
             return
         found = await self._memory.history()
         if found is not None:
-            self._cursor, self._history, self.calibration = found
+            self._cursor, self._history, self.calibration, self._counts = found
             self._kept_at = (self._cursor, time.monotonic())
             self._stale = self._stale or self._learned is None
         self._recalled = True
+
+    def _worth_keeping(self) -> bool:
+        """Much is new since it was kept, or it was kept for another catalog."""
+        if self._learned is None or not self._learned.used or not self._recalled:
+            return False
+        other = self._kept_for != self._in_use.knowledge.catalog.version
+        return other or self._cursor - self._kept_at[0] >= WORTH_KEEPING
 
     async def _keep(self) -> None:
         if self._memory is None or self._learned is None:
             return
         history = await asyncio.to_thread(self._history.to_bytes)
-        await self._memory.keep_history(self._cursor, history, self.calibration)
+        await self._memory.keep_history(self._cursor, history, self.calibration, self._counts)
         await self._memory.keep_learned(self._cursor, self._in_use.knowledge.catalog.version, self._learned)
+        self._kept_for = self._in_use.knowledge.catalog.version
         self._kept_at = (self._cursor, time.monotonic())
 
     def _nothing(self) -> History:
         return History(half_life=self._settings.half_life_outcomes)
 
-    async def _read(self) -> bool:
-        changed = False
+    async def _read(self) -> tuple[bool, bool]:
+        """Whether something changed, and whether that is all: a long history is learned from on the way."""
+        changed, begun = False, self._cursor
         while True:
             changes = await self._outcomes.since(self._cursor, PAGE)
             if changes.restarted:
                 self._log.warning("the record of outcomes begins anew: another database stands in its place")
                 self._history, self.calibration, changed = self._nothing(), Calibration(), True
+                self._counts = PairCounts()
                 self._kept_at = (0, -inf)
             self._take(changes)
             changed = changed or bool(changes.outcomes)
             if changes.cursor == self._cursor and not changes.restarted:
-                return changed
+                return changed, True
             self._cursor = changes.cursor
+            if self._cursor - begun >= READ_AT_ONCE:
+                return changed, False
 
     def _take(self, changes: OutcomeChanges) -> None:
         unreadable = self.report.unreadable + changes.unreadable
         self.report = msgspec.structs.replace(self.report, unreadable=unreadable)
+        in_catalog = self._in_use.knowledge.catalog.by_key
         for recorded in changes.outcomes:
             known = recorded.seq <= self._cursor
+            if known == (recorded.withdrawn_at is not None):
+                self._counts.take(recorded.outcome.pair, in_catalog, back=known)
             if recorded.withdrawn_at is None:
                 self.calibration.take(recorded)
                 self._history.put(row_of(recorded), recorded.outcome_id)
@@ -209,7 +245,7 @@ class Learner:
             await self.catch_up()
         except StoreUnavailableError as error:
             self._log.warning("outcomes cannot be read", problem=str(error))
-        await asyncio.sleep(REST * (time.monotonic() - started))
+        await asyncio.sleep(min(LONGEST_REST_SECONDS, REST * (time.monotonic() - started)))
 
 
 def row_of(recorded: RecordedOutcome) -> OutcomeRow:

@@ -15,10 +15,21 @@ from service.llm.limits import Limits, Timing
 from service.llm.retry import retrying
 from service.llm.slots import Slots
 from service.llm.stream import ChatStream, StreamedAnswer
-from service.llm.wire import ChatMessage, ChatReply, check_extra_body, decode_models, decode_reply, encode_request
+from service.llm.wire import (
+    ChatMessage,
+    ChatReply,
+    check_extra_body,
+    decode_models,
+    decode_reply,
+    encode_body,
+    encode_request,
+    says_only_decisions,
+)
 
 IDLE_SECONDS = 60.0
 """Between two pieces of an answer. A server that thinks sends its reasoning; one that sends nothing has hung."""
+
+CHAT_PATH = "/chat/completions"
 
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 
@@ -82,7 +93,7 @@ class LLMClient:
         model = self._chosen(model)
         fields = {"max_tokens": max_tokens, "response_format": response_format}
         body = self._encoded(messages, model, temperature, fields)
-        answer = await self._ask("POST", "/chat/completions", body, timeout_seconds)
+        answer = await self._ask("POST", CHAT_PATH, body, timeout_seconds)
         return decode_reply(answer, model=model, secrets=self.endpoint.secrets)
 
     def chat_stream(
@@ -116,9 +127,23 @@ class LLMClient:
             idle_seconds=idle_seconds,
         )
 
+    async def post(self, path: str, fields: Mapping[str, Any], *, timeout_seconds: float | None = None) -> bytes:
+        """The body of the answer to these fields and the model's name, or an `LLMError`; retried and timed as `chat`.
+
+        For what is no plain chat: `extra_body` is merged in where the path is that of chat completions only.
+        """
+        extra = self._extra_body if path == CHAT_PATH else {}
+        body = encode_body({"model": self._chosen(None), **fields, **extra})
+        return await self._ask("POST", path, body, timeout_seconds)
+
     async def models(self, timeout_seconds: float | None = None) -> list[str]:
         """The ids of the models that the server offers, or an `LLMError`."""
         return decode_models(await self._ask("GET", "/models", None, timeout_seconds))
+
+    async def only_decides(self, timeout_seconds: float | None = None) -> bool:
+        """Whether the server says of the model that it gives decisions and no text, as llama.cpp does in its list."""
+        listed = await self._ask("GET", "/models", None, timeout_seconds)
+        return says_only_decisions(listed, self._chosen(None))
 
     async def aclose(self, *, timeout_seconds: float = 5.0) -> None:
         """Takes no more calls, waits that long for those under way, ends the rest. The http client stays open."""

@@ -14,7 +14,8 @@ from service.llm.limits import Limits, Timing
 LONGEST_RETRY_AFTER = 86_400.0
 """Seconds. A daily quota may well ask for a day; what asks for more is a mistake and is not heeded."""
 
-RETRIED_STATUSES = frozenset({429, 503})
+RETRIED_STATUSES = frozenset({429, 503, 529})
+"""529 is what some servers of decision models say instead of 503."""
 
 _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
@@ -38,7 +39,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
 
 
 def is_passing(error: BaseException) -> bool:
-    """True for what may be gone a moment later: 429, 503, and a connection that failed."""
+    """True for what may be gone a moment later: 429, 503, 529, and a connection that failed."""
     if isinstance(error, LLMStatusError):
         return error.status in RETRIED_STATUSES
     return isinstance(error, LLMConnectionError) and error.passing

@@ -74,8 +74,13 @@ class Completion(msgspec.Struct, frozen=True):
     error: Any = None
 
 
+class _Architecture(msgspec.Struct, frozen=True):
+    output_modalities: list[str] = []
+
+
 class _Model(msgspec.Struct, frozen=True):
     id: str
+    architecture: Any = None
 
 
 class _Models(msgspec.Struct, frozen=True):
@@ -95,6 +100,11 @@ def encode_request(messages: Iterable[ChatMessage], *, model: str, fields: Mappi
         "messages": list(messages),
         **{name: value for name, value in fields.items() if value is not None},
     }
+    return encode_body(body)
+
+
+def encode_body(body: Mapping[str, Any]) -> bytes:
+    """The body of any request. LLMRequestError where it is no JSON."""
     try:
         return _ENCODER.encode(body)
     except UnicodeError:
@@ -115,7 +125,7 @@ def decode_reply(body: bytes, *, model: str, secrets: Sequence[str] = ()) -> Cha
 
     The error text holds nothing of the body but the server's own `error.message`, with `secrets` taken out.
     """
-    completion = _decoded(_COMPLETION, body)
+    completion = decoded(_COMPLETION, body)
     if not completion.choices:
         told = error_message(completion.error, secrets=secrets)
         said = f"; the server says: {told}" if told else ""
@@ -146,7 +156,18 @@ def decode_chunk(data: bytes) -> Completion | None:
 
 def decode_models(body: bytes) -> list[str]:
     """The ids in the answer of `GET /models`, or LLMReplyError."""
-    return [model.id for model in _decoded(_MODELS, body).data]
+    return [model.id for model in decoded(_MODELS, body).data]
+
+
+def says_only_decisions(body: bytes, model: str) -> bool:
+    """Whether the answer of `GET /models` says of that model that it gives nothing but decisions; or LLMReplyError."""
+    for listed in decoded(_MODELS, body).data:
+        if listed.id == model:
+            try:
+                return msgspec.convert(listed.architecture, _Architecture).output_modalities == ["decisions"]
+            except msgspec.ValidationError:
+                return False
+    return False
 
 
 def usage_of(raw: object) -> Usage | None:
@@ -176,7 +197,8 @@ def text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:  # noqa: ANN401 - whatever type the decoder has
+def decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:  # noqa: ANN401 - whatever type the decoder has
+    """The answer in `body`, or LLMReplyError that says what is wrong with it."""
     try:
         return decoder.decode(body.removeprefix(_BYTE_ORDER_MARK))
     except msgspec.ValidationError as error:

@@ -31,6 +31,8 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
             {
                 "source": stage.classifier.source,
                 "name": stage.classifier.name,
+                "local": stage.classifier.local,
+                "quickest_seconds": None if stage.pace.quickest is None else round(stage.pace.quickest, 3),
                 "healthy": stage.breaker.state == "closed",
                 "breaker": {
                     "state": stage.breaker.state,
@@ -45,6 +47,7 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
         "executions": None if executions is None else {"running": executions.running, "queued": executions.queued},
         "store": parts.store.status,
         "learning": parts.learner.report,
+        "unknown_pairs": parts.learner.unknown_pairs(),
         "reload": parts.reloader.status,
         "versions": parts.pipeline.knowledge.versions,
     }

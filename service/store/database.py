@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, Literal, NoReturn, TypeVar
 
-from sqlalchemy import URL, Executable, StaticPool, event, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Executable, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract.errors import ConfigurationError, StoreUnavailableError
-from service.store.address import SETTING, Address, Backend
+from service.contract.errors import StoreUnavailableError
+from service.store.address import Address, Backend
+from service.store.connections import create_engine
 from service.store.failures import FULL, UNEXPECTED, lacks_tables, reason
 from service.store.ownership import Ownership
 from service.store.schema import AnyRow, schema_version
@@ -43,7 +44,7 @@ class Database:
         self.generation = 0
         """Goes up whenever another file stands in the place of the one that was open."""
         self._patience = patience_seconds
-        self._engine = _engine(address, patience_seconds)
+        self._engine = create_engine(address, patience_seconds)
         self._running: set[asyncio.Task[Any]] = set()
         # SQLite has one writer at a time and polls for its turn; within one process a queue is faster and fair.
         self._turn = asyncio.Lock()
@@ -140,7 +141,7 @@ class Database:
 
     def _reconnect(self) -> None:
         """Fresh connections; the old ones are closed in the background when their transactions end."""
-        old, self._engine = self._engine, _engine(self.address, self._patience)
+        old, self._engine = self._engine, create_engine(self.address, self._patience)
         self._start(old.dispose())
 
     def _disown(self) -> None:
@@ -211,67 +212,3 @@ class Database:
 
 def _too_late() -> NoReturn:
     raise TimeoutError
-
-
-def _engine(address: Address, patience_seconds: float) -> AsyncEngine:
-    if address.backend == "postgresql":
-        return _postgresql(address, patience_seconds)
-    database = str(address.path) if address.path else ":memory:"
-    url = URL.create("sqlite+aiosqlite", database=database)
-    if address.backend == "memory":
-        engine = create_async_engine(url, poolclass=StaticPool, hide_parameters=True)
-    else:
-        engine = create_async_engine(
-            url,
-            connect_args={"timeout": patience_seconds},
-            pool_size=4,
-            max_overflow=0,
-            pool_timeout=patience_seconds,
-            hide_parameters=True,  # a task's text has no place in a log
-        )
-    event.listen(engine.sync_engine, "connect", _configure_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _postgresql(address: Address, patience_seconds: float) -> AsyncEngine:
-    try:
-        import asyncpg  # an optional extra, which an installation with SQLite does not have
-    except ImportError:
-        raise ConfigurationError(
-            "PostgreSQL needs its driver: pip install pointsman[postgresql]", path=SETTING
-        ) from None
-
-    settings = {} if "application_name=" in address.dsn else {"application_name": "pointsman"}
-
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        # asyncpg reads the URL itself, so that everything that libpq knows in one works.
-        return await asyncpg.connect(address.dsn, timeout=patience_seconds, server_settings=settings)
-
-    return create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=connect,
-        pool_size=4,
-        max_overflow=4,
-        pool_timeout=patience_seconds,
-        pool_pre_ping=True,
-        pool_recycle=1800,
-        hide_parameters=True,
-    )
-
-
-def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's, which has no type
-    # Begin and commit are said here and not guessed by the driver from the statement.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    # Of a new file. A decision with a prompt has some 2.4 KB: one on a page of 4 KiB, three on one of 8.
-    cursor.execute("PRAGMA page_size = 8192")
-    cursor.execute("PRAGMA wal_autocheckpoint = 500")  # 4 MiB, as it is with the usual 1,000 pages of half the size
-    # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it returns.
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Any) -> None:  # noqa: ANN401 - sqlalchemy.Connection, whose options are untyped
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select, text
 
+from service.base.ids import first_id
 from service.contract.errors import StoreUnavailableError
 from service.store.database import Database
 from service.store.room import RESERVE_BYTES, Room
@@ -42,10 +43,8 @@ class Pruner:
 
     async def by_age(self, *, now: datetime, keep_days: float) -> None:
         """Deletes decisions older than `keep_days`."""
-        milliseconds = max(0, int((now - timedelta(days=keep_days)).timestamp() * 1000))
         # Ids are UUIDv7: the first twelve hexadecimal digits are the time, so the primary key finds the old ones.
-        digits = f"{milliseconds:012x}"
-        await self._delete_all(before=f"{digits[:8]}-{digits[8:]}")
+        await self._delete_all(before=first_id(now - timedelta(days=keep_days)))
 
     async def by_number(self, keep_rows: int) -> None:
         """Deletes all but the newest `keep_rows`."""

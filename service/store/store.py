@@ -22,6 +22,7 @@ from service.store.outcomes import OutcomeTable
 from service.store.pruning import Pruner
 from service.store.room import Room
 from service.store.snapshots import SnapshotTable
+from service.store.tallies import Tallies
 
 PRUNE_SECONDS = 300.0
 
@@ -46,6 +47,8 @@ class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Older decisions are deleted; outcomes and executions are kept for good."""
     keep_decisions: int | None = None
     """Of more decisions the oldest are deleted."""
+    keep_instructions: bool = False
+    """Whether task texts stay in the log."""
     max_bytes: int | None = None
     """Where all that is kept takes more, the oldest decisions are deleted."""
 
@@ -82,9 +85,14 @@ class Store:
         self._database = Database(parse_address(url), patience_seconds=limits.patience_seconds)
         self._upkeep = Background(self._keep_up, every_seconds=limits.probe_seconds, defect=self._upkeep_failed)
         self.decisions = DecisionTable(
-            self._database, self._upkeep.wake, max_rows=limits.max_buffered, max_bytes=limits.max_buffered_bytes
+            self._database,
+            self._upkeep.wake,
+            max_rows=limits.max_buffered,
+            max_bytes=limits.max_buffered_bytes,
+            keep_instructions=limits.keep_instructions,
         )
         self.outcomes = OutcomeTable(self._database, clock=clock)
+        self.tallies = Tallies(self._database)
         self.snapshots = SnapshotTable(self._database, clock=clock)
         self.executions = ExecutionTable(self._database, clock=clock)
         self._pause = 0.0

@@ -23,7 +23,7 @@ import httpx
 import msgspec
 
 from service.classifiers.classifier import Brief
-from service.classifiers.local_model import _schema
+from service.classifiers.protocols.chat import _schema
 from service.contract.settings import LocalModelSettings, Settings
 from service.contract.task import Task
 from service.knowledge.knowledge import read_knowledge

@@ -91,8 +91,8 @@ class World:
             ).plan(Stakes(value_usd=VALUE_USD))
             if attempts and not plan.worthwhile:
                 return rows
-            chosen = self.catalog.by_key[plan.steps[0].agent_type, plan.steps[0].model]
-            c = self.catalog.candidates.index(chosen)
+            chosen = plan.steps[0]
+            c = [one.model for one in self.catalog.candidates].index(chosen.model)
             solved = bool(self.rng.random() < 1 / (1 + np.exp(difficulty - self.truth[c])))
             cost = float(self.cost_usd[c]) * float(self.rng.lognormal(-0.125, 0.5))
             rows.append(
@@ -122,8 +122,12 @@ class World:
         forecast = forecaster.forecast(
             self.catalog.candidates, labels={}, minutes=None, minutes_source="text", attempts=()
         )
-        steps = forecast.plan(Stakes(value_usd=VALUE_USD)).steps
-        return [self.catalog.by_key[step.agent_type, step.model] for step in steps]
+        return [
+            one
+            for step in forecast.plan(Stakes(value_usd=VALUE_USD)).steps
+            for one in self.catalog.candidates
+            if one.model == step.model
+        ]
 
     def worth(self, order: list[int]) -> float:
         """Of going through these candidates, under the true abilities."""

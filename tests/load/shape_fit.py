@@ -121,7 +121,7 @@ def play(
             plan = forecast.plan(Stakes(value_usd=value_usd))
             if attempts and not plan.worthwhile:
                 break
-            chosen = forecaster.catalog.by_key[plan.steps[0].agent_type, plan.steps[0].model]
+            chosen = next(one for one in left if one.model == plan.steps[0].model)
         outcome = one.tasks[task]["outcomes"][chosen.model]
         said.append((task, forecast.p_solve[left.index(chosen)], bool(outcome["solved"])))
         worth += (value_usd or 0.0) * outcome["solved"] - outcome["cost_usd"]
@@ -138,8 +138,8 @@ def calibration(one: Set, learned: list[Fold], value_usd: float | None, draws: i
     worths: list[float] = []
     for known, catalog, test in learned:
         forecaster = Forecaster(catalog, known)
-        for task in test.repeat(draws).tolist():
-            said, worth = play(one, forecaster, task, value_usd, rng)
+        for number in test.repeat(draws).tolist():
+            said, worth = play(one, forecaster, int(number), value_usd, rng)
             worths.append(worth)
             for step, what in enumerate(said[:STEPS]):
                 by_step[step].append(what)

@@ -98,7 +98,7 @@ def _serve(arguments: argparse.Namespace, api_key: str) -> None:
     # 100 MB of shared library: not for those who only import this module. It has no types.
     xllamacpp: Any = importlib.import_module("xllamacpp")
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(model_file())
+    parameters.model.path = arguments.model or str(model_file())
     parameters.model_alias = {MODEL}
     parameters.n_ctx = arguments.context
     parameters.n_parallel = arguments.slots
@@ -120,6 +120,7 @@ def _main() -> None:
     parser.add_argument("--context", type=int, default=8192, help="tokens, for all slots together")
     parser.add_argument("--slots", type=int, default=4, help="requests at once")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", default="", help="another GGUF file than that of the package")
     arguments = parser.parse_args()
     # The key comes by stdin: a command line can be read by everyone on the machine.
     _serve(arguments, sys.stdin.readline().strip())

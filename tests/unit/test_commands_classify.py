@@ -201,7 +201,7 @@ def test_a_servers_problem_is_passed_on(command: Command, fake_endpoint: FakeEnd
         "title": "Nothing is available",
         "status": 503,
         "detail": "later",
-        "excluded": [{"agent_type": "a", "model": "m", "why": "no slot"}],
+        "excluded": [{"agent_type": "a", "model": "m", "effort": None, "why": "no slot"}],
         "wait_until": "2030-01-01T00:00:00Z",
     }
     fake_endpoint.always(raw(json.dumps(problem).encode(), status=503, content_type="application/problem+json"))
@@ -243,7 +243,7 @@ def test_nothing_hostile_reaches_a_terminal(command: Command, fake_endpoint: Fak
         decision[key] = HOSTILE
     decision["failures"] = [failure]
     decision["plan"][0]["model"] = HOSTILE
-    decision["excluded"] = [{"agent_type": HOSTILE, "model": HOSTILE, "why": HOSTILE}]
+    decision["excluded"] = [{"agent_type": HOSTILE, "model": HOSTILE, "effort": None, "why": HOSTILE}]
     decision["explanation"] = {HOSTILE: HOSTILE}
     problem = {"type": HOSTILE, "title": HOSTILE, "status": 502, "detail": HOSTILE, "failures": [failure]}
     for body, code in ((decision, 200), (problem, 502)):

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,7 +36,7 @@ def catalog() -> Catalog:
 
 
 @asynccontextmanager
-async def exploring(usd_per_day: float, seed: int = 0) -> AsyncIterator[Core]:
+async def exploring(usd_per_day: float, seed: int = 0) -> AsyncGenerator[Core]:
     """A service with so much to spend, whose draws are the same each time."""
     core = Core(
         settings_from({"learning": {"explore_usd_per_day": usd_per_day}, "decision": {"cache_seconds": 0}}), environ={}
@@ -61,6 +61,12 @@ def test_an_allowance_is_for_one_day() -> None:
     assert not Allowance(0.0).spend(0.01, NOW)
 
 
+def first_of(world: Any) -> Candidate:  # noqa: ANN401 - a stand-in is its first choice itself
+    """The first choice in a stand-in for a world."""
+    assert isinstance(world, Candidate)
+    return world
+
+
 def worlds(number: int, first: int) -> list[Any]:
     """Stand-ins that only have a first choice: of `number` worlds, one in `first` has another one."""
     return [catalog().candidates[4 if n % first == 0 else 3] for n in range(number)]
@@ -71,7 +77,7 @@ def test_the_propensity_is_the_share_of_worlds_and_of_choices() -> None:
     explorer = Explorer(1e6, chance=random.Random(1))
     counts = Counter[str]()
     for _ in range(4000):
-        drawn = explorer.draw(worlds(16, 4), lambda world: world, lambda _: 0.01, NOW)
+        drawn = explorer.draw(worlds(16, 4), first_of, lambda _: 0.01, NOW)
         assert drawn is not None
         assert drawn.propensity == (0.25 if drawn.candidate.model == "m4" else 0.75)
         counts[drawn.candidate.model] += 1
@@ -84,7 +90,7 @@ def test_what_is_drawn_costs_its_expected_loss() -> None:
     loss = {"m3": 0.0, "m4": 0.4}
 
     def draw(now: datetime) -> bool:
-        return explorer.draw(worlds(16, 4), lambda world: world, lambda one: loss[one.model], now) is not None
+        return explorer.draw(worlds(16, 4), first_of, lambda one: loss[one.model], now) is not None
 
     assert [draw(NOW) for _ in range(12)] == [True] * 10 + [False] * 2
     assert draw(NOW + timedelta(days=1))
@@ -93,8 +99,8 @@ def test_what_is_drawn_costs_its_expected_loss() -> None:
 def test_nothing_is_drawn_where_all_agree() -> None:
     """It costs nothing then, and the choice is as it would have been."""
     explorer = Explorer(1.0)
-    assert explorer.draw(worlds(16, 1), lambda world: world, lambda _: 1.0, NOW) is None
-    assert explorer.draw([], lambda world: world, lambda _: 1.0, NOW) is None
+    assert explorer.draw(worlds(16, 1), first_of, lambda _: 1.0, NOW) is None
+    assert explorer.draw([], first_of, lambda _: 1.0, NOW) is None
     assert explorer.allowance.left(NOW) == 1.0
 
 

@@ -1,5 +1,6 @@
 """What is kept of outcomes, what is forgotten, and what a snapshot of it brings back."""
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -188,12 +189,14 @@ def test_a_damaged_snapshot_is_refused(damage: bytes) -> None:
 def test_a_snapshot_that_lies_is_refused() -> None:
     """Columns that do not fit each other are refused before anything is computed from them."""
     whole = History([row(0, True, task="t"), row(1, False, task="t")]).snapshot()
-    for name, column in (("pair", whole.pair + 7), ("task", whole.task[:1]), ("label_counts", whole.label_counts + 1)):
-        torn = Columns(
-            **{field: column if field == name else getattr(whole, field) for field in whole.__dataclass_fields__}
-        )
+    torn = (
+        replace(whole, pair=whole.pair + 7),
+        replace(whole, task=whole.task[:1]),
+        replace(whole, label_counts=whole.label_counts + 1),
+    )
+    for columns in torn:
         with pytest.raises(ValueError, match=f"format {FORMAT}"):
-            Columns.from_bytes(torn.to_bytes())
+            Columns.from_bytes(columns.to_bytes())
 
 
 def test_what_was_learned_comes_back_from_its_bytes() -> None:

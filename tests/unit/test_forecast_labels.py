@@ -1,5 +1,6 @@
 """Offsets of labels: as wide as the labels of a key differ, and for any number of them."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -45,9 +46,9 @@ def test_a_hopeless_repository_is_found_out_where_repositories_differ(seed: int)
     """Of twelve repositories from 0.05 to 0.9 with 50 outcomes each, the first is forecast below 0.12."""
     rng = np.random.default_rng(seed)
     rates = np.r_[0.05, np.linspace(0.2, 0.9, 11)]
-    shifts = [shift_for(rate, 2) for rate in rates.tolist()]
+    shifts: list[float] = [shift_for(float(rate), 2) for rate in rates]
     rows = [
-        outcomes(rng, shifts[repo], {"repo": f"r{repo}", "weekday": f"{n % 7}"}, f"{repo}-{n}")
+        outcomes(rng, shifts[int(repo)], {"repo": f"r{repo}", "weekday": f"{n % 7}"}, f"{repo}-{n}")
         for n in range(50)
         for repo in rng.permutation(12).tolist()
     ]
@@ -119,7 +120,7 @@ def test_catalog_and_classify_say_the_same_of_a_fresh_task(shift: float) -> None
     """The learned rate is the chance of a task of which nothing is known, at the ends of the scale too."""
     rows = [OutcomeRow(agent_type="any", model=f"m{i % 4}", solved=shift < 0) for i in range(2000 * (abs(shift) > 5))]
     learned = learn(CATALOG, rows)
-    far = Learned(**{name: getattr(learned, name) for name in learned.__struct_fields__} | {"tasks": shift})
+    far = msgspec.structs.replace(learned, tasks=shift)
     forecaster = Forecaster(CATALOG, far)
     asked = forecaster.forecast(CATALOG.candidates, labels={}, minutes=None, minutes_source="text", attempts=())
     assert [report.learned_solve_rate for report in forecaster.abilities()] == pytest.approx(asked.p_solve, abs=1e-12)

@@ -1,5 +1,7 @@
 """What was learned is kept in the store: a start reads it and what is newer, and never needs it."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -8,10 +10,13 @@ from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from service.contract.catalog import Catalog
+from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Outcome
 from service.core import Core
+from service.forecast.forecaster import Forecaster
 from service.forecast.learned import Learned
 from service.knowledge import learner
+from service.store.outcomes import OutcomeChanges
 from service.store.schema import snapshots
 from service.store.snapshots import Snapshot
 from tests.support.builders import candidate, task
@@ -27,13 +32,13 @@ class Service:
         self.core = Core(
             settings_from({"store": {"url": url}, "learning": {"half_life_outcomes": half_life}}), environ={}
         )
-        self.core.in_use.knowledge = learner.replace(
-            self.core.in_use.knowledge, catalog=catalog, forecaster=learner.Forecaster(catalog)
+        self.core.in_use.knowledge = replace(
+            self.core.in_use.knowledge, catalog=catalog, forecaster=Forecaster(catalog)
         )
         self.read = 0
         since = self.core.store.outcomes.since
 
-        async def counted(cursor: int, limit: int = 500) -> learner.OutcomeChanges:
+        async def counted(cursor: int, limit: int = 500) -> OutcomeChanges:
             changes = await since(cursor, limit)
             self.read += len(changes.outcomes)
             return changes
@@ -196,9 +201,21 @@ async def test_a_database_that_was_replaced_is_followed_anew(tmp_path: Path) -> 
         for _ in range(100):
             try:
                 await one.core.learner.catch_up()
-            except learner.StoreUnavailableError:
-                await learner.asyncio.sleep(0.1)
+            except StoreUnavailableError:
+                await asyncio.sleep(0.1)
             else:
                 break
         assert one.core.learner.report.outcomes == 50
         assert sum(row.n for row in one.core.learner.calibration.rows()) == 50
+
+
+async def test_what_was_learned_for_a_new_catalog_is_kept_too(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little is new since, the next start with that catalog learns nothing anew."""
+    await filled(store_url)
+    monkeypatch.setattr(learner, "WORTH_KEEPING", 10_000)
+    other = Catalog([*CATALOG.candidates, candidate("any", "new", solve_rate=0.5)])
+    async with Service(store_url, other) as one:
+        learned = one.learned
+    async with Service(store_url, other) as again:
+        assert again.learned == learned
+        assert not again.core.learner._recalled

@@ -1,6 +1,6 @@
 """An outcome is learned with all that its decision knew, whoever made the decision and wherever it stands."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -30,7 +30,7 @@ CATALOG = Catalog(
 
 
 @asynccontextmanager
-async def replica(url: str) -> AsyncIterator[Core]:
+async def replica(url: str) -> AsyncGenerator[Core]:
     """One of several services over one database."""
     core = Core(settings_from({"store": {"url": url}}), environ={})
     try:

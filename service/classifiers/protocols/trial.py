@@ -1,0 +1,83 @@
+"""Each protocol tried on one question: which of them the server speaks, and how long each takes."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from service.classifiers.classifier import Brief, ClassifierError
+from service.classifiers.protocols.asking import Asking, NotSpokenError
+from service.contract.settings import ProtocolName
+from service.llm.client import LLMClient
+from service.llm.errors import LLMError, LLMStatusError
+from service.llm.wire import ChatMessage
+
+FASTER_THAN_CHAT: tuple[ProtocolName, ...] = ("systemone", "decisions", "labels")
+"""In the order in which they are tried: a decision model is made for nothing else."""
+
+_REFUSED = frozenset({400, 404, 405, 422, 501})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """`seconds` is how long an answer took once the server was warm; None where there was none, and `says` why."""
+
+    protocol: ProtocolName
+    seconds: float | None
+    says: str = ""
+    unreached: bool = False
+    """Whether the server was not there at all, which says nothing about what it speaks."""
+
+
+async def try_out(
+    ways: Iterable[Asking],
+    brief: Brief,
+    *,
+    timeout_seconds: float,
+    until_one_works: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[Trial]:
+    """Asks each way, and once more what a warm server takes, which is what counts; or only `until_one_works`."""
+    trials: list[Trial] = []
+    for way in ways:
+        trial = await _ask(way, brief, timeout_seconds, clock)
+        if trial.seconds is not None and not until_one_works:
+            other = msgspec.structs.replace(brief.task, name=f"{brief.task.name} again")
+            again = await _ask(way, replace(brief, task=other), timeout_seconds, clock)
+            trial = again if again.seconds is not None else trial
+        trials.append(trial)
+        if trial.unreached or (until_one_works and trial.seconds is not None):
+            break
+    return trials
+
+
+async def only_decides(client: LLMClient, *, timeout_seconds: float) -> bool:
+    """Whether a server that speaks a protocol of decision models has a model that gives no text.
+
+    It says so itself (llama.cpp), or refuses to chat.
+    """
+    try:
+        if await client.only_decides(timeout_seconds):
+            return True
+    except LLMError:
+        pass  # not every server has a list of models
+    try:
+        await client.chat([ChatMessage(role="user", content="Say yes.")], max_tokens=1, timeout_seconds=timeout_seconds)
+    except LLMStatusError as error:
+        return error.status in _REFUSED
+    except LLMError:
+        return False
+    return False
+
+
+async def _ask(way: Asking, brief: Brief, timeout_seconds: float, clock: Callable[[], float]) -> Trial:
+    started = clock()
+    try:
+        await way.ask(brief, timeout_seconds=timeout_seconds)
+    except NotSpokenError as error:
+        return Trial(protocol=way.name, seconds=None, says=f"not spoken here: {error}")
+    except ClassifierError as error:
+        unreached = error.problem.startswith("connection-") or error.problem in {"dns-failed", "tls-failed"}
+        return Trial(protocol=way.name, seconds=None, says=f"{error.problem}: {error}", unreached=unreached)
+    return Trial(protocol=way.name, seconds=clock() - started)

@@ -1,0 +1,124 @@
+"""What the local model's endpoint turns out to be: how it is best asked, and whether it can work on tasks at all."""
+
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+import structlog
+
+from service.base.background import Background
+from service.classifiers.classifier import Brief
+from service.classifiers.local_model import LocalModelClassifier
+from service.classifiers.protocols.trial import FASTER_THAN_CHAT, Trial, only_decides, try_out
+from service.contract.errors import ConfigurationError
+from service.contract.settings import Settings
+from service.contract.task import Task
+from service.knowledge.knowledge import InUse, Knowledge, knowledge_of
+from service.logs.lines import log_defect
+
+RETRY_SECONDS = 30.0
+"""A server that is not there yet is looked for again after so long."""
+
+NO_ENDPOINT = "no endpoint is set (local_model.endpoint), so there is no agent `local` to run it"
+ONLY_DECIDES = (
+    "the endpoint has a decision model, which answers questions and writes no text, so there is no agent `local`"
+)
+
+_TEXT = "The login page shows an error after the session has ended, and the test that covers it fails now and then."
+
+
+class LocalEndpoint:
+    """Follows it beside the requests: at the start and after each reload. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        classifier: LocalModelClassifier | None,
+        settings: Settings,
+        in_use: InUse,
+        adopt: Callable[[Knowledge], None],
+    ) -> None:
+        """`adopt` takes knowledge into use; it is called where agent `local` comes or goes."""
+        self.no_agent = NO_ENDPOINT if classifier is None else ""
+        """Why there is no agent `local`; empty where there is one."""
+        if classifier is not None and settings.local_model.only_decides:
+            self.no_agent = ONLY_DECIDES
+        self._classifier = classifier
+        self._settings = settings
+        self._in_use = in_use
+        self._adopt_knowledge = adopt
+        self._seen = False
+        self._log = structlog.get_logger("pointsman.local_model")
+        self.background = Background(self._follow, every_seconds=RETRY_SECONDS, defect=partial(log_defect, self._log))
+
+    async def start(self, *, wait: bool) -> None:
+        """Finds out in the background; with `wait` before this returns, and only as far as the first way that works."""
+        if self._classifier is None or self._classifier.configured != "auto":
+            return
+        if wait:
+            await self.look(until_one_works=True)
+        else:
+            self.background.start()
+            self.background.wake()
+
+    def adopt(self, knowledge: Knowledge) -> None:
+        """Takes what was read anew into use, and finds out once more how the server is asked."""
+        self._adopt_knowledge(self._with_or_without_agent(knowledge))
+        if self._classifier is None:
+            return
+        if self._classifier.configured != "auto":
+            self._classifier.speak(self._classifier.configured)
+            return
+        self._seen = False
+        self.background.wake()
+
+    async def look(self, *, until_one_works: bool = False) -> list[Trial]:
+        """Tries what is faster than chat, and takes the fastest that works; chat where none does."""
+        classifier = self._classifier
+        if classifier is None:
+            return []
+        seconds = self._settings.local_model.timeout_seconds
+        ways = [classifier.ways[name] for name in FASTER_THAN_CHAT]
+        brief = trial_brief(self._in_use.knowledge)
+        trials = await try_out(ways, brief, timeout_seconds=seconds, until_one_works=until_one_works)
+        self._seen = not any(trial.unreached for trial in trials)
+        best = min(
+            (trial for trial in trials if trial.seconds is not None), key=lambda one: one.seconds or 0, default=None
+        )
+        classifier.speak(best.protocol if best else "chat")
+        decides = any(one.seconds is not None and one.protocol != "labels" for one in trials)
+        without = ONLY_DECIDES if decides and await only_decides(classifier.client, timeout_seconds=seconds) else ""
+        if self._seen and without != self.no_agent:
+            self.no_agent = without
+            self._adopt_knowledge(self._with_or_without_agent(self._in_use.knowledge))
+        self._log.info(
+            "how the model server is asked", protocol=classifier.protocol, agent_local=not self.no_agent,
+            **{one.protocol: f"{one.seconds:.3f} s" if one.seconds is not None else "no" for one in trials},
+        )  # fmt: skip
+        return trials
+
+    async def _follow(self) -> None:
+        if not self._seen:
+            await self.look()
+
+    def _with_or_without_agent(self, knowledge: Knowledge) -> Knowledge:
+        there = any(candidate.registered for candidate in knowledge.catalog.candidates)
+        if self._classifier is None or there == (not self.no_agent):
+            return knowledge
+        local = self._settings.local_model
+        try:
+            catalog = knowledge.catalog.with_local_agent(None if self.no_agent else local.model, local=local.local)
+        except ConfigurationError:
+            return knowledge  # a catalog that was put in its place since has an agent by that name
+        return knowledge_of(catalog, msgspec.structs.replace(self._settings, decision=knowledge.decision))
+
+
+def trial_brief(knowledge: Knowledge, text: str = _TEXT) -> Brief:
+    """A question about a task like any other, about every candidate."""
+    catalog = knowledge.catalog
+    return Brief(
+        task=Task(name="Fix the flaky login test", instructions=text),
+        eligible=catalog.candidates,
+        catalog=catalog,
+        prompts=knowledge.prompts,
+        value_usd=knowledge.decision.value_usd(None),
+    )
