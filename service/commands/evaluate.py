@@ -13,7 +13,7 @@ from service.commands.common import Command, config_option, json_option, running
 from service.commands.outcomes import record
 from service.commands.show import console, table
 from service.contract.catalog import Candidate
-from service.contract.errors import InvalidInputError
+from service.contract.errors import WrongFileError
 from service.contract.outcome import Outcome
 from service.contract.settings import Settings, StoreSettings
 from service.core import Core
@@ -72,12 +72,14 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path | None, **given: Any) -> None:  # noqa: ANN401 - click's values
     """Put each task of TASKS.jsonl through the pipeline and play its recorded outcomes back."""
     settings = settings_of(config)
-    read = read_tasks(tasks_file, limit=given["limit"])
-    history = read_tasks(given["history"]) if given["history"] else []
+    read = _read(tasks_file, limit=given["limit"])
+    history = _read(given["history"]) if given["history"] else []
+    if plot is not None and not plot.absolute().parent.is_dir():  # said now, and not after an hour's work
+        raise click.UsageError(f"{plot}: cannot be written: there is no such folder")
     names = _names(settings, [*read, *history], from_tasks=given["catalog_from_tasks"])
     tasks = names.renamed(read)
     if not tasks:
-        raise InvalidInputError(f"{tasks_file}: no task has an outcome of a model of the catalog")
+        raise WrongFileError("no task has an outcome of a model of the catalog", source=str(tasks_file))
     evaluation = _Evaluation(
         tasks=tasks,
         history=names.renamed(history),
@@ -94,12 +96,20 @@ def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path |
         try:
             plot.write_text(svg(results, _shown(baselines), title=f"{len(tasks)} tasks"), encoding="utf-8")
         except OSError as error:
-            raise click.UsageError(f"{plot}: {error.strerror}") from None
+            raise click.UsageError(f"{plot}: cannot be written: {error.strerror}") from None
     if as_json:
         skipped = len(read) - len(tasks)
         print_json({"tasks": len(tasks), "skipped": skipped, "policies": results, "baselines": baselines})
     else:
         _show(len(tasks), len(read) - len(tasks), results, baselines)
+
+
+def _read(file: Path, *, limit: int | None = None) -> list[RecordedTask]:
+    """The tasks of a file; wrong usage where it cannot be read."""
+    try:
+        return read_tasks(file, limit=limit)
+    except OSError as error:
+        raise click.UsageError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _names(settings: Settings, tasks: list[RecordedTask], *, from_tasks: bool) -> Names:
@@ -194,7 +204,7 @@ def _shown(baselines: list[Baseline]) -> list[Baseline]:
 def _show(number: int, skipped: int, results: list[PolicyResult], baselines: list[Baseline]) -> None:
     titles = ("policy", "solved", "95 %", "wrong", "cost per task", "attempts", "ms p50", "ms p99")
     without = f", {skipped} more without outcomes of the catalog" if skipped else ""
-    policies = table(*titles, title=f"{number} tasks{without}")
+    policies = table(*titles, title=f"{number} tasks{without}", least_telling=(6, 7, 2, 5))
     for result in results:
         low, high = result.solve_rate_ci95
         policies.add_row(
@@ -232,7 +242,13 @@ def _show(number: int, skipped: int, results: list[PolicyResult], baselines: lis
 def _kinds(results: list[PolicyResult], baselines: list[Baseline]) -> Table:
     """Solved and spent a task, kind by kind and with the kinds weighted equally."""
     kinds = [part.kind for part in results[0].kinds]
-    shown = table("policy", *(kind or "no kind" for kind in kinds), "kinds equally", title="by kind of work")
+    shown = table(
+        "policy",
+        *(kind or "no kind" for kind in kinds),
+        "kinds equally",
+        title="by kind of work",
+        least_telling=tuple(range(len(kinds), 0, -1)),
+    )
     named: list[tuple[str, Baseline | PolicyResult]] = [
         *((f"{result.policy}, value ${result.value_usd:g}", result) for result in results),
         *((baseline.name, baseline) for baseline in _shown(baselines)),
