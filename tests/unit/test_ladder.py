@@ -141,7 +141,7 @@ async def test_a_probe_goes_now_and_then() -> None:
     clock = HandClock()
     slow = cli(*[takes(clock, 2.0)] * 5, takes(clock, 0.1))
     steps = ladder(slow, clock=clock)
-    await classified_by(steps, 10.0)
+    found = await classified_by(steps, 10.0)
     asked: list[float] = []
     began = clock()
     while len(slow.given) < 6:
