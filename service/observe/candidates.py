@@ -13,7 +13,7 @@ from service.knowledge.knowledge import Knowledge
 
 
 def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
-    """Every agent and model, in the order of the catalog."""
+    """Every agent and model, and the kinds of work, in the order of the catalog."""
     agents: dict[str, dict[str, Any]] = {}
     for candidate, forecast in zip(knowledge.catalog.candidates, knowledge.forecaster.abilities(), strict=True):
         agent = agents.setdefault(
@@ -36,7 +36,7 @@ def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
                 "forecast": forecast,
             }
         )
-    return {"agents": list(agents.values()), "versions": knowledge.versions}
+    return {"agents": list(agents.values()), "kinds": knowledge.catalog.kinds, "versions": knowledge.versions}
 
 
 def intervals(forecaster: Forecaster) -> list[tuple[float, float]]:

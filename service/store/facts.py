@@ -4,13 +4,13 @@ Rows of a version before have none of them, and nothing is known of what a later
 NULL.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
-from service.contract.decision import Decision, Known, LoggedDecision
+from service.contract.decision import Decision, ForecastChoice, Known, LoggedDecision
 from service.contract.outcome import Context, Outcome, promised
-from service.contract.task import Key, key_of
+from service.contract.task import key_of
 from service.store.schema import storable_or_none
 
 ChosenBy = Literal["both", "classifier", "forecast"]
@@ -19,13 +19,6 @@ ChosenBy = Literal["both", "classifier", "forecast"]
 CLASSIFIERS = frozenset({"local_model", "cli"})
 
 _ENCODER = msgspec.json.Encoder()
-
-
-class ForecastChoice(NamedTuple):
-    """A candidate's key, and by how much the decision's choice is expected to be worse."""
-
-    key: Key
-    loss_usd: float
 
 
 def facts_of_decision(logged: LoggedDecision, *, keep_instructions: bool) -> dict[str, Any]:
@@ -70,10 +63,7 @@ def _chosen_by(outcome: Outcome, context: Context) -> ChosenBy | None:
 
 def forecast_choice(decision: Decision) -> ForecastChoice | None:
     """What the forecast alone would have put first, where a classifier chose and that is told."""
-    other = getattr(decision, "forecast_choice", None)
-    if other is None or decision.source not in CLASSIFIERS:
-        return None
-    return ForecastChoice(key_of(other.agent_type, other.model, other.effort), other.loss_usd)
+    return decision.forecast_choice if decision.source in CLASSIFIERS else None
 
 
 def _kind(decision: Decision, known: Known) -> str | None:

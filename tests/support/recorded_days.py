@@ -113,7 +113,7 @@ async def decided(count: int, *, days: float, until: datetime, seed: int = 0) ->
 def outcome_of(logged: LoggedDecision, chance: random.Random) -> tuple[Outcome, Context]:
     """What became of its choice: solved as often as was said, a little less for tests, and not always priced."""
     decision, known = logged.decision, logged.known
-    other: Any = getattr(decision, "forecast_choice", None)
+    other = decision.forecast_choice
     first = decision.plan[0]
     said = first.p_solve - (0.25 if known.kind == "testing" else 0.0)
     outcome = Outcome(
