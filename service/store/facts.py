@@ -4,6 +4,7 @@ Rows of a version before have none of them, and nothing is known of what a later
 NULL.
 """
 
+import zlib
 from typing import Any, Literal
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from service.contract.decision import Decision, ForecastChoice, Known, LoggedDecision
 from service.contract.outcome import Context, Outcome, promised
 from service.contract.task import key_of
-from service.store.schema import storable_or_none
+from service.store.schema import AnyRow, storable, storable_or_none
 
 ChosenBy = Literal["both", "classifier", "forecast"]
 """Who wanted the pair that an outcome is about, where a classifier chose: it, the forecast, or both."""
@@ -21,7 +22,14 @@ CLASSIFIERS = frozenset({"local_model", "cli"})
 _ENCODER = msgspec.json.Encoder()
 
 
-def facts_of_decision(logged: LoggedDecision, *, keep_instructions: bool) -> dict[str, Any]:
+class KeptRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log keeps of a request, and what its text said of its minutes where no classifier did."""
+
+    task: Task
+    minutes_of_text: float | None
+
+
+def facts_of_decision(logged: LoggedDecision) -> dict[str, Any]:
     """The columns of a decision beside those that say which one it is."""
     decision, known = logged.decision, logged.known
     other = forecast_choice(decision)
@@ -34,7 +42,6 @@ def facts_of_decision(logged: LoggedDecision, *, keep_instructions: bool) -> dic
         "classifying_usd": decision.usage.cost_usd,
         "agreed": None if other is None else other.key == decision.key,
         "loss_usd": None if other is None else other.loss_usd,
-        "request": _request(logged, keep_instructions=keep_instructions),
     }
 
 
@@ -70,7 +77,7 @@ def _kind(decision: Decision, known: Known) -> str | None:
     return known.kind if decision.kind is None else decision.kind.id
 
 
-def _request(logged: LoggedDecision, *, keep_instructions: bool) -> str | None:
+def kept_request(logged: LoggedDecision, *, keep_instructions: bool) -> KeptRequest | None:
     """The request without what stands elsewhere in the row, and without its text where that is not to be kept."""
     task = logged.request
     if task is None:
@@ -78,4 +85,15 @@ def _request(logged: LoggedDecision, *, keep_instructions: bool) -> str | None:
     kept = msgspec.structs.replace(
         task, instructions=task.instructions if keep_instructions else "", name="", task_id=None, labels={}
     )
-    return storable_or_none(_ENCODER.encode({"task": kept, "minutes_of_text": logged.minutes_of_text}).decode())
+    return KeptRequest(task=kept, minutes_of_text=logged.minutes_of_text)
+
+
+def request_text(kept: KeptRequest | None) -> str | None:
+    """As the column has it."""
+    return None if kept is None else storable(_ENCODER.encode(kept).decode())
+
+
+def explanation_of(row: AnyRow) -> bytes:
+    """The JSON text of a row's explanation, which is compressed in newer rows. Raises zlib.error where it is damaged."""
+    plain: str = row.explanation
+    return plain.encode() if row.packed is None else zlib.decompress(row.packed)

@@ -17,7 +17,8 @@ async def scraped(open_app: OpenApp, fake_endpoint: FakeEndpoint, tmp_path: Path
     """A service that has decided, failed, been told of an outcome and run an execution; and its metrics."""
     app = await open_app(local_model=with_model(fake_endpoint), executions={"log_dir": str(tmp_path / "logs")})
     fake_endpoint.then(verdict("claude", "opus", usage=(10, 5)), status(500))
-    await app.decide("a")
+    window = {"minutes": 300, "used": 0.4, "resets_at": "2099-01-01T00:00:00Z"}
+    await app.decide("a", pools={"anthropic": {"windows": [window]}})
     decision = await app.decide("b")
     pair = {name: decision[name] for name in ("decision_id", "agent_type", "model")}
     assert (await app.client.post("/v1/outcomes", json={**pair, "solved": True})).status_code == 201
