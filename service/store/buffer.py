@@ -34,9 +34,8 @@ class DecisionRow:
     @property
     def size(self) -> int:
         """Bytes that it holds, near enough."""
-        return (
-            len(self.body) + len(self.explanation) + (len(self.request.task.instructions) if self.request else 0) + 1000
-        )
+        text = len(self.request.task.instructions) if self.request else 0
+        return len(self.body) + len(self.explanation) + text + 1000
 
     def columns(self) -> dict[str, Any]:
         """An explanation is rarely read and half of the whole, so that it is kept compressed; an older version of the

@@ -11,7 +11,7 @@ import msgspec
 
 from service.contract.decision import Decision, ForecastChoice, Known, LoggedDecision
 from service.contract.outcome import Context, Outcome, promised
-from service.contract.task import key_of
+from service.contract.task import Task, key_of
 from service.store.schema import AnyRow, storable, storable_or_none
 
 ChosenBy = Literal["both", "classifier", "forecast"]
@@ -94,6 +94,6 @@ def request_text(kept: KeptRequest | None) -> str | None:
 
 
 def explanation_of(row: AnyRow) -> bytes:
-    """The JSON text of a row's explanation, which is compressed in newer rows. Raises zlib.error where it is damaged."""
+    """The JSON text of a row's explanation, compressed in newer rows. Raises zlib.error where it is damaged."""
     plain: str = row.explanation
     return plain.encode() if row.packed is None else zlib.decompress(row.packed)
