@@ -17,6 +17,9 @@ from service.forecast.forecaster import AbilityReport, KindReport
 _WIDTH_WITHOUT_TERMINAL = 110
 _ENDLESS = 10_000
 
+WIDE = 100
+"""Columns from which on tables show what is of less importance too."""
+
 
 def console() -> Console:
     """For stdout; as wide as a terminal, or a fixed width where there is none, so that nothing is cut in a pipe."""
@@ -54,7 +57,16 @@ def table(
 
     Figures are never broken. A name that has no room, when no more can be left out, goes on in the next line, whole.
     """
-    made = FittingTable(box=None, pad_edge=False, padding=(0, 2), header_style="dim", title=title, show_header=heads)
+    made = FittingTable(
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+        padding=(0, 2),
+        header_style="dim",
+        title=title,
+        title_justify="left",
+        show_header=heads,
+    )
     made.caption_justify = "left"
     made.least_telling = least_telling
     made.add_column(first, overflow="fold")
