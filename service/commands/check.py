@@ -110,6 +110,9 @@ def _absent(core: Core) -> list[Finding]:
 
 def _store(core: Core) -> Finding:
     status = core.store.status
+    if status.backend == "memory" and not core.settings.store.url:
+        says = "in memory, because there is neither HOME nor XDG_STATE_HOME; `serve` needs store.url"
+        return Finding("store", "warning", says)
     if status.recording:
         return Finding("store", "works", f"{status.backend}, recording")
     return Finding("store", "broken", f"nothing is being recorded: {status.problem}")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from service.base.shares import Z95
+from service.contract.task import key_of
 from service.forecast.difficulty import solve_rate
 from service.forecast.forecaster import Forecaster
 from service.knowledge.knowledge import Knowledge
@@ -45,7 +46,7 @@ def intervals(forecaster: Forecaster) -> list[tuple[float, float]]:
     place = {key: number for number, key in enumerate(learned.abilities)}
     found: list[tuple[float, float]] = []
     for report in forecaster.abilities():
-        number = place.get((report.agent_type, report.model))
+        number = place.get(key_of(report.agent_type, report.model, report.effort))
         known = number is not None and number < len(learned.covariance)
         spread = Z95 * sqrt(max(0.0, learned.covariance[number][number])) if known and number is not None else 3.0
         theta = np.array([report.theta - spread, report.theta + spread])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ class DecisionRow:
         return len(self.body) + len(self.explanation) + len(self.short["request"] or "") + 500
 
     def columns(self) -> dict[str, Any]:
-        return {**self.short, "body": self.body.decode(), "explanation": self.explanation.decode()}
+        """An explanation is rarely read and half of the whole, so that it is kept compressed; an older version of the
+        service, which may read it during an update, finds an empty one.
+        """
+        packed = zlib.compress(self.explanation)
+        return {**self.short, "body": self.body.decode(), "explanation": "{}", "packed": packed}
 
 
 class DecisionBuffer:

@@ -72,6 +72,7 @@ decisions = Table(
     Column("degraded", Boolean, nullable=False),
     Column("body", Text, nullable=False),
     Column("explanation", Text, nullable=False),
+    Column("packed", LargeBinary),
     Column("kind", Text),
     Column("effort", Text),
     Column("failures", BigInteger),
@@ -133,6 +134,7 @@ executions = Table(
     Column("ended_at", UtcTime),
     Column("exit_reason", Text),
     Column("seen_at", UtcTime),
+    Column("request_digest", Text),
 )
 
 

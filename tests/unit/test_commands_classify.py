@@ -185,6 +185,15 @@ def test_a_server_is_asked(command: Command, fake_endpoint: FakeEndpoint) -> Non
     assert {request.headers["authorization"] for request in fake_endpoint.requests} == {"Bearer sesame"}
 
 
+@pytest.mark.parametrize("url", ["", " ", "127.0.0.1:8080", "http://", "ftp://host", "http:// host"])
+def test_a_server_that_is_no_address_is_wrong_usage(command: Command, url: str) -> None:
+    """An empty `--server` comes of a variable that is not set: to decide here instead would be a silent surprise."""
+    ended = command("classify", "x", "--server", url)
+    assert (ended.code, ended.stdout) == (2, "")
+    assert "--server" in ended.stderr
+    assert "http://127.0.0.1:8080" in ended.stderr
+
+
 def test_a_servers_problem_is_passed_on(command: Command, fake_endpoint: FakeEndpoint) -> None:
     """A problem document of a server is printed as it came, and the exit code is 1."""
     problem = {
