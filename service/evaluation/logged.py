@@ -105,6 +105,7 @@ class _LoggedClassifier:
 
     source: Source = "local_model"
     name = "log"
+    local = True
     timeout_seconds = 3600.0
     least_seconds = 0.0
     patience_seconds = 0.0
