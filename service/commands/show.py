@@ -12,10 +12,13 @@ from rich.table import Table
 from service.base.text import one_line
 from service.contract.decision import Decision
 from service.contract.task import Task, key_of
-from service.forecast.forecaster import AbilityReport
+from service.forecast.forecaster import AbilityReport, KindReport
 
 _WIDTH_WITHOUT_TERMINAL = 110
 _ENDLESS = 10_000
+
+WIDE = 100
+"""Columns from which on tables show what is of less importance too."""
 
 
 def console() -> Console:
@@ -54,7 +57,16 @@ def table(
 
     Figures are never broken. A name that has no room, when no more can be left out, goes on in the next line, whole.
     """
-    made = FittingTable(box=None, pad_edge=False, padding=(0, 2), header_style="dim", title=title, show_header=heads)
+    made = FittingTable(
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+        padding=(0, 2),
+        header_style="dim",
+        title=title,
+        title_justify="left",
+        show_header=heads,
+    )
     made.caption_justify = "left"
     made.least_telling = least_telling
     made.add_column(first, overflow="fold")
@@ -102,17 +114,18 @@ def show_decision(decision: Decision, task: Task) -> None:
     out.print(f"\n[dim]decision {safe(decision.decision_id)} in {decision.timings_ms.get('total', 0):.1f} ms{cost}[/]")
 
 
-def show_catalog(reports: list[AbilityReport]) -> None:
-    """Every candidate: published or assumed numbers, and what outcomes made of them."""
+def show_catalog(reports: list[AbilityReport], kind: str | None = None) -> None:
+    """Every candidate: published or assumed numbers, and what outcomes made of them; for one kind where asked."""
     candidates = table("candidate", "published", "cost", "learned", "cost", "outcomes", least_telling=(2, 1))
     for report in reports:
+        numbers: AbilityReport | KindReport = report if kind is None else report.kinds[kind]
         candidates.add_row(
             f"{safe(report.agent_type)} / {safe(key_of(report.agent_type, report.model, report.effort)[1])}",
-            "?" if report.prior_solve_rate is None else f"{report.prior_solve_rate:.0%}",
-            "?" if report.prior_cost_usd is None else f"${report.prior_cost_usd:.3f}",
-            f"{report.learned_solve_rate:.0%}",
-            f"${report.learned_cost_usd:.3f}",
-            str(report.n),
+            "?" if numbers.prior_solve_rate is None else f"{numbers.prior_solve_rate:.0%}",
+            "?" if numbers.prior_cost_usd is None else f"${numbers.prior_cost_usd:.3f}",
+            f"{numbers.learned_solve_rate:.0%}",
+            f"${numbers.learned_cost_usd:.3f}",
+            str(numbers.n),
         )
     console().print(candidates)
 

@@ -67,6 +67,21 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return key_of(self.agent_type, self.model, self.effort)
 
 
+class ForecastChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What the forecast alone would have put first, and by how many US dollars the choice is expected to be worse by
+    its reckoning."""
+
+    agent_type: str
+    model: str
+    effort: str | None = None
+    loss_usd: float
+
+    @property
+    def key(self) -> Key:
+        """Which candidate it is."""
+        return key_of(self.agent_type, self.model, self.effort)
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What classifying cost: tokens and US dollars."""
 
@@ -109,6 +124,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     plan_p_wrong: float = 0.0
     plan_cost_usd: float
     plan_minutes: float | None = None
+    forecast_choice: ForecastChoice | None = None
     worthwhile: bool
     excluded: list[Excluded]
     usage: Usage

@@ -50,6 +50,7 @@ def conclude(
         plan_p_wrong=plan.p_wrong,
         plan_cost_usd=round(plan.cost_usd, COST_DIGITS),
         plan_minutes=None if plan.minutes is None else round(plan.minutes, 3),
+        forecast_choice=dispatch.choice,
         worthwhile=plan.worthwhile,
         excluded=case.eligibility.excluded,
         usage=found.usage,

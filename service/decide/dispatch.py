@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from service.classifiers.reading import Reading
+from service.classifiers.size_text import TINY
 from service.contract.catalog import Candidate
-from service.contract.decision import KindTold
+from service.contract.decision import ForecastChoice, KindTold
 from service.contract.task import Key
 from service.decide.budget import too_dear
 from service.decide.case import Case
 from service.decide.quota import quota_of
-from service.forecast.forecast import Forecast, Plan, Prices
+from service.forecast.forecast import COST_DIGITS, Forecast, Plan, Prices
 from service.forecast.forecaster import Forecaster
 
 MOMENTS = 8
@@ -29,11 +30,22 @@ class Read:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
-    """The plan and what it rests on; `not_before` is None where it begins now."""
+    """The plan and what it rests on; `not_before` is None where it begins now. `best` is what the forecast alone would
+    do, where another first step was named."""
 
     forecast: Forecast
     plan: Plan
     not_before: datetime | None = None
+    best: Plan | None = None
+
+    @property
+    def choice(self) -> ForecastChoice:
+        """The forecast's own."""
+        best = self.best or self.plan
+        step, loss = best.steps[0], max(0.0, best.worth_usd - self.plan.worth_usd)
+        return ForecastChoice(
+            agent_type=step.agent_type, model=step.model, effort=step.effort, loss_usd=round(loss, COST_DIGITS)
+        )
 
 
 def dispatch_of(case: Case, read: Read, first: Candidate | None) -> Dispatch:
@@ -73,7 +85,9 @@ def _planned(
     forecast = _forecast(case, read, candidates, world)
     if not _within(case, forecast, prices, first):
         forecast = _forecast(case, None, candidates, world)
-    return Dispatch(forecast=forecast, plan=forecast.plan(case.stakes, first, prices=prices))
+    plan = forecast.plan(case.stakes, first, prices=prices)
+    best = None if first is None else forecast.plan(case.stakes, prices=prices)
+    return Dispatch(forecast=forecast, plan=plan, best=best)
 
 
 def _forecast(case: Case, read: Read | None, candidates: Sequence[Candidate], world: Forecaster) -> Forecast:
@@ -96,11 +110,20 @@ def _forecast(case: Case, read: Read | None, candidates: Sequence[Candidate], wo
         minutes=read.reading.size.minutes if read.minutes is None else read.minutes,
         minutes_source="text" if read.minutes is None else "classifier",
         attempts=task.attempts,
-        kinds=read.kind.probabilities if read.kind else None,
+        kinds=_shares(read),
         leaning=read.reading.leaning,
         verifier=case.stakes.verifier,
         again=case.eligibility.again,
     )
+
+
+def _shares(read: Read) -> dict[str, float] | None:
+    """How far each kind's figures count: what is published of a kind was measured on whole tasks of it, and says little
+    of one that the text shows to be tiny. That share counts as work of no known kind."""
+    if read.kind is None or read.kind.source != "text" or read.minutes is not None:
+        return read.kind.probabilities if read.kind else None
+    whole = 1.0 - read.reading.size.features.get(TINY, 0.0)
+    return {kind: whole * share for kind, share in read.kind.probabilities.items()}
 
 
 def _within(case: Case, forecast: Forecast, prices: Prices | None, first: Candidate | None) -> bool:

@@ -33,7 +33,7 @@ def facts_of_decision(logged: LoggedDecision, *, keep_instructions: bool) -> dic
         "plan_cost_usd": decision.plan_cost_usd,
         "classifying_usd": decision.usage.cost_usd,
         "agreed": None if other is None else other == decision.key,
-        "loss_usd": None if other is None else decision.forecast_choice.loss_usd,  # type: ignore[attr-defined]
+        "loss_usd": None if other is None or decision.forecast_choice is None else decision.forecast_choice.loss_usd,
         "request": _request(logged, keep_instructions=keep_instructions),
     }
 
@@ -63,10 +63,8 @@ def _chosen_by(outcome: Outcome, context: Context) -> ChosenBy | None:
 
 def _forecast_choice(decision: Decision) -> Key | None:
     """What the forecast alone would have put first, where a classifier chose."""
-    other = getattr(decision, "forecast_choice", None)
-    if other is None or decision.source not in CLASSIFIERS:
-        return None
-    return key_of(other.agent_type, other.model, other.effort)
+    other = decision.forecast_choice
+    return None if other is None or decision.source not in CLASSIFIERS else other.key
 
 
 def _kind(decision: Decision, known: Known) -> str | None:
