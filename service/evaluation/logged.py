@@ -54,7 +54,7 @@ class Replayer:
         self._verdicts = verdicts
         self._logged = _LoggedClassifier()
         ladder = Ladder([Stage(self._logged, Breaker(time.monotonic))])
-        shared = SharedClassifiers(ladder, max_in_flight=16, cache_seconds=0.0)
+        shared = SharedClassifiers(ladder, max_in_flight=16, cache_seconds=lambda: 0.0)
         self._moment: Any = None
         self._pipeline = Pipeline(InUse(knowledge), shared, now=lambda: self._moment)
 
@@ -105,6 +105,7 @@ class _LoggedClassifier:
 
     source: Source = "local_model"
     name = "log"
+    local = True
     timeout_seconds = 3600.0
     least_seconds = 0.0
     patience_seconds = 0.0
