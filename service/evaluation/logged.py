@@ -54,7 +54,7 @@ class Replayer:
         self._verdicts = verdicts
         self._logged = _LoggedClassifier()
         ladder = Ladder([Stage(self._logged, Breaker(time.monotonic))])
-        shared = SharedClassifiers(ladder, max_in_flight=16, cache_seconds=0.0)
+        shared = SharedClassifiers(ladder, max_in_flight=16, cache_seconds=lambda: 0.0)
         self._moment: Any = None
         self._pipeline = Pipeline(InUse(knowledge), shared, now=lambda: self._moment)
 
