@@ -38,6 +38,33 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.agent_type}/{self.model}"
 
 
+class ForecastChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What the forecast alone would have put first, with the minutes and the kind that the decision knew, and by how
+    many US dollars the choice that was made is expected to be worse by its reckoning."""
+
+    agent_type: str
+    model: str
+    effort: str | None = None
+    loss_usd: float
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a classifier said, as the log keeps it so that its weight can be learned from the outcome.
+
+    `form` is its source and protocol. `lean` is the log of its share for the choice that was made over an equal part,
+    `p_forecast` the chance that the forecast alone gave that choice.
+    """
+
+    form: str
+    agent_type: str
+    model: str
+    effort: str | None = None
+    minutes: float | None
+    kind: str | None
+    lean: float
+    p_forecast: float
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What classifying cost: tokens and US dollars."""
 
@@ -70,6 +97,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     plan: list[Step]
     plan_p_solve: float
     plan_cost_usd: float
+    forecast_choice: ForecastChoice | None = None
+    """None only in decisions of older versions."""
     worthwhile: bool
     excluded: list[Excluded]
     usage: Usage
@@ -99,3 +128,4 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     decision: Decision
     explanation: dict[str, Any]
+    advice: Advice | None = None

@@ -7,6 +7,7 @@ import msgspec
 
 from service.base.text import one_line
 from service.classifiers.classifier import Brief
+from service.classifiers.protocols.questions import MAX_OPTIONS
 from service.contract.catalog import Candidate, without_local
 from service.contract.decision import Excluded, Failure, Source
 from service.contract.errors import NoEligibleCandidateError
@@ -62,7 +63,21 @@ class Case:
             catalog=self.knowledge.catalog,
             prompts=self.knowledge.prompts,
             value_usd=self.value_usd,
+            shortlist=self._shortlist(),
         )
+
+    def _shortlist(self) -> tuple[Candidate, ...]:
+        """The forecast's best, where more are eligible than a classifier can tell apart in one look."""
+        eligible = self.eligibility.eligible
+        if len(eligible) <= MAX_OPTIONS:
+            return ()
+        task, value = self.task, self.value_usd
+        forecast = self.knowledge.forecaster.forecast(
+            eligible, labels=task.labels, minutes=None, minutes_source="text", attempts=task.attempts
+        )
+        worth = [value * p - cost for p, cost in zip(forecast.p_solve, forecast.cost_usd, strict=True)]
+        best = sorted(range(len(eligible)), key=lambda place: -worth[place])[:MAX_OPTIONS]
+        return tuple([eligible[place] for place in best])
 
 
 def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:

@@ -6,22 +6,23 @@ from typing import Any
 from service.base.ids import uuid7
 from service.base.text import one_line
 from service.classifiers.ladder import Classification
-from service.classifiers.verdict import REASON_LIMIT
+from service.classifiers.verdict import REASON_LIMIT, Verdict
 from service.contract.decision import Decision, Source
 from service.decide.case import Case
+from service.decide.choice import Choice
 from service.forecast.forecaster import COST_DIGITS, Plan
 
 
 def conclude(
     case: Case,
     found: Classification,
-    plan: Plan,
+    choice: Choice,
     *,
-    source: Source,
     cached: bool,
     timings_ms: dict[str, float],
 ) -> Decision:
-    """`found` is what the classifiers said; `source` who named the first step of the plan."""
+    """`found` is what the classifiers said, `choice` what was made of it."""
+    plan, source = choice.plan, choice.source
     chosen = plan.steps[0]
     verdict = found.classified.verdict if found.classified else None
     return Decision(
@@ -39,6 +40,7 @@ def conclude(
         plan_p_solve=plan.p_solve,
         plan_cost_usd=round(plan.cost_usd, COST_DIGITS),
         worthwhile=plan.worthwhile,
+        forecast_choice=choice.forecast_choice,
         excluded=case.eligibility.excluded,
         usage=found.usage,
         timings_ms=timings_ms,
@@ -48,8 +50,44 @@ def conclude(
 
 
 def explanation(found: Classification, effort: object, forecast: object) -> dict[str, Any]:
-    """Why: the rendered prompt, the raw reply, the minutes from the text, the abilities and the difficulty used."""
-    return {"prompt": found.prompt, "reply": found.reply, "effort": effort, "forecast": forecast}
+    """Why: the rendered prompt, the raw reply and what it was taken to say, the minutes from the text, the abilities
+    and the difficulty used."""
+    verdict = found.classified.verdict if found.classified else None
+    return {
+        "prompt": found.prompt,
+        "reply": found.reply,
+        "verdict": _said(verdict) if verdict else None,
+        "effort": effort,
+        "forecast": forecast,
+    }
+
+
+def _said(verdict: Verdict) -> dict[str, Any]:
+    """With the probabilities, where there are any, so that a later fit can use them."""
+    chosen, weighed = verdict.candidate, verdict.weighed
+    said: dict[str, Any] = {
+        "agent_type": chosen.agent_type,
+        "model": chosen.model,
+        "effort": chosen.effort,
+        "kind": verdict.kind,
+        "minutes": verdict.minutes,
+        "confidence": verdict.confidence,
+    }
+    if weighed is None:
+        return said
+    shares = [
+        {"agent_type": one.agent_type, "model": one.model, "effort": one.effort, "probability": share}
+        for one, share in weighed.candidates
+    ]
+    levels = [{"minutes": minutes, "probability": share} for minutes, share in weighed.levels]
+    return {
+        **said,
+        "protocol": weighed.protocol,
+        "candidates": shares,
+        "kinds": weighed.kinds,
+        "levels": levels,
+        "note": weighed.note,
+    }
 
 
 def _reason(case: Case, found: Classification, plan: Plan, source: Source) -> str:

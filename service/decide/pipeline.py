@@ -12,8 +12,9 @@ from service.base.stopwatch import Stopwatch
 from service.classifiers.ladder import Classification
 from service.contract.decision import Decision, LoggedDecision, Source
 from service.contract.task import Task
-from service.decide.budget import affordable, forecast_within
+from service.decide.budget import forecast_within
 from service.decide.case import open_case
+from service.decide.choice import choose
 from service.decide.conclude import conclude, explanation
 from service.decide.shared_classifiers import SharedClassifiers
 from service.decide.sharing import Left
@@ -71,7 +72,7 @@ class Pipeline:
         watch.lap("eligibility")
 
         # 2. Is anything left to be chosen?
-        source, first = case.short_cut(), case.requested
+        source = case.short_cut()
 
         # 3. What do the classifiers say?
         found, cached = Classification(), False
@@ -82,8 +83,6 @@ class Pipeline:
             watch.seconds.update(found.seconds)
             watch.skip()
         verdict = found.classified.verdict if found.classified else None
-        if verdict and knowledge.decision.first_choice == "classifier":
-            source, first = found.source, verdict.candidate
 
         # 4. What are the chances, and what will it cost?
         minutes = verdict.minutes if verdict else None
@@ -92,31 +91,30 @@ class Pipeline:
         forecast = forecast_within(task, eligible, knowledge.forecaster, minutes=minutes, effort=effort)
 
         # 5. In which order?
-        plan = affordable(forecast.plan(case.value_usd, first=first), task.require.max_cost_usd)
+        choice = choose(case, found, forecast, self.in_use.weights, source)
         watch.lap("forecast")
 
         # 6. The decision
-        decision = conclude(
-            case, found, plan, source=source or "forecast", cached=cached, timings_ms=watch.milliseconds()
-        )
+        decision = conclude(case, found, choice, cached=cached, timings_ms=watch.milliseconds())
         logged = LoggedDecision(
             decided_at=now,
             task_id=task.task_id,
             name=task.name,
             labels=task.labels,
             decision=decision,
-            explanation=explanation(found, effort, forecast.explained),
+            explanation=explanation(found, effort, choice.forecast.explained),
+            advice=choice.advice,
         )
         for observer in self.observers:
             observer(logged)
         if task.explain:
-            shown = explanation(found, msgspec.to_builtins(effort), forecast.explain())
+            shown = explanation(found, msgspec.to_builtins(effort), choice.forecast.explain())
             return msgspec.structs.replace(decision, explanation={**shown, "system_prompt": knowledge.prompts.system})
         return decision
 
     def answering_with(self) -> Source:
         """The best source that can answer now; always the forecast where the settings leave the choice to it."""
-        if self.knowledge.decision.first_choice == "classifier":
+        if self.knowledge.decision.first_choice != "forecast":
             for stage in self.classifiers.ladder.stages:
                 if stage.breaker.admits and stage.classifier.available():
                     return stage.classifier.source

@@ -38,6 +38,7 @@ The estimate was itself fitted with those issues among others, which flatters it
 
 FORECASTS_KEPT = 256
 PLANS_KEPT = 16
+LEANED_KEPT = 16
 """Of each forecast. Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where
 minutes are round numbers and labels say nothing yet. A forecast holds some 10 KB."""
 
@@ -91,6 +92,8 @@ class Forecast:
         self.candidates = candidates
         self.posterior = posterior
         self._explanation = explanation
+        self._chance, self._cost = chance, cost
+        self._leaned = lru_cache(LEANED_KEPT)(self._lean)
         self._plan = lru_cache(PLANS_KEPT)(partial(_plan, candidates, posterior, chance, cost))
         self.p_solve: tuple[float, ...] = tuple((chance @ posterior).tolist())
         self.cost_usd: tuple[float, ...] = tuple((cost @ posterior).tolist())
@@ -98,6 +101,20 @@ class Forecast:
     def plan(self, value_usd: float, first: Candidate | None = None, max_steps: int = MAX_STEPS) -> Plan:
         """The best plan where a solved task is worth `value_usd`; `first`, one of the candidates, is its step one."""
         return self._plan(value_usd, None if first is None else self.candidates.index(first), max_steps)
+
+    def leaning(self, logits: tuple[float, ...]) -> "Forecast":
+        """The same with each candidate's chance moved by so many logits at every difficulty; itself where empty."""
+        return self._leaned(logits) if logits else self
+
+    def _lean(self, logits: tuple[float, ...]) -> "Forecast":
+        odds = np.exp(np.array(logits))[:, None]
+        chance = self._chance * odds / (1 - self._chance + self._chance * odds)
+        by_candidate = [
+            {**one, "leaning": round(logit, 2)}
+            for one, logit in zip(self._explanation["candidates"], logits, strict=True)
+        ]
+        explanation = {**self._explanation, "candidates": by_candidate}
+        return Forecast(self.candidates, self.posterior, chance, self._cost, explanation)
 
     def explain(self) -> dict[str, Any]:
         """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used. Not to be

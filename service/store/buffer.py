@@ -127,7 +127,14 @@ def _row(logged: LoggedDecision) -> DecisionRow:
             "source": decision.source,
             "degraded": decision.degraded,
         },
-        body=_ENCODER.encode({"name": logged.name, "labels": logged.labels, "decision": decision.document}),
+        body=_ENCODER.encode(
+            {
+                "name": logged.name,
+                "labels": logged.labels,
+                "decision": decision.document,
+                **({"advice": logged.advice} if logged.advice else {}),
+            }
+        ),
         # It has a column of its own: a listing never reads it, and it may be a hundred times as long as the rest.
         explanation=_ENCODER.encode(logged.explanation),
     )

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract.decision import Decision, LoggedDecision
+from service.contract.decision import Advice, Decision, LoggedDecision
 from service.store.buffer import DecisionBuffer, DecisionRow
 from service.store.database import Database
 from service.store.dialect import insert_new
@@ -37,20 +37,26 @@ class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     decision: msgspec.Raw
     explanation: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    advice: Advice | msgspec.UnsetType = msgspec.UNSET
 
     def decoded(self) -> Decision:
         """Raises msgspec.ValidationError where a newer version wrote what is unknown here."""
         return _DECISION.decode(self.decision)
 
 
+_NOTHING = msgspec.Raw(b"null")
+
+
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     labels: dict[str, str]
     decision: msgspec.Raw
+    advice: msgspec.Raw = _NOTHING
 
 
 _BODY = msgspec.json.Decoder(_Body)
 _DECISION = msgspec.json.Decoder(Decision)
+_ADVICE = msgspec.json.Decoder(Advice | None)
 
 
 class DecisionTable:
@@ -161,4 +167,13 @@ def _stored(row: AnyRow) -> StoredDecision:
         name=body.name,
         labels=body.labels,
         decision=body.decision.copy(),
+        advice=_advice(body.advice),
     )
+
+
+def _advice(raw: msgspec.Raw) -> Advice | msgspec.UnsetType:
+    """Unset where there was none, or where a newer version wrote what is unknown here."""
+    try:
+        return _ADVICE.decode(raw) or msgspec.UNSET
+    except msgspec.MsgspecError:
+        return msgspec.UNSET

@@ -13,7 +13,7 @@ from tests.support.http_fixtures import OpenApp, RunningApp, with_model
 
 FIELDS = [
     *("decision_id", "agent_type", "model", "reason", "source", "degraded", "failures", "confidence"),
-    *("p_solve", "cost_usd", "plan", "plan_p_solve", "plan_cost_usd", "worthwhile", "excluded"),
+    *("p_solve", "cost_usd", "plan", "plan_p_solve", "plan_cost_usd", "forecast_choice", "worthwhile", "excluded"),
     *("usage", "timings_ms", "versions", "cached"),
 ]
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
