@@ -18,7 +18,7 @@ from service.classifiers.ladder import Ladder, LadderObserver, Stage
 from service.classifiers.local_model import LocalModelClassifier
 from service.classifiers.program import CliClassifier
 from service.contract.catalog import Catalog
-from service.contract.errors import ConfigurationError
+from service.contract.errors import ConfigurationError, StoreUnavailableError
 from service.contract.settings import Settings
 from service.decide.pipeline import Decide, Pipeline
 from service.decide.shared_classifiers import SharedClassifiers
@@ -26,6 +26,7 @@ from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
 from service.knowledge.calibration import Calibration
+from service.knowledge.classifier_weights import ClassifierWeights
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
 from service.knowledge.learner import Learner
 from service.knowledge.local_endpoint import LocalEndpoint
@@ -87,7 +88,8 @@ class Core:
         if self.tracing is not None:
             self.decide = partial(self.tracing.decide, self.pipeline.decide)
         self.learner = Learner(self.store.outcomes, self.in_use)
-        self.calibration = Calibration(self.store.decisions, self.metrics.compared)
+        self.calibration = Calibration(self.store.decisions, self.metrics.compared, self.metrics.differed)
+        self.weights = ClassifierWeights(self.store.outcomes, self.store.decisions, self.in_use)
         self.outcomes = Outcomes(self.store.outcomes, self.learner, self.calibration, self.metrics.recorded)
         self.local_endpoint = LocalEndpoint(local, settings, self.in_use, self.learner.adopt)
         self.reloader = Reloader(settings, self.local_endpoint.adopt, config_file=config_file, reread=reread)
@@ -112,10 +114,16 @@ class Core:
         await self.store.start()
         await self.learner.start(wait=learn_first)
         await self.local_endpoint.start(wait=not serve)
+        if learn_first and self.pipeline.classifiers.ladder.stages:
+            with contextlib.suppress(StoreUnavailableError):
+                await self.weights.catch_up()
         if serve:
             if self.executions is not None:
                 await self.executions.start()
             self.calibration.background.start()
+            if self.pipeline.classifiers.ladder.stages:
+                self.weights.background.start()
+                self.weights.background.wake()
             self.reloader.start()
         self.ready = True
 
@@ -131,6 +139,7 @@ class Core:
             await self.executions.aclose()
         await self.calibration.background.aclose()
         await self.local_endpoint.background.aclose()
+        await self.weights.background.aclose()
         await self.learner.background.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):

@@ -11,11 +11,11 @@ import structlog
 
 from service.base.background import Background
 from service.base.ids import is_uuid
-from service.contract.decision import Step
+from service.contract.decision import Advice, ForecastChoice, Step
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Outcome
 from service.logs.lines import log_defect
-from service.store.decisions import DecisionTable
+from service.store.decisions import DecisionTable, StoredDecision
 
 SETTLE_SECONDS = 2.0
 """An outcome is looked at so long after it came: by then its decision is in the store, whichever replica made it."""
@@ -28,7 +28,17 @@ PAGE = 200
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    plan: list[Step]
+    plan: list[Step] = []
+    forecast_choice: ForecastChoice | None = None
+
+
+class Differed(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt by the choice of a decision where a classifier and the forecast named different candidates."""
+
+    classifier: str
+    followed: bool
+    """Whether the classifier's candidate was taken."""
+    solved: bool
 
 
 _PLAN = msgspec.json.Decoder(_Plan)
@@ -41,10 +51,17 @@ class Calibration:
     `p_solve` is conditional on every earlier one having failed, and so is the attempt that is reported.
     """
 
-    def __init__(self, decisions: DecisionTable, compared: Callable[[Step, bool], None]) -> None:
-        """`compared` is told of each attempt: the step of the plan, and whether it solved the task."""
+    def __init__(
+        self,
+        decisions: DecisionTable,
+        compared: Callable[[Step, bool], None],
+        differed: Callable[[Differed], None] = lambda _: None,
+    ) -> None:
+        """`compared` is told of each attempt: the step of the plan, and whether it solved the task; `differed` of those
+        where classifier and forecast were not of one mind."""
         self._decisions = decisions
         self._compared = compared
+        self._differed = differed
         self._waiting: deque[Outcome] = deque(maxlen=MAX_WAITING)
         log = structlog.get_logger("pointsman.calibration")
         self.background = Background(self._follow, every_seconds=None, defect=partial(log_defect, log))
@@ -59,18 +76,27 @@ class Calibration:
         """Compares all that waits. Raises StoreUnavailableError; what was not compared by then still waits."""
         while self._waiting:
             page = list(islice(self._waiting, PAGE))
-            plans = await self._plans({str(outcome.decision_id) for outcome in page})
+            stored = await self._decisions.get_many(sorted({str(outcome.decision_id) for outcome in page}))
+            found = {one.decision_id: one for one in stored}
             for outcome in page:
                 self._waiting.popleft()
-                pair = (outcome.agent_type, outcome.model)
-                planned = plans.get(str(outcome.decision_id), [])
-                step = next((step for step in planned if (step.agent_type, step.model) == pair), None)
-                if step is not None:
-                    self._compared(step, outcome.solved)
+                decision = found.get(str(outcome.decision_id))
+                if decision is not None:
+                    self._compare(outcome, decision)
 
-    async def _plans(self, decision_ids: set[str]) -> dict[str, list[Step]]:
-        found = await self._decisions.get_many(sorted(decision_ids))
-        return {stored.decision_id: _plan_of(stored.decision) for stored in found}
+    def _compare(self, outcome: Outcome, decision: StoredDecision) -> None:
+        plan, pair = _plan_of(decision.decision), (outcome.agent_type, outcome.model)
+        step = next((step for step in plan.plan if (step.agent_type, step.model) == pair), None)
+        if step is None:
+            return
+        self._compared(step, outcome.solved)
+        advice, alone = decision.advice, plan.forecast_choice
+        if not isinstance(advice, Advice) or alone is None or step is not plan.plan[0]:
+            return
+        advised = (advice.agent_type, advice.model)
+        if advised != (alone.agent_type, alone.model):
+            source = advice.form.partition(":")[0]
+            self._differed(Differed(classifier=source, followed=pair == advised, solved=outcome.solved))
 
     async def _follow(self) -> None:
         await asyncio.sleep(SETTLE_SECONDS)
@@ -80,9 +106,9 @@ class Calibration:
             self.background.wake()
 
 
-def _plan_of(decision: msgspec.Raw) -> list[Step]:
+def _plan_of(decision: msgspec.Raw) -> _Plan:
     """Empty where a newer version of the service wrote a plan of another shape."""
     try:
-        return _PLAN.decode(decision).plan
+        return _PLAN.decode(decision)
     except msgspec.MsgspecError:
-        return []
+        return _Plan()

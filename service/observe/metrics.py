@@ -11,6 +11,7 @@ from service.contract.decision import Step
 from service.contract.execution import Execution
 from service.contract.outcome import Outcome
 from service.contract.problem import Problem
+from service.knowledge.calibration import Differed
 
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Seconds: from a forecast (about 1 ms) to an agent CLI (tens of seconds)."""
@@ -70,6 +71,17 @@ class Metrics:
             "forecast_expected_solves", "Sum of the chances of solving over attempts compared", *pair
         )
         self.observed_solves = counter("forecast_observed_solves", "Attempts compared that solved", *pair)
+        self.verdicts = counter(
+            "classifier_verdicts",
+            "Verdicts, by whether the forecast alone would choose the same",
+            "classifier",
+            "agrees",
+        )
+        self.differing = counter(
+            "classifier_differing_outcomes",
+            "Attempts by the choice of a decision where a classifier and the forecast named different candidates",
+            *("classifier", "followed", "solved"),
+        )
         self.executions = counter("executions", "Executions that ended in this process", "state")
         ProcessCollector(registry=self.registry)  # CPU, memory, open files
 
@@ -79,6 +91,10 @@ class Metrics:
         self.squared_error.inc((step.p_solve - solved) ** 2)
         self.expected_solves.labels(step.agent_type, step.model).inc(step.p_solve)
         self.observed_solves.labels(step.agent_type, step.model).inc(int(solved))
+
+    def differed(self, one: Differed) -> None:
+        """An attempt where a classifier and the forecast were not of one mind."""
+        self.differing.labels(one.classifier, str(one.followed).lower(), str(one.solved).lower()).inc()
 
     def recorded(self, outcome: Outcome) -> None:
         """A new outcome, not one that was there already."""

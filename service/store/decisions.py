@@ -39,12 +39,23 @@ class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
     explanation: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     advice: Advice | msgspec.UnsetType = msgspec.UNSET
 
+    @property
+    def choice(self) -> tuple[str, str]:
+        """Agent type and model."""
+        chosen = _CHOSEN.decode(self.decision)
+        return (chosen.agent_type, chosen.model)
+
     def decoded(self) -> Decision:
         """Raises msgspec.ValidationError where a newer version wrote what is unknown here."""
         return _DECISION.decode(self.decision)
 
 
 _NOTHING = msgspec.Raw(b"null")
+
+
+class _Chosen(msgspec.Struct, frozen=True):
+    agent_type: str
+    model: str
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +67,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 
 _BODY = msgspec.json.Decoder(_Body)
 _DECISION = msgspec.json.Decoder(Decision)
+_CHOSEN = msgspec.json.Decoder(_Chosen)
 _ADVICE = msgspec.json.Decoder(Advice | None)
 
 

@@ -110,6 +110,11 @@ class OutcomeTable:
 
         return await self._database.run(mark, mode="ordered")
 
+    async def newest_change(self) -> int:
+        """The number of the newest change that is to be seen; 0 where there is none."""
+        rows = await self._database.rows(select(func.max(outcomes.c.change)))
+        return rows[0][0] or 0
+
     async def since(self, cursor: int, limit: int = PAGE_ROWS) -> OutcomeChanges:
         """What was recorded or withdrawn, by any replica, after `cursor` (0: from the beginning), oldest first.
 
