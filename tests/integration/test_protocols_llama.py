@@ -149,6 +149,7 @@ def environ(server: LlamaServer, protocol: str, folder: Path) -> dict[str, str]:
         "POINTSMAN_LOCAL_MODEL__PROTOCOL": protocol,
         "POINTSMAN_LOCAL_MODEL__MAX_TOKENS": "48",
         "POINTSMAN_LOCAL_MODEL__RESPONSE_FORMAT": "json_schema",
+        "POINTSMAN_LOCAL_MODEL__MAX_TASK_TOKENS": "64",
         "POINTSMAN_DECISION__CACHE_SECONDS": "0",
     }
 
@@ -175,7 +176,7 @@ def test_a_long_state_is_clipped_to_fit(
 ) -> None:
     """200,000 characters are no 400: the state is clipped as with chat."""
     service = open_service(
-        **environ(deciding_server, "systemone", tmp_path), POINTSMAN_LOCAL_MODEL__MAX_TASK_TOKENS="300"
+        **{**environ(deciding_server, "systemone", tmp_path), "POINTSMAN_LOCAL_MODEL__MAX_TASK_TOKENS": "300"}
     )  # fmt: skip
     with service.client() as client:
         body = {"instructions": "word " * 39_999, "deadline_ms": 160_000}
