@@ -19,6 +19,7 @@ COMMANDS = {
     "catalog": "Show the candidates with their forecast numbers.",
     "evaluate": "Measure how good decisions are on recorded tasks.",
     "outcomes": "Bring history in (`import`) or out (`export`).",
+    "store": "Take what is recorded over into another database (`copy`).",
     "run": "Run a task on the local model and stream its answer.",
 }
 """Each lives in `service/commands/<name>.py` as `command`; it is imported when it is called, so that a decision does

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,17 @@ from service.classifiers.ladder import Ladder, LadderObserver, Stage
 from service.classifiers.local_model import LocalModelClassifier
 from service.classifiers.program import CliClassifier
 from service.contract.catalog import Catalog
-from service.contract.errors import ConfigurationError, StoreUnavailableError
+from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
+from service.decide.exploring import Explorer
 from service.decide.pipeline import Decide, Pipeline
 from service.decide.shared_classifiers import SharedClassifiers
 from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
-from service.knowledge.calibration import Calibration
 from service.knowledge.classifier_weights import ClassifierWeights
+from service.knowledge.contexts import Contexts
+from service.knowledge.kind_learner import KindLearner
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
 from service.knowledge.learner import Learner
 from service.knowledge.local_endpoint import LocalEndpoint
@@ -83,14 +86,23 @@ class Core:
         cli = CliClassifier.configured(settings.cli, environ)
         self.in_use = InUse(read_knowledge(settings))
         local = None if self.llm is None else LocalModelClassifier(self.llm, settings.local_model)
+        self.kinds = KindLearner(self.in_use)
+        self.contexts = Contexts(self.store.decisions)
         self.pipeline = self._pipeline(local, cli)
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
             self.decide = partial(self.tracing.decide, self.pipeline.decide)
-        self.learner = Learner(self.store.outcomes, self.in_use)
-        self.calibration = Calibration(self.store.decisions, self.metrics.compared, self.metrics.differed)
-        self.weights = ClassifierWeights(self.store.outcomes, self.store.decisions, self.in_use)
-        self.outcomes = Outcomes(self.store.outcomes, self.learner, self.calibration, self.metrics.recorded)
+        self.learner = Learner(self.store.outcomes, self.in_use, settings.learning, self.store.snapshots)
+        self.outcomes = Outcomes(
+            self.store.outcomes,
+            self.contexts,
+            self.learner,
+            counted=self.metrics.recorded,
+            compared=self.metrics.compared,
+            unlinked=self.metrics.unlinked,
+            advised=self.metrics.advised,
+        )
+        self.weights = ClassifierWeights(self.store.outcomes, self.in_use)
         self.local_endpoint = LocalEndpoint(local, settings, self.in_use, self.learner.adopt)
         self.reloader = Reloader(settings, self.local_endpoint.adopt, config_file=config_file, reread=reread)
         # A client of its own, with its own slots: a decision never waits behind an execution.
@@ -114,16 +126,13 @@ class Core:
         await self.store.start()
         await self.learner.start(wait=learn_first)
         await self.local_endpoint.start(wait=not serve)
-        if learn_first and self.pipeline.classifiers.ladder.stages:
-            with contextlib.suppress(StoreUnavailableError):
-                await self.weights.catch_up()
+        if self.pipeline.classifiers.ladder.stages:
+            await self.weights.start(wait=learn_first)
         if serve:
             if self.executions is not None:
                 await self.executions.start()
-            self.calibration.background.start()
-            if self.pipeline.classifiers.ladder.stages:
-                self.weights.background.start()
-                self.weights.background.wake()
+            await self.outcomes.start()
+            self.kinds.background.start()
             self.reloader.start()
         self.ready = True
 
@@ -137,10 +146,11 @@ class Core:
         await self.reloader.aclose()
         if self.executions is not None:
             await self.executions.aclose()
-        await self.calibration.background.aclose()
+        await self.outcomes.background.aclose()
+        await self.kinds.background.aclose()
+        await self.learner.aclose()
         await self.local_endpoint.background.aclose()
         await self.weights.background.aclose()
-        await self.learner.background.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
             if client is not None:
@@ -156,8 +166,9 @@ class Core:
 
     def use_catalog(self, catalog: Catalog) -> None:
         """Decides with this catalog from now on; what was learned for the same pairs follows in a moment."""
-        settings = msgspec.structs.replace(self.settings, decision=self.in_use.knowledge.decision)
-        self.learner.adopt(knowledge_of(catalog, settings))
+        now = self.in_use.knowledge
+        made = knowledge_of(catalog, msgspec.structs.replace(self.settings, decision=now.decision))
+        self.learner.adopt(replace(made, verifier=now.verifier))
 
     def make_runner(self) -> LocalRunner | None:
         """Runs whole tasks on the local model; None where no endpoint is set, or it only decides."""
@@ -184,7 +195,9 @@ class Core:
                 max_in_flight=settings.server.max_in_flight,
                 cache_seconds=settings.decision.cache_seconds,
             ),
-            observers=[self.store.decisions.add, counts.decided, DecisionLines().decided],
+            observers=[self.store.decisions.add, self.contexts.remember, counts.decided, DecisionLines().decided],
+            told=self.kinds.told,
+            explorer=Explorer(settings.learning.explore_usd_per_day),
         )
 
     def _executions(self, environ: Mapping[str, str]) -> Executions | None:

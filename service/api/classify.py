@@ -86,8 +86,11 @@ def _facts(decision: Decision) -> Headers:
     )
 
 
+_SHARED = ("fleet", "pools", "objective", "delay_usd_per_hour", "verifier", "deadline_ms")
+
+
 def _with_shared(task: Task, batch: TaskBatch) -> Task:
     """What stands at the top of the batch holds for each task that does not say otherwise."""
-    shared = {name: getattr(batch, name) for name in ("fleet", "objective", "deadline_ms")}
-    changes = {name: value for name, value in shared.items() if value is not None and not getattr(task, name)}
+    shared = {name: getattr(batch, name) for name in _SHARED}
+    changes = {name: value for name, value in shared.items() if value is not None and getattr(task, name) in (None, {})}
     return msgspec.structs.replace(task, **changes) if changes else task

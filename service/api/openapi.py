@@ -54,7 +54,10 @@ def openapi_document() -> dict[str, Any]:
     recorded = _object(outcome_id={"type": "string"})
     shared = {
         "fleet": {"anyOf": [{"type": "null"}, of_task["fleet"]]},
+        "pools": {"anyOf": [{"type": "null"}, of_task["pools"]]},
         "objective": {"anyOf": [{"type": "null"}, {"enum": ["economy", "balanced", "quality"]}]},
+        "delay_usd_per_hour": of_task["delay_usd_per_hour"],
+        "verifier": of_task["verifier"],
         "deadline_ms": of_task["deadline_ms"],
     }
     schemas = {

@@ -12,6 +12,7 @@ from service.contract.outcome import Outcome, OutcomeBatch
 from service.contract.problem import problem_of
 from service.knowledge.outcomes import Outcomes
 from service.observe.metrics import Metrics
+from service.store.outcomes import Recording
 
 _OUTCOME = msgspec.json.Decoder(Outcome)
 _BATCH = msgspec.json.Decoder(OutcomeBatch)
@@ -32,6 +33,8 @@ class OutcomeRoutes:
     async def record(self, posted: Posted) -> Answer:
         outcome = decode_json(posted.take(), _OUTCOME)
         (recording,) = await self._outcomes.record([outcome])
+        if isinstance(recording, InvalidInputError):
+            raise recording
         if recording.state == "conflict":
             raise _conflict(outcome)
         return Answer.of({"outcome_id": recording.outcome_id}, status=201 if recording.state == "new" else 200)
@@ -41,12 +44,15 @@ class OutcomeRoutes:
         decoded = [_decode(raw, index) for index, raw in enumerate(batch.outcomes)]
         recordings = iter(await self._outcomes.record([one for one in decoded if isinstance(one, Outcome)]))
         results: list[object] = []
-        for outcome in decoded:
-            recording = next(recordings) if isinstance(outcome, Outcome) else None
-            if recording is not None and recording.state != "conflict":
-                results.append({"outcome_id": recording.outcome_id})
+        for index, outcome in enumerate(decoded):
+            answer = next(recordings) if isinstance(outcome, Outcome) else outcome
+            if isinstance(answer, Recording) and answer.state != "conflict":
+                results.append({"outcome_id": answer.outcome_id})
                 continue
-            error = _conflict(outcome) if isinstance(outcome, Outcome) else outcome
+            if isinstance(outcome, Outcome):
+                error = _placed(answer, index) if isinstance(answer, InvalidInputError) else _conflict(outcome)
+            else:
+                error = outcome
             results.append(self._metrics.answered(problem_of(error, request_id=posted.request_id)))
         return Answer.of({"results": results})
 
@@ -61,6 +67,10 @@ def _decode(raw: msgspec.Raw, index: int) -> Outcome | InvalidInputError:
         return decode_item(raw, _OUTCOME, f"$.outcomes[{index}]")
     except InvalidInputError as error:
         return error
+
+
+def _placed(error: InvalidInputError, index: int) -> InvalidInputError:
+    return InvalidInputError(error.expected, path=f"$.outcomes[{index}]{error.path.removeprefix('$')}")
 
 
 def _conflict(outcome: Outcome) -> ConflictError:

@@ -39,9 +39,9 @@ MAX_LEARNED_WORDS = 20_000
 """Words that are kept of tasks whose kind was told; those that come later teach only by the words that are there."""
 
 _DECODER = msgspec.json.Decoder(dict[str, dict[str, float]])
-_MEMO = 50_000
-_LONGEST = 40
-"""Words, and letters of a word, that are remembered: a text of nonsense must not fill the memory."""
+_MEMO = 20_000
+"""Words whose sums are remembered, before they are forgotten all at once."""
+_FIRST_MEMO = 1024
 
 
 class WordCounts:
@@ -92,9 +92,8 @@ class KindText:
             for word in source:
                 self._row.setdefault(word, len(self._row))
         self._weight = _weights(self.kinds, self._row, words)
-        share = [sqrt((told.get(kind, 0.0) + TOLD_WEIGHT) / TOLD_WEIGHT) for kind in self.kinds]
-        self._prior = [log(one) for one in share]
-        self._rows: dict[str, tuple[int, ...]] = {}
+        self._prior = [log(sqrt((told.get(kind, 0.0) + TOLD_WEIGHT) / TOLD_WEIGHT)) for kind in self.kinds]
+        self._forget()
 
     def probabilities(self, name: str, instructions: str) -> tuple[float, ...]:
         """How likely each kind is for a task's title and text, in the order of `kinds`; they sum to one."""
@@ -105,21 +104,15 @@ class KindText:
         count = len(self.kinds)
         if count < 2:
             return (1.0,) * count
-        rows: list[int] = []
-        amounts: list[float] = []
-        memory = self._rows
-        for word, amount in words.items():
-            found = memory.get(word)
-            if found is None:
-                found = self._known(word)
-            for row in found:
-                rows.append(row)
-                amounts.append(amount)
-        logits = self._prior
-        if rows:
-            sums = np.array(amounts) @ self._weight[rows]
-            scale = SCALE / sqrt(1.0 + sum(amounts))
-            logits = [base + scale * one for base, one in zip(logits, sums.tolist(), strict=True)]
+        if len(self._place) > _MEMO:
+            self._forget()
+        place = self._place
+        places = [place.get(word, -1) for word in words]
+        if -1 in places:
+            places = [self._placed(word) for word in words]
+        *sums, told = (np.array(list(words.values())) @ self._sums[places]).tolist() if places else (0.0,)
+        scale = SCALE / sqrt(1.0 + told)
+        logits = [base + scale * one for base, one in zip(self._prior, sums, strict=True)] if sums else self._prior
         top = max(logits)
         raised = [exp(logit - top) for logit in logits]
         total = sum(raised)
@@ -137,10 +130,24 @@ class KindText:
         spread = sorted(shown, key=lambda stem: min(shown[stem].values()) - max(shown[stem].values()))
         return {stem: shown[stem] for stem in spread[:top]}
 
-    def _known(self, word: str) -> tuple[int, ...]:
-        found = tuple([row for stem in stems_of(word) if (row := self._row.get(stem)) is not None])
-        if len(self._rows) < _MEMO and len(word) <= _LONGEST:
-            self._rows[word] = found
+    def _forget(self) -> None:
+        """The sums of words that were seen; made anew as they are seen again."""
+        self._place: dict[str, int] = {}
+        self._sums = np.zeros((_FIRST_MEMO, len(self.kinds) + 1))
+        self._used = 1
+
+    def _placed(self, word: str) -> int:
+        """Where the sum of the weights of a word's stems, and last their number, stands in `_sums`; 0 for nothing."""
+        found = self._place.get(word)
+        if found is None:
+            rows = [row for stem in stems_of(word) if (row := self._row.get(stem)) is not None]
+            found = self._used if rows else 0
+            if rows:
+                if found == len(self._sums):
+                    self._sums = np.vstack([self._sums, np.zeros_like(self._sums)])
+                self._sums[found] = [*self._weight[rows].sum(axis=0).tolist(), len(rows)]
+                self._used += 1
+            self._place[word] = found
         return found
 
 

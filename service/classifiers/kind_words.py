@@ -1,7 +1,6 @@
 """The words of a text by which kinds of work are told apart, in any script, in bounded time."""
 
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 
 READ = 1_500
@@ -71,15 +70,16 @@ def stems_of(word: str) -> tuple[str, ...]:
     return (word, f"{word[:STEM]}*") if len(word) > STEM else (word,)
 
 
-def _words(text: str) -> Iterator[str]:
+def _words(text: str) -> list[str]:
     if text.isascii():
-        yield from text.encode().translate(_ONLY_LETTERS).decode().split()
-        return
+        return text.encode().translate(_ONLY_LETTERS).decode().split()
+    found: list[str] = []
     for word in _WORDS.findall(text):
         if word[0] < _FIRST_UNSPACED or not _UNSPACED.match(word[0]):
-            yield word
+            found.append(word)
         else:
-            yield from map("".join, pairwise(word))
+            found.extend(map("".join, pairwise(word)))
+    return found
 
 
 def _without_negated(text: str) -> str:

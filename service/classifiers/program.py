@@ -111,7 +111,7 @@ class CliClassifier:
             raise ClassifierError(error.problem, str(error), blame=blame, prompt=question.user) from None
         kept = reply.text[:KEPT_REPLY]
         try:
-            verdict = read_verdict(reply.text, brief.eligible, brief.catalog.candidates)
+            verdict = read_verdict(reply.text, brief.eligible, brief.catalog.candidates, brief.catalog.kind_ids)
         except VerdictError as error:
             raise ClassifierError(
                 error.problem, str(error), blame=Blame.REPLY, usage=reply.usage, prompt=question.user, reply=kept

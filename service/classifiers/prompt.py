@@ -34,6 +34,9 @@ QUESTIONS = ("candidate", "worth", "kind", "minutes")
 """What a decision model may be asked, and told of what a solved task is worth."""
 RUN_PROMPT = "run.system.txt"
 _REPLY = '{"code": "…", "minutes": 30, "confidence": 0.7'
+_REPLY_OF_KINDS = '{"code": "…", "kind": "…", "minutes": 30, "confidence": 0.7'
+_KIND_LENGTH = 60
+"""Characters of a kind's description: a model knows what testing is, the rest tells kinds of like names apart."""
 _LEAK_LENGTH = 32
 """Letters and digits: some forty characters of prose."""
 
@@ -73,11 +76,13 @@ class Prompts:
         self._asked = _template(folder, "classify.questions.txt", texts)
         _questions(self._asked.template, source=str(_file(folder, "classify.questions.txt")))
         self._repair = _template(folder, "classify.repair.txt", texts)
-        self._reply = _REPLY + (', "reason": "one short sentence"}' if with_reason else "}")
+        self._reply = (_REPLY_OF_KINDS if catalog.kinds else _REPLY) + (
+            ', "reason": "one short sentence"}' if with_reason else "}"
+        )
         self._codes = {candidate.key: code_of(n) for n, candidate in enumerate(catalog.candidates)}
         lines = [f"{self._codes[candidate.key]} | {_line(candidate)}" for candidate in catalog.candidates]
         self.system = _template(folder, "classify.system.txt", texts).substitute(
-            catalog="\n".join(lines), reply=self._reply
+            catalog="\n".join([*lines, *_kind_lines(catalog)]), reply=self._reply
         )
         self._shingles = frozenset(piece for text in texts.values() for piece in _pieces(text))
 
@@ -191,7 +196,21 @@ def _line(candidate: Candidate) -> str:
     solves = "?" if candidate.solve_rate is None else f"{candidate.solve_rate:.0%}"
     cost = "?" if candidate.cost_usd is None else f"${candidate.cost_usd:.2f}"
     strengths = " ".join(part for part in (candidate.agent_description, candidate.description) if part)
-    return f"{candidate.agent_type} | {candidate.model} | {solves} | {cost} | {visible(strengths)}".replace("\n", " ")
+    return f"{candidate.agent_type} | {candidate.key[1]} | {solves} | {cost} | {visible(strengths)}".replace("\n", " ")
+
+
+def _kind_lines(catalog: Catalog) -> list[str]:
+    """What `kind` may be; nothing where the catalog has no kinds."""
+    if not catalog.kinds:
+        return []
+    lines = [f"{kind.id} | {visible(_first_words(kind.description))}".replace("\n", " ") for kind in catalog.kinds]
+    return ["", "Kinds of work, one a line: kind | what it is", *lines]
+
+
+def _first_words(text: str) -> str:
+    """The first clause, or as many whole words of it as there is room for."""
+    clause = text.split(";")[0].split(":")[0].split(".")[0]
+    return clause if len(clause) <= _KIND_LENGTH else clause[:_KIND_LENGTH].rpartition(" ")[0]
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from service.base.text import one_line
 from service.classifiers.codes import candidate_of, in_names
 from service.contract.catalog import Candidate
 from service.contract.errors import PointsmanError
+from service.contract.task import key_of
 from service.llm.thinking import without_thoughts
 
 REPLY_LIMIT = 64 * 1024
@@ -52,16 +53,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     `weighed` where it gave no probabilities."""
 
     candidate: Candidate
+    kind: str | None = None
     minutes: float | None
     confidence: float | None
     reason: str
-    kind: str | None = None
     weighed: Weighed | None = None
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Only the choice must have its type: a good choice is not thrown away for its trimmings."""
 
+    kind: Any = None
     minutes: Any = None
     confidence: Any = None
     reason: Any = None
@@ -78,9 +80,12 @@ class _Named(_Reply, frozen=True, kw_only=True):
 
     agent_type: str
     model: str
+    effort: object = None
 
 
-def read_verdict(text: str, eligible: Sequence[Candidate], known: Sequence[Candidate]) -> Verdict:
+def read_verdict(
+    text: str, eligible: Sequence[Candidate], known: Sequence[Candidate], kinds: Sequence[str] = ()
+) -> Verdict:
     """Reads the one JSON object of a reply. Prose, fences, a list and `<think>` around it are passed over.
 
     Raises VerdictError (`no-json`, `wrong-shape`, `ambiguous`, `unknown-candidate`, `ineligible-candidate`), worded so
@@ -104,6 +109,7 @@ def read_verdict(text: str, eligible: Sequence[Candidate], known: Sequence[Candi
         raise VerdictError("ineligible-candidate", f"{choice} may not take this task")
     return Verdict(
         candidate=choice,
+        kind=_kind(reply.kind, kinds),
         minutes=_number(reply.minutes, above=0.0, at_most=MAX_MINUTES),
         confidence=_number(reply.confidence, above=-1e-12, at_most=1.0),
         reason=_reason(reply.reason, known),
@@ -129,11 +135,12 @@ def _choices(
 
 def _named(reply: _Named, eligible: Sequence[Candidate], known: Sequence[Candidate]) -> Candidate | str:
     """The candidate of exactly that name, else one that differs in case and outer space only, an eligible one first."""
-    exact = (reply.agent_type, reply.model)
+    effort = reply.effort if isinstance(reply.effort, str) and reply.effort.strip() else None
+    exact = key_of(reply.agent_type, reply.model, effort)
     folded = _folded(*exact)
     named = [c for c in known if c.key == exact] or [c for c in known if _folded(*c.key) == folded]
     chosen = next((candidate for candidate in named if candidate in eligible), None)
-    return chosen or (named[0] if named else one_line(f"{reply.agent_type}/{reply.model}", 200))
+    return chosen or (named[0] if named else one_line("/".join(exact), 200))
 
 
 def _reason(given: object, known: Sequence[Candidate]) -> str:
@@ -141,6 +148,12 @@ def _reason(given: object, known: Sequence[Candidate]) -> str:
     if not isinstance(given, str):
         return ""
     return one_line(in_names(one_line(given, REASON_LIMIT), known), REASON_LIMIT)
+
+
+def _kind(given: object, kinds: Sequence[str]) -> str | None:
+    """The kind that it names, whatever its case; a kind that the catalog does not have says nothing."""
+    name = given.strip().casefold() if isinstance(given, str) else ""
+    return next((kind for kind in kinds if kind.casefold() == name), None)
 
 
 def _folded(agent_type: str, model: str) -> tuple[str, str]:

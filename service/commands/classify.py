@@ -25,7 +25,19 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _FILE = click.Path(dir_okay=False)
 _REQUEST_FILE = click.Path(dir_okay=False, allow_dash=True)
-_OF_TASK = ("name", "task_id", "agent_type", "model", "objective", "value_usd", "deadline_ms", "strict", "explain")
+_OF_TASK = (
+    "name",
+    "task_id",
+    "agent_type",
+    "model",
+    "effort",
+    "objective",
+    "value_usd",
+    "delay_usd_per_hour",
+    "deadline_ms",
+    "strict",
+    "explain",
+)
 _OF_REQUIRE = ("agent_types", "inputs", "context_tokens", "local_only", "max_cost_usd")
 
 
@@ -46,8 +58,10 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A fact, such as repo=django.")
 @click.option("--agent-type", help="The agent that is asked for.")
 @click.option("--model", help="The model that is asked for; needs --agent-type.")
+@click.option("--effort", help="The reasoning effort that is asked for; needs --model.")
 @click.option("--objective", type=click.Choice(get_args(Objective)), help="How much a solved task is worth.")
 @click.option("--value-usd", type=float, callback=_finite, help="The same, exactly, in dollars.")
+@click.option("--delay-usd-per-hour", type=float, callback=_finite, help="What an hour of waiting costs, in dollars.")
 @click.option("--deadline-ms", type=int, help="Answer within this time.")
 @click.option("--strict", is_flag=True, default=None, help="Fail rather than ask another classifier.")
 @click.option("--explain", is_flag=True, default=None, help="Add prompt, reply, abilities and difficulty.")

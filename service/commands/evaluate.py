@@ -1,26 +1,35 @@
 """`pointsman evaluate`: how good decisions are on recorded tasks."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
+from rich.table import Table
 
 from service.commands.common import Command, config_option, json_option, running_core, settings_of
 from service.commands.outcomes import record
 from service.commands.show import console, table
 from service.contract.catalog import Candidate
+from service.contract.errors import InvalidInputError
+from service.contract.outcome import Outcome
 from service.contract.settings import Settings, StoreSettings
 from service.core import Core
-from service.evaluation.baselines import Baseline, always, in_order, oracle, random_mix
+from service.evaluation.baselines import Baseline, always, by_kind, in_order, oracle, random_mix
 from service.evaluation.curve import draw, svg
-from service.evaluation.recorded import RecordedTask, catalog_for_tasks, catalog_of_tasks, history_of, read_tasks
-from service.evaluation.replay import PolicyResult, Verifier, play, summarise
+from service.evaluation.recorded import Names, RecordedTask, catalog_for_tasks, catalog_of_tasks, read_tasks
+from service.evaluation.replay import Played, PolicyResult, Verifier, play, summarise
+from service.knowledge.knowledge import read_knowledge
 from service.logs.output import print_json
+
+_LEARN_EVERY = 5
+"""Tasks between two rounds of learning from what is reported meanwhile."""
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _SHARE = click.FloatRange(0, 1)
+_USD = click.FloatRange(min=0, max=1e9)
 _VALUE = click.FloatRange(min=0, min_open=True)
 
 
@@ -29,10 +38,11 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: list[RecordedTask]
     history: list[RecordedTask]
-    catalog_from_tasks: bool
+    names: Names
     values: tuple[float, ...]
     policies: tuple[str, ...]
     max_attempts: int | None
+    unlinked: bool
     seed: int
     verifier: Verifier
 
@@ -49,8 +59,14 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and of the verifier.")
 @click.option("--false-accept", type=_SHARE, default=0.0, help="Share of failures that the verifier lets pass.")
 @click.option("--false-reject", type=_SHARE, default=0.0, help="Share of solutions that the verifier turns down.")
+@click.option("--harm-usd", type=_USD, help="What accepted wrong work costs; tells the plans how often that is.")
 @click.option(
     "--catalog-from-tasks", is_flag=True, help="Make the catalog of the tasks' models; nothing known of them."
+)
+@click.option(
+    "--unlinked",
+    is_flag=True,
+    help="Report each attempt by its decision_id alone, as a scheduler does, and learn from it.",
 )
 @click.option("--plot", type=_FILE, help="Write the cost-quality curve as SVG.")
 @config_option
@@ -58,16 +74,22 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path | None, **given: Any) -> None:  # noqa: ANN401 - click's values
     """Put each task of TASKS.jsonl through the pipeline and play its recorded outcomes back."""
     settings = settings_of(config)
-    tasks = read_tasks(tasks_file, limit=given["limit"])
+    read = read_tasks(tasks_file, limit=given["limit"])
+    history = read_tasks(given["history"]) if given["history"] else []
+    names = _names(settings, [*read, *history], from_tasks=given["catalog_from_tasks"])
+    tasks = names.renamed(read)
+    if not tasks:
+        raise InvalidInputError(f"{tasks_file}: no task has an outcome of a model of the catalog")
     evaluation = _Evaluation(
         tasks=tasks,
-        history=read_tasks(given["history"]) if given["history"] else [],
-        catalog_from_tasks=given["catalog_from_tasks"],
+        history=names.renamed(history),
+        names=names,
         values=given["values"] or (settings.decision.value_usd(None),),
         policies=given["policies"] or _default_policies(settings),
         max_attempts=given["max_attempts"],
+        unlinked=given["unlinked"],
         seed=given["seed"],
-        verifier=Verifier(given["false_accept"], given["false_reject"], given["seed"]),
+        verifier=Verifier(given["false_accept"], given["false_reject"], given["seed"], given["harm_usd"]),
     )
     results, baselines = asyncio.run(_evaluate(settings, evaluation))
     if plot is not None:
@@ -76,9 +98,17 @@ def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path |
         except OSError as error:
             raise click.UsageError(f"{plot}: {error.strerror}") from None
     if as_json:
-        print_json({"tasks": len(tasks), "policies": results, "baselines": baselines})
+        skipped = len(read) - len(tasks)
+        print_json({"tasks": len(tasks), "skipped": skipped, "policies": results, "baselines": baselines})
     else:
-        _show(len(tasks), results, baselines)
+        _show(len(tasks), len(read) - len(tasks), results, baselines)
+
+
+def _names(settings: Settings, tasks: list[RecordedTask], *, from_tasks: bool) -> Names:
+    """The catalog that is evaluated, and what its candidates are called in the tasks."""
+    if from_tasks:
+        return Names(tasks, catalog_of_tasks(tasks))
+    return Names(tasks, catalog_for_tasks(read_knowledge(settings).catalog, tasks))
 
 
 def _default_policies(settings: Settings) -> tuple[str, ...]:
@@ -93,22 +123,13 @@ async def _evaluate(settings: Settings, evaluation: _Evaluation) -> tuple[list[P
     candidates: list[Candidate] = []
     for policy in evaluation.policies:
         async with running_core(_isolated(settings, policy), learned=False) as core:
-            await _learn(core, evaluation)
+            await _learn(core, evaluation, evaluation.values[0])
             knowledge = core.pipeline.knowledge
             candidates = sorted(knowledge.catalog.candidates, key=knowledge.forecaster.cost_usd)
             for value in evaluation.values:
-                played = [
-                    await play(
-                        core.pipeline,
-                        task,
-                        value_usd=value,
-                        max_attempts=evaluation.max_attempts,
-                        verifier=evaluation.verifier,
-                    )
-                    for task in evaluation.tasks
-                ]
-                results.append(summarise(policy, value, played, seed=evaluation.seed))
-    return results, _baselines(evaluation, [candidate.model for candidate in candidates], results)
+                played = await _play(core, evaluation, evaluation.tasks, value)
+                results.append(summarise(policy, value, played, seed=evaluation.seed, tasks=evaluation.tasks))
+    return results, _baselines(evaluation, [evaluation.names.of[one.key] for one in candidates], results)
 
 
 def _isolated(settings: Settings, policy: str) -> Settings:
@@ -117,29 +138,54 @@ def _isolated(settings: Settings, policy: str) -> Settings:
     return msgspec.structs.replace(settings, decision=decision, store=StoreSettings(url="sqlite://"))
 
 
-async def _learn(core: Core, evaluation: _Evaluation) -> None:
+async def _play(core: Core, evaluation: _Evaluation, tasks: list[RecordedTask], value_usd: float) -> list[Played]:
+    """Every task; where outcomes are reported as a scheduler does, they are learned from every few tasks."""
+
+    async def report(outcome: Outcome) -> None:
+        await core.outcomes.record([outcome])
+
+    played: list[Played] = []
+    for number, task in enumerate(tasks):
+        if evaluation.unlinked and number % _LEARN_EVERY == 0:
+            await core.learner.catch_up()
+        played.append(
+            await play(
+                core.pipeline,
+                task,
+                names=evaluation.names,
+                value_usd=value_usd,
+                max_attempts=evaluation.max_attempts,
+                verifier=evaluation.verifier,
+                report=report if evaluation.unlinked else None,
+            )
+        )
+    return played
+
+
+async def _learn(core: Core, evaluation: _Evaluation, value_usd: float) -> None:
     """Puts the tasks' catalog into use, and what the history teaches."""
-    everything = [*evaluation.tasks, *evaluation.history]
-    if evaluation.catalog_from_tasks:
-        catalog = catalog_of_tasks(everything)
-    else:
-        catalog = catalog_for_tasks(core.pipeline.knowledge.catalog, everything)
-    core.use_catalog(catalog)
+    core.use_catalog(evaluation.names.catalog)
     await core.store.start()
-    await record(core, history_of(evaluation.history, catalog))
+    if evaluation.unlinked:
+        await _play(core, evaluation, evaluation.history, value_usd)
+    else:
+        await record(core, evaluation.names.history(evaluation.history))
     await core.learner.catch_up()
 
 
 def _baselines(evaluation: _Evaluation, models: list[str], results: list[PolicyResult]) -> list[Baseline]:
     """`models` has the cheapest first."""
     tasks, verifier = evaluation.tasks, evaluation.verifier
-    singles = [always(tasks, model) for model in models]
-    cheapest = in_order("cheapest-first", tasks, models, max_attempts=evaluation.max_attempts, verifier=verifier)
+    singles = [by_kind(tasks, partial(always, model=model)) for model in models]
+    cheapest = by_kind(
+        tasks,
+        lambda some: in_order("cheapest-first", some, models, max_attempts=evaluation.max_attempts, verifier=verifier),
+    )
     mixes = [
         random_mix(f"random-mix:{result.policy}:{result.value_usd:g}", singles, result.cost_usd_per_task)
         for result in results
     ]
-    return [*singles, cheapest, oracle(tasks, models), *mixes]
+    return [*singles, cheapest, by_kind(tasks, partial(oracle, models=models)), *mixes]
 
 
 def _shown(baselines: list[Baseline]) -> list[Baseline]:
@@ -147,24 +193,55 @@ def _shown(baselines: list[Baseline]) -> list[Baseline]:
     return [baseline for baseline in baselines if not baseline.name.startswith("random-mix")]
 
 
-def _show(number: int, results: list[PolicyResult], baselines: list[Baseline]) -> None:
-    titles = ("policy", "solved", "95 %", "cost per task", "attempts", "ms p50", "ms p99")
-    policies = table(*titles, title=f"{number} tasks")
+def _show(number: int, skipped: int, results: list[PolicyResult], baselines: list[Baseline]) -> None:
+    titles = ("policy", "solved", "95 %", "wrong", "cost per task", "attempts", "ms p50", "ms p99")
+    without = f", {skipped} more without outcomes of the catalog" if skipped else ""
+    policies = table(*titles, title=f"{number} tasks{without}")
     for result in results:
         low, high = result.solve_rate_ci95
         policies.add_row(
             f"{result.policy}, value ${result.value_usd:g}",
             f"{result.solve_rate:.1%}",
             f"{low:.1%} to {high:.1%}",
+            f"{result.wrong_rate:.1%}",
             f"${result.cost_usd_per_task:.4f}",
             f"{result.attempts_per_task:.2f}",
             f"{result.latency_ms['p50']:.2f}",
             f"{result.latency_ms['p99']:.2f}",
         )
+    steps = table("policy", "step", "said", "seen", "attempts", title="chance said and share seen to solve")
+    for result in results:
+        for one in result.calibration:
+            steps.add_row(
+                f"{result.policy}, value ${result.value_usd:g}",
+                str(one.step),
+                f"{one.said:.1%}",
+                f"{one.seen:.1%}",
+                str(one.n),
+            )
     policies.add_section()
     for baseline in baselines:
-        policies.add_row(baseline.name, f"{baseline.solve_rate:.1%}", "", f"${baseline.cost_usd_per_task:.4f}")
+        policies.add_row(baseline.name, f"{baseline.solve_rate:.1%}", "", "", f"${baseline.cost_usd_per_task:.4f}")
     out = console()
     out.print(policies)
+    if any(result.kinds for result in results):
+        out.print(_kinds(results, baselines))
+    out.print(steps)
     out.print("")
     out.print(draw(results, _shown(baselines)), markup=False, highlight=False)
+
+
+def _kinds(results: list[PolicyResult], baselines: list[Baseline]) -> Table:
+    """Solved and spent a task, kind by kind and with the kinds weighted equally."""
+    kinds = [part.kind for part in results[0].kinds]
+    shown = table("policy", *(kind or "no kind" for kind in kinds), "kinds equally", title="by kind of work")
+    named: list[tuple[str, Baseline | PolicyResult]] = [
+        *((f"{result.policy}, value ${result.value_usd:g}", result) for result in results),
+        *((baseline.name, baseline) for baseline in _shown(baselines)),
+    ]
+    for name, one in named:
+        of_kind = {part.kind: part for part in one.kinds}
+        parts = [*(of_kind.get(kind) for kind in kinds), one.equally_weighted]
+        cells = [f"{part.solve_rate:.0%} ${part.cost_usd_per_task:.3f}" if part else "" for part in parts]
+        shown.add_row(name, *cells)
+    return shown

@@ -1,7 +1,9 @@
 """`pointsman outcomes import` and `export`: history in and out, one JSON object a line."""
 
 import asyncio
+import hashlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 import click
@@ -15,9 +17,11 @@ from service.contract.outcome import Outcome
 from service.contract.settings import Settings
 from service.core import Core
 from service.logs.output import print_json
+from service.store.outcomes import Recording
 
 _OUTCOME = msgspec.json.Decoder(Outcome)
 _ENCODER = msgspec.json.Encoder()
+_SORTED = msgspec.json.Encoder(order="sorted")
 _BATCH = 1000
 
 
@@ -36,18 +40,29 @@ def import_outcomes(file: str, config: str | None, *, as_json: bool) -> None:
     """
     settings = settings_of(config)
     outcomes: list[Outcome] = []
+    lines: list[int] = []
     wrong: list[tuple[int, str]] = []
     for line, outcome in decode_lines(read_input(file), _OUTCOME):
         if isinstance(outcome, InvalidInputError):
             wrong.append((line, str(outcome)))
         else:
             outcomes.append(outcome)
-    counts = asyncio.run(_import(settings, outcomes))
+            lines.append(line)
+    answers = asyncio.run(_import(settings, outcomes))
+    wrong += [
+        (line, str(answer))
+        for line, answer in zip(lines, answers, strict=True)
+        if isinstance(answer, InvalidInputError)
+    ]
+    counts = {"new": 0, "same": 0, "conflict": 0}
+    for answer in answers:
+        if isinstance(answer, Recording):
+            counts[answer.state] += 1
     if as_json:
-        print_json({**counts, "wrong": [{"line": line, "detail": detail} for line, detail in wrong]})
+        print_json({**counts, "wrong": [{"line": line, "detail": detail} for line, detail in sorted(wrong)]})
     else:
         click.echo(f"{counts['new']} recorded, {counts['same']} already there, {counts['conflict']} in conflict")
-        for line, detail in wrong:
+        for line, detail in sorted(wrong):
             click.echo(f"{file}, line {line}: {detail}", err=True)
     if wrong or counts["conflict"]:
         raise SystemExit(PROBLEM)
@@ -60,22 +75,41 @@ def export_outcomes(config: str | None) -> None:
     asyncio.run(_export(settings_of(config)))
 
 
-async def record(core: Core, outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Records any number of outcomes; how many were new, the same as one there, or in conflict with one."""
-    counts = {"new": 0, "same": 0, "conflict": 0}
+async def record(
+    core: Core, outcomes: Sequence[Outcome], origins: Sequence[str | None] = ()
+) -> list[Recording | InvalidInputError]:
+    """Records any number of outcomes; one answer for each, in order."""
+    answers: list[Recording | InvalidInputError] = []
     for start in range(0, len(outcomes), _BATCH):
-        for recording in await core.outcomes.record(outcomes[start : start + _BATCH]):
-            counts[recording.state] += 1
-    return counts
+        end = start + _BATCH
+        answers += await core.outcomes.record(outcomes[start:end], origins[start:end])
+    return answers
 
 
-async def _import(settings: Settings, outcomes: list[Outcome]) -> dict[str, int]:
-    async with running_core(settings) as core:
-        return await record(core, outcomes)
+def origins_of(outcomes: Sequence[Outcome]) -> list[str | None]:
+    """By what an outcome without a decision is recognised when its file is imported again: its content, and which one
+    of those with that content it is, because two attempts may be alike."""
+    seen = Counter[str]()
+    origins: list[str | None] = []
+    for outcome in outcomes:
+        if outcome.decision_id is not None:
+            origins.append(None)
+            continue
+        content = hashlib.sha256(_SORTED.encode(outcome)).hexdigest()
+        seen[content] += 1
+        origins.append(f"{content}:{seen[content]}")
+    return origins
+
+
+async def _import(settings: Settings, outcomes: list[Outcome]) -> list[Recording | InvalidInputError]:
+    async with running_core(settings, learned=False) as core:
+        await core.store.start()
+        return await record(core, outcomes, origins_of(outcomes))
 
 
 async def _export(settings: Settings) -> None:
-    async with running_core(settings) as core:
+    async with running_core(settings, learned=False) as core:
+        await core.store.start()
         async for recorded in core.store.outcomes.export():
             line = {k: v for k, v in msgspec.to_builtins(recorded.outcome).items() if v not in (None, {})}
             sys.stdout.write(_ENCODER.encode(line).decode() + "\n")

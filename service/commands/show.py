@@ -9,7 +9,7 @@ from rich.table import Table
 
 from service.base.text import one_line
 from service.contract.decision import Decision
-from service.contract.task import Task
+from service.contract.task import Task, key_of
 from service.forecast.forecaster import AbilityReport
 
 _WIDTH_WITHOUT_TERMINAL = 110
@@ -35,7 +35,7 @@ def show_decision(decision: Decision, task: Task) -> None:
     """The choice, why, the plan, and why not the others."""
     out = console()
     out.print(
-        f"[bold green]{_safe(decision.agent_type)} / {_safe(decision.model)}[/]  [dim]by {_safe(decision.source)}[/]"
+        f"[bold green]{_safe(decision.agent_type)} / {_safe(decision.key[1])}[/]  [dim]by {_safe(decision.source)}[/]"
     )
     out.print(f"  {_safe(decision.reason)}")
     for failure in decision.failures:
@@ -47,7 +47,7 @@ def show_decision(decision: Decision, task: Task) -> None:
     for number, step in enumerate(decision.plan, 1):
         when = "" if number == 1 else "[dim]if that fails[/] "
         plan.add_row(
-            f"{number}. {when}{_safe(step.agent_type)} / {_safe(step.model)}",
+            f"{number}. {when}{_safe(step.agent_type)} / {_safe(step.key[1])}",
             f"{step.p_solve:.0%}",
             f"${step.cost_usd:.3f}",
         )
@@ -56,7 +56,7 @@ def show_decision(decision: Decision, task: Task) -> None:
     if decision.excluded:
         out.print("\n[dim]not eligible[/]")
         for pair in decision.excluded:
-            out.print(f"  {_safe(pair.agent_type)} / {_safe(pair.model)}: {_safe(pair.why)}")
+            out.print(f"  {_safe(pair.agent_type)} / {_safe(pair.key[1])}: {_safe(pair.why)}")
     if task.explain and isinstance(decision.explanation, dict):
         out.print("\n[dim]explanation[/]")
         out.print_json(data=decision.explanation, ensure_ascii=True)
@@ -70,7 +70,7 @@ def show_catalog(reports: list[AbilityReport]) -> None:
     candidates = table("candidate", "published", "cost", "learned", "cost", "outcomes")
     for report in reports:
         candidates.add_row(
-            f"{_safe(report.agent_type)} / {_safe(report.model)}",
+            f"{_safe(report.agent_type)} / {_safe(key_of(report.agent_type, report.model, report.effort)[1])}",
             "?" if report.prior_solve_rate is None else f"{report.prior_solve_rate:.0%}",
             "?" if report.prior_cost_usd is None else f"${report.prior_cost_usd:.3f}",
             f"{report.learned_solve_rate:.0%}",

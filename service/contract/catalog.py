@@ -9,7 +9,7 @@ import msgspec
 
 from service.contract.errors import ConfigurationError
 from service.contract.kind import Figures, Kind
-from service.contract.task import InputKind
+from service.contract.task import InputKind, Key, key_of
 
 LOCAL_AGENT = "local"
 """The agent type that this service runs itself; it is on offer only while an endpoint is set."""
@@ -40,14 +40,18 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     local: bool = False
     quota_pool: str | None = None
 
+    def __hash__(self) -> int:
+        """By its key: `kinds` is not hashable."""
+        return hash(self.key)
+
     @cached_property
-    def key(self) -> tuple[str, str]:
-        """What identifies it everywhere: (agent type, model)."""
-        return (self.agent_type, self.model)
+    def key(self) -> Key:
+        """What identifies it everywhere: agent type, and model with effort."""
+        return key_of(self.agent_type, self.model, self.effort)
 
     def __str__(self) -> str:
-        """`agent/model`, for people."""
-        return f"{self.agent_type}/{self.model}"
+        """`agent/model` or `agent/model@effort`, for people."""
+        return "/".join(self.key)
 
 
 def without_local(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:

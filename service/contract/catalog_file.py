@@ -1,10 +1,9 @@
 """The catalog's file: TOML, checked, with the place of what is wrong in it."""
 
-import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -13,7 +12,8 @@ from service.contract.catalog import Candidate, Catalog, Pool
 from service.contract.decoding import convert_tree
 from service.contract.errors import ConfigurationError, InvalidInputError
 from service.contract.kind import CostUsd, Figures, Kind, KindId, Minutes, SolveRate
-from service.contract.task import InputKind, Name
+from service.contract.task import InputKind, Name, key_of
+from service.contract.toml import parse_toml, read_toml
 
 DEFAULT_CATALOG = Path(__file__).parents[1] / "catalog.toml"
 
@@ -52,21 +52,17 @@ class _CatalogFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def load_catalog(path: Path) -> Catalog:
     """Reads a catalog file, or raises ConfigurationError that names file, place, and what was expected."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"cannot be read: {_cause(error)}", source=str(path)) from None
-    return parse_catalog(text, source=str(path))
+    return _checked(read_toml(path), source=str(path))
 
 
 def parse_catalog(text: str, *, source: str) -> Catalog:
     """Reads the text of a catalog file; `source` is what errors call it."""
+    return _checked(parse_toml(text, source=source), source=source)
+
+
+def _checked(tree: dict[str, Any], *, source: str) -> Catalog:
     try:
-        return _catalog(convert_tree(tomllib.loads(text), _CatalogFile))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"not TOML: {error}", source=source) from None
-    except RecursionError:
-        raise ConfigurationError("nested too deeply", source=source) from None
+        return _catalog(convert_tree(tree, _CatalogFile))
     except InvalidInputError as error:
         raise ConfigurationError(error.expected, path=error.path, source=source) from None
 
@@ -92,16 +88,17 @@ def _catalog(file: _CatalogFile) -> Catalog:
 
 
 def _check_models(agent: _AgentEntry, path: str, kinds: list[str]) -> None:
-    known: set[tuple[str, str | None]] = set()
+    known: set[str] = set()
     for m, model in enumerate(agent.model):
         place = f"{path}.model[{m}]"
         _check_name(model.id, f"{place}.id")
         if model.effort is not None:
             _check_name(model.effort, f"{place}.effort")
-        if (model.id, model.effort) in known:
+        name = key_of(agent.type, model.id, model.effort)[1]
+        if name in known:
             what = f"model {model.id!r}" if model.effort is None else f"model {model.id!r} with effort {model.effort!r}"
             raise InvalidInputError(f"{what} stands twice in agent {agent.type!r}", path=f"{place}.id")
-        known.add((model.id, model.effort))
+        known.add(name)
         for kind in model.kinds:
             if kind not in kinds:
                 expected = f"expected an id of a [[kind]]: {', '.join(kinds)}" if kinds else "there is no [[kind]]"
@@ -131,22 +128,12 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _candidate(agent: _AgentEntry, model: _ModelEntry) -> Candidate:
+    facts = msgspec.structs.asdict(model)
     return Candidate(
         agent_type=agent.type,
-        model=model.id,
-        effort=model.effort,
+        model=facts.pop("id"),
         agent_description=agent.description,
-        description=model.description,
-        solve_rate=model.solve_rate,
-        cost_usd=model.cost_usd,
-        minutes=model.minutes,
-        kinds=model.kinds,
-        context_tokens=model.context_tokens,
-        inputs=model.inputs,
         local=agent.local,
         quota_pool=agent.quota_pool,
+        **facts,
     )
-
-
-def _cause(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8"

@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from service.contract.task import Key, key_of
+
 Source = Literal["local_model", "cli", "forecast", "requested", "only_candidate"]
+KindSource = Literal["caller", "local_model", "cli", "text"]
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,20 +25,46 @@ class Excluded(msgspec.Struct, frozen=True, kw_only=True):
 
     agent_type: str
     model: str
+    effort: str | None = None
     why: str
+
+    @property
+    def key(self) -> Key:
+        """Which candidate it is."""
+        return key_of(self.agent_type, self.model, self.effort)
+
+
+class KindTold(msgspec.Struct, frozen=True, kw_only=True):
+    """What kind of work a task was taken for, who said so, and how likely each kind is (what is left out is not)."""
+
+    id: str
+    source: KindSource
+    probabilities: dict[str, float]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt of a plan. `p_solve` (0 to 1) is conditional on every earlier step having failed; cost in USD."""
+    """One attempt of a plan; all is conditional on every earlier step having been rejected.
+
+    `p_solve` is 0 to 1, money in US dollars: `cost_usd` is what the attempt takes (under a plan, from others before a
+    window begins anew), `list_cost_usd` its list price. `minutes` is None where nothing is known.
+    """
 
     agent_type: str
     model: str
+    effort: str | None = None
     p_solve: float
     cost_usd: float
+    list_cost_usd: float = 0.0
+    minutes: float | None = None
 
     def __str__(self) -> str:
-        """`agent/model`, for people."""
-        return f"{self.agent_type}/{self.model}"
+        """`agent/model` or `agent/model@effort`, for people."""
+        return "/".join(self.key)
+
+    @property
+    def key(self) -> Key:
+        """Which candidate it is."""
+        return key_of(self.agent_type, self.model, self.effort)
 
 
 class ForecastChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,22 +76,35 @@ class ForecastChoice(msgspec.Struct, frozen=True, kw_only=True):
     effort: str | None = None
     loss_usd: float
 
+    @property
+    def key(self) -> Key:
+        """Which candidate it is."""
+        return key_of(self.agent_type, self.model, self.effort)
+
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a classifier said, as the log keeps it so that its weight can be learned from the outcome.
+    """What a classifier said beside what the forecast said, so that its weight can be learned from the outcome.
 
-    `form` is its source and protocol. `lean` is the log of its share for the choice that was made over an equal part,
-    `p_forecast` the chance that the forecast alone gave that choice.
+    `form` is its source and protocol; `choice` and `forecast_choice` are keys of candidates, its own and that of the
+    forecast alone. Of the choice that was made `lean` is the log of the classifier's share for it over an equal part,
+    and `p_forecast` the chance that the forecast alone gave it.
     """
 
     form: str
-    agent_type: str
-    model: str
-    effort: str | None = None
-    minutes: float | None
-    kind: str | None
+    choice: tuple[str, str]
+    forecast_choice: tuple[str, str]
     lean: float
     p_forecast: float
+
+    @property
+    def source(self) -> str:
+        """Which classifier."""
+        return self.form.partition(":")[0]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the forecast alone would have chosen the same."""
+        return self.choice == self.forecast_choice
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,16 +129,26 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     decision_id: str
     agent_type: str
     model: str
+    effort: str | None = None
+    kind: KindTold | None = None
+    dispatch: Literal["now", "wait"] = "now"
+    not_before: datetime | None = None
     reason: str
     source: Source
     degraded: bool
     failures: list[Failure]
     confidence: float | None
+    explored: bool = False
+    propensity: float = 1.0
     p_solve: float
     cost_usd: float
+    list_cost_usd: float = 0.0
+    minutes: float | None = None
     plan: list[Step]
     plan_p_solve: float
+    plan_p_wrong: float = 0.0
     plan_cost_usd: float
+    plan_minutes: float | None = None
     forecast_choice: ForecastChoice | None = None
     """None only in decisions of older versions."""
     worthwhile: bool
@@ -107,6 +159,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     cached: bool = False
     explanation: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
+    @property
+    def key(self) -> Key:
+        """Which candidate was chosen."""
+        return key_of(self.agent_type, self.model, self.effort)
+
     @cached_property
     def document(self) -> msgspec.Raw:
         """As JSON: written once, for the answer and for the record."""
@@ -114,6 +171,20 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 _ENCODER = msgspec.json.Encoder()
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a decision knew beyond its answer and its labels, for learning from what becomes of it.
+
+    `failed` are the keys of the attempts at the task that had failed; `minutes` is the classifier's
+    estimate, None where there was none; `kind` what kind of work the task was taken for; `advice` what a classifier
+    said of the candidates, None where none did.
+    """
+
+    failed: list[tuple[str, str]] = []
+    minutes: float | None = None
+    kind: str | None = None
+    advice: Advice | None = None
 
 
 class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,4 +199,4 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     decision: Decision
     explanation: dict[str, Any]
-    advice: Advice | None = None
+    known: Known = Known()

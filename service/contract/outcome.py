@@ -1,4 +1,4 @@
-"""What became of one attempt: the request of `POST /v1/outcomes`."""
+"""What became of one attempt: the request of `POST /v1/outcomes`, and what its decision knew."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,15 +6,21 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from service.contract.task import Labels, Name
+from service.contract.decision import Advice
+from service.contract.kind import KindId
+from service.contract.task import Effort, Key, Labels, Name, key_of
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One attempt's result. `cost_usd` in US dollars; a cost above 100,000 is a mistake and refused."""
+    """One attempt's result. `cost_usd` in US dollars; a cost above 100,000 is a mistake and refused.
 
-    agent_type: Name
-    model: Name
+    Agent type and model may be left out where a `decision_id` says whose choice was tried.
+    """
+
     solved: bool
+    agent_type: Name | None = None
+    model: Name | None = None
+    effort: Effort | None = None
     decision_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
     cost_usd: Annotated[float, Meta(ge=0, le=100_000)] | None = None
@@ -22,7 +28,47 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tokens_in: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     tokens_out: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     labels: Labels = {}
+    kind: KindId | None = None
     task_id: Annotated[str, Meta(max_length=200)] | None = None
+
+    def __post_init__(self) -> None:
+        """Rules that span two fields."""
+        if (self.agent_type is None) != (self.model is None):
+            raise ValueError("`agent_type` and `model` go together: expected both or neither")
+        if self.effort is not None and self.model is None:
+            raise ValueError("`effort` needs `model`")
+        if self.agent_type is None and self.decision_id is None:
+            raise ValueError("expected `agent_type` and `model`, or a `decision_id` whose choice was tried")
+
+    @property
+    def pair(self) -> Key:
+        """The candidate's key; empty where it was left out and is not known yet."""
+        return key_of(self.agent_type or "", self.model or "", self.effort)
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the decision of an outcome knew: kept beside the outcome, because decisions are pruned and outcomes are not.
+
+    `agent_type`, `model` and `effort` are its choice, `failed` keys of candidates, and `plan` the chances that it gave
+    the steps of its plan: their keys, and the chance that this attempt solves the task once those before it failed;
+    `advice` is what a classifier said.
+    """
+
+    agent_type: str
+    model: str
+    effort: str | None = None
+    task_id: str | None = None
+    labels: dict[str, str] = {}
+    kind: str | None = None
+    minutes: float | None = None
+    failed: list[tuple[str, str]] = []
+    plan: list[tuple[str, str, float]] = []
+    advice: Advice | None = None
+
+    @property
+    def choice(self) -> Key:
+        """The key of its choice."""
+        return key_of(self.agent_type, self.model, self.effort)
 
 
 class OutcomeBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,10 +78,14 @@ class OutcomeBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class RecordedOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """An outcome as the store keeps it. `seq` grows with each one; a withdrawn one teaches nothing."""
+    """An outcome as the store keeps it. `seq` grows with each one; a withdrawn one teaches nothing.
+
+    `context` is what its decision knew, None where there is no such decision or it was not found.
+    """
 
     seq: int
     outcome_id: str
     recorded_at: datetime
     withdrawn_at: datetime | None
     outcome: Outcome
+    context: Context | None = None

@@ -14,8 +14,9 @@ from msgspec import Meta
 
 from service.contract.decoding import DECODE_ERRORS, convert_tree
 from service.contract.errors import ConfigurationError, InvalidInputError
-from service.contract.task import Objective
+from service.contract.task import Objective, UsdPerHour
 from service.contract.toml import read_toml
+from service.contract.verifier import FalseRate, HarmUsd, Verifier
 
 ENVIRONMENT_PREFIX = "POINTSMAN_"
 CONFIG_VARIABLE = "POINTSMAN_CONFIG"
@@ -122,6 +123,9 @@ class DecisionSettings(_Section, frozen=True, kw_only=True):
     first_choice: Literal["classifier", "forecast", "blend"] = "classifier"
     """Who names the first candidate of the plan; `forecast`: a verdict only informs the task's difficulty; `blend`: it
     is one more piece of evidence, with a weight that outcomes teach, and the plan chooses."""
+    delay_usd_per_hour: UsdPerHour = 0.0
+    """What an hour of waiting for a task's solution costs, where a request does not say. At 0 time costs nothing, and
+    no task is ever told to wait."""
     cache_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     """Identical requests within it share one answer; 0 switches that off."""
     economy_value_usd: Annotated[float, Meta(gt=0, le=1e9)] = 1.5
@@ -140,6 +144,22 @@ class DecisionSettings(_Section, frozen=True, kw_only=True):
         return values[objective or self.objective]
 
 
+class VerifierSettings(_Section, frozen=True, kw_only=True):
+    """`[verifier]`: how finished work is checked, where a request does not say."""
+
+    false_accept: FalseRate = 0.0
+    """Chance that wrong work passes: of a test suite that covers half of what it should, some 0.1 to 0.2."""
+    false_reject: FalseRate = 0.0
+    """Chance that right work does not pass: flaky tests, a reviewer who wants it otherwise."""
+    harm_usd: HarmUsd = 0.0
+    """What accepted wrong work costs in US dollars, until it is found and after."""
+
+    @property
+    def verifier(self) -> Verifier:
+        """The three together."""
+        return Verifier(false_accept=self.false_accept, false_reject=self.false_reject, harm_usd=self.harm_usd)
+
+
 class StoreSettings(_Section, frozen=True, kw_only=True):
     """`[store]`"""
 
@@ -149,6 +169,16 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
     """Older decisions leave the log; outcomes and executions stay."""
     keep_decisions: Annotated[int, Meta(ge=1000)] = 1_000_000
     """Decisions kept at the most: some 3 GB."""
+
+
+class LearningSettings(_Section, frozen=True, kw_only=True):
+    """`[learning]`: what is made of outcomes."""
+
+    half_life_outcomes: Annotated[float, Meta(ge=10, le=1e9)] = 250.0
+    """An outcome counts half once so many newer ones of its candidate are on record. Less finds out sooner that a model
+    changed, more learns finer differences: tests/load/forgetting.py."""
+    explore_usd_per_day: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    """What may be lost a day, by the forecast's own reckoning, on trying what nobody tries; 0: nothing is tried so."""
 
 
 class CatalogSettings(_Section, frozen=True, kw_only=True):
@@ -201,7 +231,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     local_model: LocalModelSettings = LocalModelSettings()
     cli: CliSettings = CliSettings()
     decision: DecisionSettings = DecisionSettings()
+    verifier: VerifierSettings = VerifierSettings()
     store: StoreSettings = StoreSettings()
+    learning: LearningSettings = LearningSettings()
     catalog: CatalogSettings = CatalogSettings()
     prompts: PromptSettings = PromptSettings()
     executions: ExecutionSettings = ExecutionSettings()

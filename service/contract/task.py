@@ -6,6 +6,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.contract.kind import KindId
+from service.contract.quota import PoolState
+from service.contract.verifier import Verifier
+
 Objective = Literal["economy", "balanced", "quality"]
 InputKind = Literal["text", "image", "audio", "pdf"]
 AttemptResult = Literal["failed", "solved", "rate_limited", "error"]
@@ -19,15 +23,37 @@ Labels = Annotated[
 """Facts about a task; the limits keep a log line and a row of the store small."""
 
 
+UsdPerHour = Annotated[float, Meta(ge=0, le=1e9)]
+"""What an hour of waiting for a task's solution costs."""
+
+
+Effort = Annotated[str, Meta(min_length=1, max_length=200)]
+"""The reasoning effort that a model is started with, where the catalog names it."""
+
+Key = tuple[str, str]
+"""What identifies a candidate everywhere inside: its agent type, and its model with its effort as `model@effort`."""
+
+
+def key_of(agent_type: str, model: str, effort: str | None) -> Key:
+    """The key of a candidate, whether the catalog has it or not."""
+    return agent_type, model if effort is None else f"{model}@{effort}"
+
+
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Strict and immutable: an unknown field is an error, so that a misspelt limit is never silently dropped."""
 
 
 class Pair(_Wire, frozen=True, kw_only=True):
-    """An agent type, or one of its models."""
+    """An agent type, or one of its models, or that at one effort."""
 
     agent_type: Name
     model: Name | None = None
+    effort: Effort | None = None
+
+    def __post_init__(self) -> None:
+        """Rules that span two fields."""
+        if self.effort is not None and self.model is None:
+            raise ValueError("`effort` needs `model`")
 
 
 class Require(_Wire, frozen=True, kw_only=True):
@@ -51,11 +77,18 @@ class FleetState(_Wire, frozen=True, kw_only=True):
 
 
 class Attempt(_Wire, frozen=True, kw_only=True):
-    """An earlier attempt at this same task. Only `failed` says something about how hard the task is."""
+    """An earlier attempt at this same task. Only `failed` says something about how hard the task is: that the verifier
+    rejected its work."""
 
     agent_type: Name
     model: Name
+    effort: Effort | None = None
     result: AttemptResult
+
+    @property
+    def key(self) -> Key:
+        """Which candidate it was."""
+        return key_of(self.agent_type, self.model, self.effort)
 
 
 class Task(_Wire, frozen=True, kw_only=True):
@@ -67,11 +100,16 @@ class Task(_Wire, frozen=True, kw_only=True):
     labels: Labels = {}
     agent_type: Name | None = None
     model: Name | None = None
+    effort: Effort | None = None
+    kind: KindId | None = None
     require: Require = Require()
     fleet: Annotated[dict[Name, FleetState], Meta(max_length=1000)] = {}
+    pools: Annotated[dict[Name, PoolState], Meta(max_length=1000)] = {}
     attempts: Annotated[list[Attempt], Meta(max_length=1000)] = []
     objective: Objective | None = None
     value_usd: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    delay_usd_per_hour: UsdPerHour | None = None
+    verifier: Verifier | None = None
     deadline_ms: Annotated[int, Meta(ge=20, le=600_000)] | None = None
     strict: bool = False
     explain: bool = False
@@ -80,6 +118,8 @@ class Task(_Wire, frozen=True, kw_only=True):
         """Rules that span two fields."""
         if self.model is not None and self.agent_type is None:
             raise ValueError("`model` needs `agent_type`: a model is asked for together with the agent that runs it")
+        if self.effort is not None and self.model is None:
+            raise ValueError("`effort` needs `model`: an effort is asked for together with the model that makes it")
 
 
 class TaskBatch(_Wire, frozen=True, kw_only=True):
@@ -87,5 +127,8 @@ class TaskBatch(_Wire, frozen=True, kw_only=True):
 
     tasks: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=100)]
     fleet: Annotated[dict[Name, FleetState], Meta(max_length=1000)] | None = None
+    pools: Annotated[dict[Name, PoolState], Meta(max_length=1000)] | None = None
     objective: Objective | None = None
+    delay_usd_per_hour: UsdPerHour | None = None
+    verifier: Verifier | None = None
     deadline_ms: Annotated[int, Meta(ge=20, le=600_000)] | None = None

@@ -11,27 +11,29 @@ from service.classifiers.protocols.questions import MAX_OPTIONS
 from service.contract.catalog import Candidate, without_local
 from service.contract.decision import Excluded, Failure, Source
 from service.contract.errors import NoEligibleCandidateError
-from service.contract.task import Task
+from service.contract.task import Task, key_of
 from service.decide.budget import expected_cost
-from service.decide.eligibility import Eligibility, Obstacle, refusal, screen
+from service.decide.eligibility import Eligibility, Obstacle, leaves_open, refusal, screen
+from service.decide.kind import told_kind
+from service.decide.quota import Quota, quota_of
+from service.forecast.stakes import Stakes
 from service.knowledge.knowledge import Knowledge
 
 
 @dataclass(slots=True, kw_only=True)
 class Case:
-    """`noted` is what was wrong with the request and changed it; `requested` the pair that the caller fixed."""
+    """`noted` is what was wrong with the request and changed it; `kind` the kind that the caller told, and `requested`
+    the pair that the caller fixed."""
 
     task: Task
     knowledge: Knowledge
     noted: list[Failure]
+    kind: str | None
     requested: Candidate | None
     eligibility: Eligibility
-
-    @property
-    def value_usd(self) -> float:
-        """What solving it is worth in US dollars."""
-        own = self.task.value_usd
-        return self.knowledge.decision.value_usd(self.task.objective) if own is None else own
+    quota: Quota
+    stakes: Stakes
+    now: datetime
 
     def short_cut(self) -> Source | None:
         """Why nothing is left to be chosen; None where something is."""
@@ -53,7 +55,7 @@ class Case:
             return
         obstacle = Obstacle(f"its endpoint does not serve now ({problem})", passing=True)
         down = tuple((candidate, (obstacle,)) for candidate in eligible if candidate not in others)
-        self.eligibility = Eligibility(others, (*self.eligibility.obstacles, *down))
+        self.eligibility = Eligibility(others, (*self.eligibility.obstacles, *down), self.eligibility.again)
 
     def brief(self) -> Brief:
         """What a classifier is given."""
@@ -62,7 +64,7 @@ class Case:
             eligible=self.eligibility.eligible,
             catalog=self.knowledge.catalog,
             prompts=self.knowledge.prompts,
-            value_usd=self.value_usd,
+            value_usd=self.stakes.value_usd,
             shortlist=self._shortlist(),
         )
 
@@ -71,11 +73,15 @@ class Case:
         eligible = self.eligibility.eligible
         if len(eligible) <= MAX_OPTIONS:
             return ()
-        task, value = self.task, self.value_usd
         forecast = self.knowledge.forecaster.forecast(
-            eligible, labels=task.labels, minutes=None, minutes_source="text", attempts=task.attempts
+            eligible,
+            labels=self.task.labels,
+            minutes=None,
+            minutes_source="text",
+            attempts=self.task.attempts,
+            verifier=self.stakes.verifier,
         )
-        worth = [value * p - cost for p, cost in zip(forecast.p_solve, forecast.cost_usd, strict=True)]
+        worth = [self.stakes.value_usd * p - cost for p, cost in zip(forecast.p_solve, forecast.cost_usd, strict=True)]
         best = sorted(range(len(eligible)), key=lambda place: -worth[place])[:MAX_OPTIONS]
         return tuple([eligible[place] for place in best])
 
@@ -91,23 +97,49 @@ def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
         known = ", ".join(catalog.agent_types)
         detail = f"agent type {task.agent_type!r} is not in the catalog ({known}); every agent competes"
         noted = [Failure(source="request", problem="unknown-agent-type", detail=one_line(detail, 500))]
-        task = msgspec.structs.replace(task, agent_type=None, model=None)
-    eligibility = screen(catalog, task, now=now, cost_usd=expected_cost(task, catalog, knowledge.forecaster))
+        task = msgspec.structs.replace(task, agent_type=None, model=None, effort=None)
+    kind, unknown = told_kind(task, catalog.kind_ids)
+    quota = quota_of(task.pools, catalog, now)
+    noted += [*unknown, *quota.noted]
+    cost_usd = None if task.require.max_cost_usd is None else expected_cost(task, kind, knowledge, quota)
+    eligibility = screen(catalog, task, now=now, cost_usd=cost_usd, quota=quota)
     requested = None
-    if task.agent_type is not None and task.model is not None:
-        requested = catalog.by_key.get((task.agent_type, task.model))
+    if task.agent_type is not None and task.model is not None and not leaves_open(task, catalog):
+        requested = catalog.by_key.get(key_of(task.agent_type, task.model, task.effort))
         if requested is None:
-            raise _no_such_model(task.agent_type, task.model, knowledge, eligibility)
+            raise _no_such_model(task.agent_type, task.model, task.effort, knowledge, eligibility)
     if not eligibility.eligible or (requested is not None and requested not in eligibility.eligible):
         raise refusal(eligibility, now=now, requested=requested, failures=noted)
-    return Case(task=task, knowledge=knowledge, noted=noted, requested=requested, eligibility=eligibility)
+    return Case(
+        task=task,
+        knowledge=knowledge,
+        noted=noted,
+        kind=kind,
+        requested=requested,
+        eligibility=eligibility,
+        quota=quota,
+        stakes=_stakes(task, knowledge),
+        now=now,
+    )
+
+
+def _stakes(task: Task, knowledge: Knowledge) -> Stakes:
+    """What the request says is at stake, and the settings where it does not."""
+    decision, delay = knowledge.decision, task.delay_usd_per_hour
+    return Stakes(
+        value_usd=decision.value_usd(task.objective) if task.value_usd is None else task.value_usd,
+        delay_usd_per_hour=decision.delay_usd_per_hour if delay is None else delay,
+        verifier=task.verifier or knowledge.verifier,
+        max_cost_usd=task.require.max_cost_usd,
+    )
 
 
 def _no_such_model(
-    agent_type: str, model: str, knowledge: Knowledge, eligibility: Eligibility
+    agent_type: str, model: str, effort: str | None, knowledge: Knowledge, eligibility: Eligibility
 ) -> NoEligibleCandidateError:
-    models = ", ".join(c.model for c in knowledge.catalog.candidates if c.agent_type == agent_type)
-    asked = Excluded(agent_type=agent_type, model=model, why="that agent has no such model")
+    models = ", ".join(c.key[1] for c in knowledge.catalog.candidates if c.agent_type == agent_type)
+    asked = Excluded(agent_type=agent_type, model=model, effort=effort, why="that agent has no such model")
+    name = key_of(agent_type, model, effort)[1]
     return NoEligibleCandidateError(
-        f"agent {agent_type!r} has no model {model!r}; it has {models}", excluded=[asked, *eligibility.excluded]
+        f"agent {agent_type!r} has no model {name!r}; it has {models}", excluded=[asked, *eligibility.excluded]
     )

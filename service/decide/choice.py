@@ -1,90 +1,81 @@
-"""Who goes first and in which order: the classifier's verdict, the forecast, or both weighed against each other."""
+"""Who goes first: the classifier, the forecast, or both weighed against each other; and what each would have chosen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.classifiers.ladder import Classification
 from service.contract.catalog import Candidate
-from service.contract.decision import Advice, ForecastChoice, Source, Step
-from service.decide.budget import affordable
+from service.contract.decision import Advice, ForecastChoice, Source
+from service.contract.task import Key
 from service.decide.case import Case
-from service.forecast.forecaster import COST_DIGITS, Forecast, Plan
+from service.decide.dispatch import Dispatch, Read, plan_now
+from service.forecast.forecast import COST_DIGITS
 from service.forecast.leaning import Weight, in_logits, leans_of_choice, leans_of_shares
 
-FIRST_WEIGHT = Weight()
+UNKNOWN = Weight()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """The plan with the choice as its first step, who made it, and the forecast that it rests on; what the forecast
-    alone would have put first, and what is kept of the classifier's say."""
+class Lead:
+    """Who is to go first (None: whom the plan puts there), who said so (None: the forecast), and what was read of the
+    task, the classifier's say included."""
 
-    plan: Plan
-    source: Source
-    forecast: Forecast
-    forecast_choice: ForecastChoice
-    advice: Advice | None
+    first: Candidate | None
+    source: Source | None
+    read: Read
 
 
-def choose(
-    case: Case, found: Classification, alone: Forecast, weights: Mapping[str, Weight], source: Source | None
-) -> Choice:
-    """`alone` is the forecast without any classifier's choice; `source` says why nothing was left to be chosen."""
-    policy, limit = case.knowledge.decision.first_choice, case.task.require.max_cost_usd
-    said, first = alone, case.requested
-    leans, form = _leans(found, alone), _form(found)
-    if leans and policy != "forecast":
-        said = alone.leaning(in_logits(leans, weights.get(form, FIRST_WEIGHT)))
-    verdict = found.classified.verdict if found.classified else None
-    if verdict and source is None:
-        if policy == "classifier":
-            source, first = found.source, verdict.candidate
-        elif policy == "blend":
-            hopeful = alone.leaning(in_logits(leans, weights.get(form, FIRST_WEIGHT).hopeful))
-            first = _candidate(alone, affordable(hopeful.plan(case.value_usd), limit).steps[0])
-            source = found.source if first == verdict.candidate else None
-    plan = affordable(said.plan(case.value_usd, first=first), limit)
-    chosen = plan.steps[0]
-    advice = None
-    if verdict:
-        place = alone.candidates.index(_candidate(alone, chosen))
-        advice = Advice(
-            form=form,
-            agent_type=verdict.candidate.agent_type,
-            model=verdict.candidate.model,
-            effort=verdict.candidate.effort,
-            minutes=verdict.minutes,
-            kind=verdict.kind,
-            lean=round(leans[place], 4),
-            p_forecast=round(alone.p_solve[place], 6),
-        )
-    return Choice(
-        plan=plan,
-        source=source or "forecast",
-        forecast=said,
-        forecast_choice=_forecast_choice(case, alone, chosen),
-        advice=advice,
-    )
+def lead_of(
+    case: Case, found: Classification, read: Read, weights: Mapping[str, Weight], source: Source | None
+) -> Lead:
+    """`source` says why nothing was left to be chosen, None where something was."""
+    policy, first = case.knowledge.decision.first_choice, case.requested
+    if found.classified is None or policy == "forecast":
+        return Lead(first=first, source=source, read=read)
+    verdict, leans = found.classified.verdict, _leans(case, found)
+    weight = weights.get(_form(found), UNKNOWN)
+    swayed = replace(read, sway=_sway(leans, weight))
+    if source is not None:
+        return Lead(first=first, source=source, read=swayed)
+    if policy == "classifier":
+        return Lead(first=verdict.candidate, source=found.source, read=swayed)
+    hopeful = plan_now(case, replace(read, sway=_sway(leans, weight.hopeful)), None)
+    first = case.knowledge.catalog.by_key[hopeful.plan.steps[0].key]
+    return Lead(first=first, source=found.source if first == verdict.candidate else None, read=swayed)
 
 
-def _forecast_choice(case: Case, alone: Forecast, chosen: Step) -> ForecastChoice:
-    value, limit = case.value_usd, case.task.require.max_cost_usd
-    best = affordable(alone.plan(value), limit)
-    first, loss = _candidate(alone, best.steps[0]), 0.0
-    given = _candidate(alone, chosen)
-    if given != first:
-        loss = _worth(best, value) - _worth(affordable(alone.plan(value, first=given), limit), value)
+def forecast_choice_of(case: Case, read: Read, dispatch: Dispatch) -> ForecastChoice:
+    """What the forecast alone puts first, by what was `read` without a classifier's say, beside the choice made."""
+    alone, chosen = plan_now(case, read, None), dispatch.plan.steps[0]
+    first, loss = alone.plan.steps[0], 0.0
+    given = case.knowledge.catalog.by_key[chosen.key]
+    if chosen.key != first.key and given in case.eligibility.eligible:
+        loss = alone.plan.worth_usd - plan_now(case, read, given).plan.worth_usd
     return ForecastChoice(
-        agent_type=first.agent_type, model=first.model, effort=first.effort, loss_usd=round(max(0.0, loss), COST_DIGITS)
+        agent_type=first.agent_type,
+        model=first.model,
+        effort=first.effort,
+        loss_usd=round(max(0.0, loss), COST_DIGITS),
     )
 
 
-def _worth(plan: Plan, value_usd: float) -> float:
-    return value_usd * plan.p_solve - plan.cost_usd
-
-
-def _candidate(forecast: Forecast, step: Step) -> Candidate:
-    return next(one for one in forecast.candidates if (one.agent_type, one.model) == (step.agent_type, step.model))
+def advice_of(
+    case: Case, found: Classification, read: Read, dispatch: Dispatch, alone: ForecastChoice
+) -> Advice | None:
+    """What is kept of the classifier's say, to be learned from; None where it said nothing."""
+    chosen = dispatch.plan.steps[0].key
+    leans = _leans(case, found)
+    if found.classified is None or chosen not in leans:
+        return None
+    forecast = plan_now(case, read, None).forecast
+    place = [candidate.key for candidate in forecast.candidates].index(chosen)
+    return Advice(
+        form=_form(found),
+        choice=found.classified.verdict.candidate.key,
+        forecast_choice=alone.key,
+        lean=round(leans[chosen], 4),
+        p_forecast=round(forecast.p_solve[place], 6),
+    )
 
 
 def _form(found: Classification) -> str:
@@ -93,11 +84,17 @@ def _form(found: Classification) -> str:
     return f"{found.source}:{weighed.protocol}" if weighed else str(found.source)
 
 
-def _leans(found: Classification, forecast: Forecast) -> tuple[float, ...]:
+def _leans(case: Case, found: Classification) -> dict[Key, float]:
     if found.classified is None:
-        return ()
+        return {}
     verdict = found.classified.verdict
-    keys = [candidate.key for candidate in forecast.candidates]
+    keys = [candidate.key for candidate in case.eligibility.eligible]
     if verdict.weighed is None:
-        return leans_of_choice(verdict.candidate.key, keys)
-    return leans_of_shares({candidate.key: share for candidate, share in verdict.weighed.candidates}, keys)
+        leans = leans_of_choice(verdict.candidate.key, keys)
+    else:
+        leans = leans_of_shares({candidate.key: share for candidate, share in verdict.weighed.candidates}, keys)
+    return dict(zip(keys, leans, strict=True))
+
+
+def _sway(leans: Mapping[Key, float], weight: Weight) -> dict[Key, float]:
+    return dict(zip(leans, in_logits(tuple(leans.values()), weight), strict=False))

@@ -1,15 +1,24 @@
 """Which candidates may take this task, and why the others may not: rules only, never a model."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from service.base.clock import in_utc, written
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decision import Excluded, Failure
 from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
 from service.contract.task import FleetState, Task
 from service.decide.budget import too_dear
+from service.decide.quota import Quota
+
+FEW = 2
+"""Where no more candidates than this may take a task, one that failed it may be tried once more."""
+
+_FAILED = "already failed this task"
 
 RETRY_AFTER_SECONDS = 30
 """What a caller is told where no `available_at` says when something will be free: slots turn over within a minute."""
@@ -30,40 +39,61 @@ class Eligibility:
 
     eligible: tuple[Candidate, ...]
     obstacles: tuple[tuple[Candidate, tuple[Obstacle, ...]], ...]
+    again: bool = False
+    """Whether a pair that failed once may be tried once more."""
 
     @property
     def excluded(self) -> list[Excluded]:
         """One entry for each pair that was not eligible; several reasons are joined."""
         return [
-            Excluded(agent_type=candidate.agent_type, model=candidate.model, why="; ".join(o.why for o in obstacles))
+            Excluded(
+                agent_type=candidate.agent_type,
+                model=candidate.model,
+                effort=candidate.effort,
+                why="; ".join(o.why for o in obstacles),
+            )
             for candidate, obstacles in self.obstacles
         ]
 
 
-def screen(catalog: Catalog, task: Task, *, now: datetime, cost_usd: Callable[[Candidate], float]) -> Eligibility:
-    """Applies `require`, `fleet`, `attempts` and the requested agent type.
+def screen(
+    catalog: Catalog,
+    task: Task,
+    *,
+    now: datetime,
+    cost_usd: Callable[[Candidate], float] | None = None,
+    quota: Quota | None = None,
+) -> Eligibility:
+    """Applies `require`, `fleet`, the `quota` pools, `attempts` and the requested agent type.
 
-    `cost_usd` gives the expected cost of one attempt at this task in US dollars. An agent type that the catalog does
-    not have is ignored, where it is requested and in `fleet`.
+    `cost_usd` gives the expected cost of one attempt at this task in US dollars, where there is a limit. An agent type
+    that the catalog does not have is ignored, where it is requested and in `fleet`. Where at most two candidates pass
+    every other rule, or will in time, one that failed once is eligible once more.
     """
     rules = [
         *_requirements(task, cost_usd),
         _asked_for(task, catalog),
-        _attempts(task),
+        _interrupted(task, catalog),
         _fleet(task.fleet, catalog, now),
+        _used_up(quota),
     ]
     applied = [rule for rule in rules if rule is not None]
-    if not applied:
-        return Eligibility(catalog.candidates, ())
+    if not applied and not task.attempts:
+        return Eligibility(catalog.candidates, (), len(catalog.candidates) <= FEW)
+    found = [tuple([o for rule in applied if (o := rule(candidate)) is not None]) for candidate in catalog.candidates]
+    again = sum(all(obstacle.passing for obstacle in obstacles) for obstacles in found) <= FEW
+    failed = Counter(attempt.key for attempt in task.attempts if attempt.result == "failed")
     eligible: list[Candidate] = []
     obstacles: list[tuple[Candidate, tuple[Obstacle, ...]]] = []
-    for candidate in catalog.candidates:
-        found = tuple(obstacle for rule in applied if (obstacle := rule(candidate)) is not None)
-        if found:
-            obstacles.append((candidate, found))
+    for candidate, others in zip(catalog.candidates, found, strict=True):
+        times = failed[candidate.key] if failed else 0
+        if times > again:
+            obstacles.append((candidate, (*others, Obstacle(_FAILED if times == 1 else f"{_FAILED} {times} times"))))
+        elif others:
+            obstacles.append((candidate, others))
         else:
             eligible.append(candidate)
-    return Eligibility(tuple(eligible), tuple(obstacles))
+    return Eligibility(tuple(eligible), tuple(obstacles), again)
 
 
 def refusal(
@@ -103,18 +133,14 @@ def refusal(
 Rule = Callable[[Candidate], Obstacle | None]
 
 
-def _requirements(task: Task, cost_usd: Callable[[Candidate], float]) -> Iterable[Rule]:
+def _requirements(task: Task, cost_usd: Callable[[Candidate], float] | None) -> Iterable[Rule]:
     require = task.require
     if require.agent_types is not None:
         allowed = frozenset(require.agent_types)
         yield lambda c: None if c.agent_type in allowed else Obstacle("its agent type is not in require.agent_types")
     if require.exclude:
-        pairs = {(pair.agent_type, pair.model) for pair in require.exclude}
-        yield (
-            lambda c: (
-                Obstacle("excluded by require.exclude") if c.key in pairs or (c.agent_type, None) in pairs else None
-            )
-        )
+        excluded = {(pair.agent_type, pair.model, pair.effort) for pair in require.exclude}
+        yield lambda c: Obstacle("excluded by require.exclude") if _names(excluded, c) else None
     if require.inputs:
         inputs = tuple(dict.fromkeys(require.inputs))
         yield lambda c: _lacks_inputs(c, inputs)
@@ -123,9 +149,15 @@ def _requirements(task: Task, cost_usd: Callable[[Candidate], float]) -> Iterabl
         yield lambda c: _too_small(c, tokens)
     if require.local_only:
         yield lambda c: None if c.local else Obstacle("its work leaves the premises (require.local_only)")
-    if require.max_cost_usd is not None:
+    if require.max_cost_usd is not None and cost_usd is not None:
         limit = require.max_cost_usd
         yield lambda c: Obstacle(why) if (why := too_dear(cost_usd(c), limit)) else None
+
+
+def _names(excluded: AbstractSet[tuple[str, str | None, str | None]], c: Candidate) -> bool:
+    """Whether one of these is its agent, its model whatever the effort, or itself."""
+    agent, model = c.agent_type, c.model
+    return not excluded.isdisjoint({(agent, None, None), (agent, model, None), (agent, model, c.effort)})
 
 
 def _lacks_inputs(candidate: Candidate, inputs: tuple[str, ...]) -> Obstacle | None:
@@ -142,26 +174,54 @@ def _too_small(candidate: Candidate, tokens: int) -> Obstacle | None:
 
 
 def _asked_for(task: Task, catalog: Catalog) -> Rule | None:
-    """A registered agent type without a model: only that agent's models compete."""
-    if task.agent_type is None or task.model is not None or task.agent_type not in catalog.agent_types:
+    """A registered agent type without a model: only that agent's models compete; without an effort where the model has
+    several: only those."""
+    agent, model = task.agent_type, task.model
+    if agent is None or agent not in catalog.agent_types or not leaves_open(task, catalog):
         return None
-    asked = task.agent_type
-    return lambda c: None if c.agent_type == asked else Obstacle(f"agent type {asked} was asked for")
+    if model is None:
+        return lambda c: None if c.agent_type == agent else Obstacle(f"agent type {agent} was asked for")
+    asked = f"{agent}/{model} was asked for"
+    return lambda c: None if (c.agent_type, c.model) == (agent, model) else Obstacle(asked)
 
 
-def _attempts(task: Task) -> Rule | None:
-    """`failed` rules a pair out for good, `rate_limited` and `error` for now."""
-    if not task.attempts:
-        return None
-    results: dict[tuple[str, str], Obstacle] = {}
+def leaves_open(task: Task, catalog: Catalog) -> bool:
+    """Whether what the caller asks for is not one candidate."""
+    if task.model is None:
+        return True
+    mine = [c for c in catalog.candidates if (c.agent_type, c.model) == (task.agent_type, task.model)]
+    return task.effort is None and len(mine) > 0 and all(c.effort is not None for c in mine)
+
+
+def _interrupted(task: Task, catalog: Catalog) -> Rule | None:
+    """Attempts that never really ran rule their pair out for now; a rate limit rests the whole quota pool."""
+    pairs: dict[tuple[str, str], Obstacle] = {}
+    pools: dict[str, Obstacle] = {}
+    pool_of = {c.agent_type: c.quota_pool for c in catalog.candidates} if task.attempts else {}
     for attempt in task.attempts:
-        key = (attempt.agent_type, attempt.model)
-        if attempt.result == "failed":
-            results[key] = Obstacle("already failed this task")
-        elif attempt.result in {"rate_limited", "error"} and key not in results:
-            why = "was rate limited" if attempt.result == "rate_limited" else "ended in an error"
-            results[key] = Obstacle(f"{why} at an earlier attempt at this task", passing=True)
-    return lambda c: results.get(c.key)
+        pair, pool = attempt.key, pool_of.get(attempt.agent_type)
+        if attempt.result == "error":
+            pairs.setdefault(pair, Obstacle("ended in an error at an earlier attempt at this task", passing=True))
+        elif attempt.result == "rate_limited":
+            pairs[pair] = Obstacle("was rate limited at an earlier attempt at this task", passing=True)
+            if pool is not None:
+                why = f"quota pool {pool}: {pair[0]}/{pair[1]} was rate limited at an earlier attempt at this task"
+                pools.setdefault(pool, Obstacle(why, passing=True))
+    if not pairs:
+        return None
+    return lambda c: pairs.get(c.key) or pools.get(c.quota_pool or "")
+
+
+def _used_up(quota: Quota | None) -> Rule | None:
+    """A pool that is used up to its reserve rests until the window begins anew."""
+    resting = {name: pool.until for name, pool in quota.pools.items() if pool.until} if quota else {}
+    if not resting:
+        return None
+    obstacles = {
+        name: Obstacle(f"quota pool {name} is used up until {written(until)}", passing=True, until=in_utc(until))
+        for name, until in resting.items()
+    }
+    return lambda c: obstacles.get(c.quota_pool or "")
 
 
 def _fleet(fleet: Mapping[str, FleetState], catalog: Catalog, now: datetime) -> Rule | None:
@@ -193,20 +253,11 @@ def _no_slot(state: FleetState) -> Obstacle | None:
 
 def _worst(fleet: Mapping[str, FleetState], agents: list[str], now: datetime) -> Obstacle | None:
     """What makes the whole pool unavailable: the latest `available_at`, else a quota that is used up."""
-    later = [(_utc(at), agent) for agent in agents if (at := fleet[agent].available_at) and at > now]
+    later = [(in_utc(at), agent) for agent in agents if (at := fleet[agent].available_at) and at > now]
     spent = [agent for agent in agents if fleet[agent].quota_left is not None and not fleet[agent].quota_left]
     if later:
         until, agent = max(later)
-        written = until.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return Obstacle(f"agent {agent} is not available until {written}", passing=True, until=until)
+        return Obstacle(f"agent {agent} is not available until {written(until)}", passing=True, until=until)
     if spent:
         return Obstacle(f"the quota of agent {spent[0]} is used up", passing=True)
     return None
-
-
-def _utc(at: datetime) -> datetime:
-    """The same moment in UTC; the last one there is where an offset carries it past the year 9999."""
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)

@@ -1,9 +1,10 @@
 """What decisions are held against: each model always, the cheapest first, a random mix, an oracle."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from service.evaluation.by_kind import EquallyWeighted, KindPart, equally_weighted, parts
 from service.evaluation.recorded import RecordedTask
 from service.evaluation.replay import Verifier
 
@@ -14,6 +15,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     solve_rate: float
     cost_usd_per_task: float
+    kinds: list[KindPart] = []
+    equally_weighted: EquallyWeighted | None = None
 
 
 def always(tasks: Sequence[RecordedTask], model: str) -> Baseline:
@@ -68,3 +71,14 @@ def random_mix(name: str, singles: Sequence[Baseline], cost_usd: float) -> Basel
                 spent = low.cost_usd_per_task + share * dearer
                 best = Baseline(name=name, solve_rate=rate, cost_usd_per_task=min(cost_usd, spent))
     return best
+
+
+def by_kind(tasks: Sequence[RecordedTask], made: Callable[[Sequence[RecordedTask]], Baseline]) -> Baseline:
+    """A baseline over these tasks, and over those of each kind."""
+
+    def of(places: Sequence[int]) -> tuple[float, float]:
+        part = made([tasks[place] for place in places])
+        return part.solve_rate, part.cost_usd_per_task
+
+    kinds = parts(tasks, of)
+    return msgspec.structs.replace(made(tasks), kinds=kinds, equally_weighted=equally_weighted(kinds))

@@ -1,5 +1,6 @@
 """Recorded tasks: what each model did on each of them, one JSON object a line."""
 
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from msgspec import Meta
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decoding import decode_lines
 from service.contract.errors import InvalidInputError
+from service.contract.kind import Kind, KindId
 from service.contract.outcome import Outcome
 from service.contract.task import Labels, Name
 
@@ -24,14 +26,20 @@ class RecordedAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordedTask(msgspec.Struct, frozen=True, kw_only=True):
-    """A task and the recorded outcome of each model that was tried on it, by model id."""
+    """A task and the recorded outcome of each model that was tried on it, by model id or by agent/model."""
 
     id: Annotated[str, Meta(min_length=1, max_length=200)]
     instructions: Annotated[str, Meta(min_length=1, max_length=200_000)]
-    outcomes: Annotated[dict[Name, RecordedAttempt], Meta(min_length=1, max_length=1000)]
+    outcomes: Annotated[dict[Name, RecordedAttempt], Meta(max_length=1000)] = {}
     name: Annotated[str, Meta(max_length=300)] = ""
     labels: Labels = {}
+    kind: KindId | None = None
     difficulty: str | None = None
+
+    @property
+    def kind_told(self) -> str | None:
+        """Its kind, which may also stand among its labels."""
+        return self.kind or self.labels.get("kind") or None
 
 
 _DECODER = msgspec.json.Decoder(RecordedTask)
@@ -55,22 +63,37 @@ def read_tasks(path: Path, *, limit: int | None = None) -> list[RecordedTask]:
     return tasks
 
 
-def catalog_of_tasks(tasks: list[RecordedTask]) -> Catalog:
-    """One agent type with every model that the tasks name; nothing is known of them, the weakest prior."""
-    models = dict.fromkeys(model for task in tasks for model in task.outcomes)
-    return Catalog(Candidate(agent_type=ANY_AGENT, model=model) for model in models)
+def catalog_of_tasks(tasks: Sequence[RecordedTask]) -> Catalog:
+    """Every model that the tasks name, of one agent type where they name no agent, and the kinds of the tasks; nothing
+    is known of them, the weakest prior."""
+    names = dict.fromkeys(name for task in tasks for name in task.outcomes)
+    kinds = dict.fromkeys(task.kind_told for task in tasks if task.kind_told)
+    return Catalog(
+        map(_candidate_called, names),
+        kinds=[Kind(id=kind) for kind in kinds],
+    )
 
 
-def catalog_for_tasks(catalog: Catalog, tasks: list[RecordedTask]) -> Catalog:
-    """The catalog's candidates that the tasks have outcomes of, each model once.
+def _candidate_called(name: str) -> Candidate:
+    """By `agent/model@effort`, `agent/model` or a bare model id, which may hold an `@` of its own."""
+    if "/" not in name.strip("/"):
+        return Candidate(agent_type=ANY_AGENT, model=name)
+    agent_type, rest = name.split("/", 1)
+    model, _, effort = rest.rpartition("@")
+    return Candidate(agent_type=agent_type, model=model or rest, effort=effort if model else None)
+
+
+def catalog_for_tasks(catalog: Catalog, tasks: Sequence[RecordedTask]) -> Catalog:
+    """The catalog's candidates that the tasks have outcomes of; of a model that they name without an agent, the first.
 
     Raises InvalidInputError where there is none.
     """
-    recorded = {model for task in tasks for model in task.outcomes}
+    recorded = {name for task in tasks for name in task.outcomes}
     kept: dict[str, Candidate] = {}
     for candidate in catalog.candidates:
-        if candidate.model in recorded:
-            kept.setdefault(candidate.model, candidate)
+        name = _name(candidate, recorded)
+        if name in recorded:
+            kept.setdefault(name, candidate)
     if not kept:
         raise InvalidInputError(
             f"the tasks' models ({', '.join(sorted(recorded)[:20])}) are not in the catalog; "
@@ -79,19 +102,52 @@ def catalog_for_tasks(catalog: Catalog, tasks: list[RecordedTask]) -> Catalog:
     return catalog.of(kept.values())
 
 
-def history_of(tasks: list[RecordedTask], catalog: Catalog) -> list[Outcome]:
+class Names:
+    """What each candidate is called in tasks: by its model, or by agent/model where any task does so."""
+
+    def __init__(self, tasks: Sequence[RecordedTask], catalog: Catalog) -> None:
+        recorded = {name for task in tasks for name in task.outcomes}
+        self.catalog = catalog
+        self.of = {candidate.key: _name(candidate, recorded) for candidate in catalog.candidates}
+
+    def renamed(self, tasks: Sequence[RecordedTask]) -> list[RecordedTask]:
+        """The tasks with these names only, without outcomes of models outside the catalog, and without tasks that then
+        have none."""
+        found: list[RecordedTask] = []
+        for task in tasks:
+            outcomes: dict[str, RecordedAttempt] = {}
+            for candidate in self.catalog.candidates:
+                attempt = task.outcomes.get(str(candidate)) or task.outcomes.get(candidate.model)
+                if attempt is not None:
+                    outcomes[self.of[candidate.key]] = attempt
+            if outcomes:
+                found.append(msgspec.structs.replace(task, outcomes=outcomes))
+        return found
+
+    def history(self, tasks: Sequence[RecordedTask]) -> list[Outcome]:
+        """The recorded outcomes of renamed tasks as a scheduler would have reported them."""
+        candidates = {self.of[candidate.key]: candidate for candidate in self.catalog.candidates}
+        return [
+            Outcome(
+                agent_type=candidates[name].agent_type,
+                model=candidates[name].model,
+                effort=candidates[name].effort,
+                solved=attempt.solved,
+                cost_usd=attempt.cost_usd,
+                labels=task.labels,
+                kind=task.kind_told,
+                task_id=task.id,
+            )
+            for task in tasks
+            for name, attempt in task.outcomes.items()
+        ]
+
+
+def history_of(tasks: Sequence[RecordedTask], catalog: Catalog) -> list[Outcome]:
     """The recorded outcomes as a scheduler would have reported them; of models outside the catalog none."""
-    agents = {candidate.model: candidate.agent_type for candidate in catalog.candidates}
-    return [
-        Outcome(
-            agent_type=agents[model],
-            model=model,
-            solved=attempt.solved,
-            cost_usd=attempt.cost_usd,
-            labels=task.labels,
-            task_id=task.id,
-        )
-        for task in tasks
-        for model, attempt in task.outcomes.items()
-        if model in agents
-    ]
+    names = Names(tasks, catalog)
+    return names.history(names.renamed(tasks))
+
+
+def _name(candidate: Candidate, recorded: Container[str]) -> str:
+    return str(candidate) if str(candidate) in recorded else candidate.model

@@ -2,37 +2,37 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
+from math import inf
 
-import msgspec
 import numpy as np
 
 from service.contract.catalog import Catalog
-from service.forecast import costs
-from service.forecast.difficulty import ability
-from service.forecast.evidence import collect
-from service.forecast.history import WITHDRAWN, History, OutcomeRow
-from service.forecast.likelihood import Prior, cost_factors, maximise
-
-PRIOR_WEIGHT = 30.0
-"""A `solve_rate` of the catalog counts as so many outcomes on average tasks. The data at hand cannot fit it (published
-rates include the very tasks, so that the heavier the prior the better): 30 gives up 0.3 to 1 % of log-likelihood there,
-and lets 30 outcomes elsewhere outweigh a benchmark."""
-
-UNKNOWN_RATE = 0.5
-"""Assumed where the catalog has no `solve_rate`: the middle of the scale."""
-
-UNKNOWN_WEIGHT = 1.0
-"""What is assumed counts as one outcome, the weakest prior that keeps an ability finite."""
+from service.forecast.by_kind import Fitted, Seen, estimated, learned_kinds, untaught
+from service.forecast.cells import Cells, Grid, Width, cells_of, grid
+from service.forecast.columns import WITHDRAWN
+from service.forecast.difficulty import SHAPE, Array, Shape, cost_factor
+from service.forecast.evidence import Evidence, collect
+from service.forecast.history import History, OutcomeRow, label_keys
+from service.forecast.label_width import label_spreads, label_widths
+from service.forecast.learned import Learned
+from service.forecast.likelihood import POINTS, Likelihood, Place, Prior, start_shape
+from service.forecast.maximise import maximise, next_shape
 
 NEUTRAL = 0.0
-"""The ability in logits that solves UNKNOWN_RATE of the catalog's population."""
+"""The ability in logits that solves about half of the catalog's population."""
 
 TASKS_SD = 0.5
 """How far, in logits, this service's tasks as a whole are expected to be from the catalog's population."""
 
-LABEL_SD = 0.7
-"""How far, in logits, tasks with one label are expected to be from the others: the prior that shrinks an offset."""
+LABEL_SD = 2.0
+"""How far, in logits, tasks with one label are taken to be from the others before the labels of its key were compared:
+the prior that shrinks an offset. After that see label_width.py."""
+
+LOG_SIGMA_SD = 0.35
+LOG_ODDS_SD = 1.0
+"""How far the shape of difficulty is expected to be from `SHAPE`: its spread by a factor of 1.4, and the odds of a task
+that nobody solves by a factor of 2.7 (standard deviations). Between kinds of work it differs about as much."""
 
 CLASSIFIER_WEIGHT = 0.3
 """Logits by which a task is harder when the classifier's minutes are e times as long, before any outcome. Minutes by
@@ -41,35 +41,13 @@ people are worth 1.5 on SWE-bench Verified (tests/load/forecast_fit.py); a model
 CLASSIFIER_WEIGHT_SD = 0.3
 """Its uncertainty: about a hundred tasks with outcomes and minutes move the weight to what they show."""
 
-_RATES = (0.001, 0.999)
-"""A rate beyond these is taken for a rounded one."""
+_SETTLED = 0.01
+"""Change of a shape's logs that is none."""
 
+_SILENT = 1e-3
+"""An offset below this is none."""
 
-class LearnedAbility(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate: ability in logits, mean cost of an attempt in US dollars, and the outcomes that told of each."""
-
-    theta: float
-    cost_usd: float
-    n: int
-    n_cost: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
-    """Everything that outcomes taught, for the candidates of one catalog. Immutable.
-
-    `used` outcomes count in it; `ignored` are of pairs that the catalog does not have. `tasks` is by how much this
-    service's tasks are harder than the catalog's population, in logits, `labels` the same for a label (by digest);
-    `minutes_weight` is how many logits harder a task is when the classifier's minutes are e times as long.
-    """
-
-    abilities: dict[tuple[str, str], LearnedAbility]
-    tasks: float
-    labels: dict[int, float]
-    minutes_weight: float
-    used: int
-    ignored: int
-    version: str
+_CHUNK = 8192
 
 
 def learn(
@@ -77,43 +55,128 @@ def learn(
     outcomes: History | Iterable[OutcomeRow],
     *,
     minutes_prior: tuple[float, float] = (CLASSIFIER_WEIGHT, CLASSIFIER_WEIGHT_SD),
+    shape: Shape = SHAPE,
+    start: Learned | None = None,
 ) -> Learned:
-    """Abilities, costs and offsets from the catalog's figures and the outcomes; pure, and the same in any order.
+    """Abilities, costs and offsets from the catalog's figures and the outcomes; pure.
 
     With no outcomes it is what the catalog says. Safe to run in a thread while outcomes are being added to the
-    `History`; those that come later are not in the result. `minutes_prior` is the mean and
-    standard deviation of what the weight of minutes is taken to be before any outcome.
+    `History`; those that come later are not in the result. Plain rows all count the same, and nothing is forgotten.
+    `minutes_prior` is the mean and standard deviation of what the weight of minutes is taken to be before any outcome,
+    `shape` what the shape of difficulty is taken to be. From `start`, what was learned a moment ago, the same is found
+    sooner, but for rounding.
     """
-    history = outcomes if isinstance(outcomes, History) else History(outcomes)
+    history = outcomes if isinstance(outcomes, History) else History(outcomes, half_life=inf, max_rows=10**9)
     columns = history.snapshot()
-    candidates = catalog.candidates
-    keys = [candidate.key for candidate in candidates]
-    evidence = collect(columns, keys)
-    rows, who = evidence.rows, evidence.candidate
+    expected, cells = grid(catalog, shape), cells_of(catalog, columns)
+    evidence = collect(cells.columns, cells.keys)
+    rows = evidence.rows
     live = int((columns.solved != WITHDRAWN).sum())
-    rate = np.array([UNKNOWN_RATE if c.solve_rate is None else c.solve_rate for c in candidates])
-    weight = np.array([UNKNOWN_WEIGHT if c.solve_rate is None else PRIOR_WEIGHT for c in candidates])
-    rate = np.clip(rate, *_RATES)
-    theta = ability(rate)
-    shift = np.array([0.0, minutes_prior[0]] + [0.0] * len(evidence.labels))
-    factor = np.zeros(0)
+    place, prior = _start(expected, cells, evidence, shape, minutes_prior)
+    found, factor, widths = untaught(expected, TASKS_SD), np.zeros(0), np.zeros(0)
     if len(rows):
-        spread = np.array([TASKS_SD, minutes_prior[1]] + [LABEL_SD] * len(evidence.labels))
-        fit = maximise(evidence, Prior(rate=rate, weight=weight, shift_mean=shift, shift_sd=spread), theta)
-        theta, shift, factor = fit.theta, fit.shift, cost_factors(evidence, fit)[evidence.cell]
-    cost, n_cost = costs.learned_costs(*costs.prior_costs(candidates), who, columns.cost_usd[rows], factor)
-    n = np.bincount(who, minlength=len(keys))
-    abilities = {
-        key: LearnedAbility(theta=float(theta[i]), cost_usd=float(cost[i]), n=int(n[i]), n_cost=int(n_cost[i]))
-        for i, key in enumerate(keys)
-    }
-    content = np.concatenate([theta, cost, n, shift, evidence.labels.astype(np.float64)]).tobytes()
+        begin = _resumed(place, prior, evidence, cells, start) if start else place
+        width = Width(*start.kind_widths) if start else Width()
+        found, fitted = estimated(expected, cells, prior, begin, width, partial(_fitted, evidence))
+        place, widths = fitted.fit.place, fitted.label_widths
+        factor = _cost_factors(evidence, fitted.model, place)[evidence.cell]
+    seen = Seen(
+        who=cells.place[evidence.candidate] // expected.columns,
+        kind=cells.kind[rows],
+        cost_usd=columns.cost_usd[rows],
+        minutes=columns.seconds[rows] / 60.0,
+        factor=factor,
+        weight=columns.weight[rows],
+    )
+    abilities = learned_kinds(catalog, found.theta, seen)
+    everywhere = [one for known in abilities.values() for one in (known, *known.kinds.values())]
+    numbers = np.array([(one.theta, one.cost_usd, one.minutes or 0.0, one.n) for one in everywhere]).ravel()
+    shift = place.shift
+    content = np.concatenate([numbers, shift, place.shape.ravel(), evidence.labels.astype(np.float64)])
+    audible = np.flatnonzero(np.abs(shift[2:]) >= _SILENT).tolist()
     return Learned(
         abilities=abilities,
         tasks=float(shift[0]),
-        labels={int(label): float(shift[2 + i]) for i, label in enumerate(evidence.labels)},
+        labels={int(evidence.labels[i]): float(shift[2 + i]) for i in audible},
+        label_widths=dict(zip(label_keys(evidence.labels).tolist(), widths.tolist(), strict=True)),
         minutes_weight=float(shift[1]),
+        kind_widths=(found.width.kind_sd, found.width.own_sd),
+        shapes=dict(zip(evidence.settings.kinds, place.shapes(), strict=True)),
+        covariance=tuple(map(tuple, found.covariance.tolist())),
         used=len(rows),
         ignored=live - len(rows),
-        version=hashlib.sha256(content).hexdigest()[:12],
+        version=hashlib.sha256(content.round(4).tobytes()).hexdigest()[:12],
     )
+
+
+def _start(
+    expected: Grid, cells: Cells, evidence: Evidence, shape: Shape, minutes_prior: tuple[float, float]
+) -> tuple[Place, Prior]:
+    labels, kinds = len(evidence.labels), len(evidence.settings.kinds)
+    candidate = cells.place // expected.columns
+    mean = np.r_[0.0, minutes_prior[0], np.zeros(labels)]
+    prior = Prior(
+        rate=expected.rate[candidate],
+        weight=expected.weight[candidate],
+        shift_mean=mean,
+        shift_sd=np.r_[TASKS_SD, minutes_prior[1], np.full(labels, LABEL_SD)],
+        shape=shape,
+        shape_sd=(LOG_SIGMA_SD, LOG_ODDS_SD),
+    )
+    theta = expected.mean.ravel()[cells.place]
+    return Place(theta, mean, np.tile(start_shape(shape), (kinds, 1))), prior
+
+
+def _resumed(place: Place, prior: Prior, evidence: Evidence, cells: Cells, start: Learned) -> Place:
+    """What was learned before, as far as it goes."""
+    known = [start.abilities.get(key) for key, _ in cells.names]
+    theta = [
+        before if one is None else one.of(kind).theta
+        for one, before, (_, kind) in zip(known, place.theta.tolist(), cells.names, strict=True)
+    ]
+    widths = np.array([start.label_widths.get(key, LABEL_SD) for key in label_keys(evidence.labels).tolist()])
+    labels = np.array([start.labels.get(label, 0.0) for label in evidence.labels.tolist()])
+    found = Place(
+        np.array(theta),
+        np.r_[start.tasks, start.minutes_weight, labels],
+        np.array([start_shape(start.shape(kind)) for kind in evidence.settings.kinds]),
+    )
+    prior.shift_sd[2:] = label_spreads(widths, labels / found.unit(prior.shape))
+    return found
+
+
+def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int) -> Fitted:
+    model, again = Likelihood(evidence, prior), Likelihood(evidence, prior, again=True)
+    left = times
+    while True:
+        left -= 1
+        fit = maximise(model, place)
+        unit = fit.place.unit(prior.shape)
+        widths = label_widths(evidence.labels, fit.label_alone / unit, fit.label_variance / unit**2)
+        spreads = label_spreads(widths, fit.place.shift[2:] / unit)
+        shape = next_shape(again, fit.place)
+        changed = max(
+            np.abs(np.log(spreads / prior.shift_sd[2:])).max(initial=0.0), np.abs(shape - fit.place.shape).max()
+        )
+        if changed < _SETTLED or left <= 0:
+            return Fitted(fit=fit, model=model, label_widths=widths)
+        prior.shift_sd[2:] = spreads
+        place = fit.place.reshaped(shape)
+
+
+def _cost_factors(evidence: Evidence, model: Likelihood, place: Place) -> Array:
+    """For each i of the evidence how costly an attempt at such a task is, relative to this service's average task.
+
+    It is the mean of `cost_factor` over the task's posterior: costs of a strong candidate that are seen only after
+    weaker ones failed come from harder tasks, and are not taken for its mean.
+    """
+    like, _ = model.like(place.theta)
+    density = model.density(place)[0]
+    curve = cost_factor(float(place.shift[0]), place.shapes()[0])[::2]
+    both = np.vstack([curve, np.ones(len(POINTS))]).T
+    factors = np.empty(len(evidence.count))
+    for low in range(0, len(factors), _CHUNK):
+        part = slice(low, low + _CHUNK)
+        sums = (like[evidence.pattern[part]] * density[evidence.setting[part]]) @ both
+        factors[part] = sums[:, 0] / sums[:, 1]
+    return factors

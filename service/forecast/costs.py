@@ -1,22 +1,29 @@
-"""What one attempt costs: the catalog's figure as a prior, and the mean of what was recorded, robust to absurd ones."""
+"""What one attempt takes, in dollars or in minutes: the catalog's figure as a prior, and the mean of what was recorded,
+robust to absurd ones."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from service.contract.catalog import Candidate
+from service.forecast.columns import Codes
 from service.forecast.difficulty import Array
-from service.forecast.history import Codes
 
 PRIOR_WEIGHT = 5.0
-"""The catalog's cost counts as so many recorded ones."""
+"""The catalog's figure counts as so many recorded ones."""
 
 UNKNOWN_WEIGHT = 0.5
-"""A cost that is not in the catalog is a guess: half an outcome."""
+"""A figure that is not in the catalog is a guess: half an outcome."""
 
 UNKNOWN_COST_USD = 0.3
 """Assumed where no candidate of the catalog has a cost: the median of the mean costs of the 30 models published on
 the SWE-bench Verified bash-only leaderboard by 2025-12."""
+
+MISSING_WEIGHT = 2.0
+"""What is taken from other figures of the candidate and of the kind counts as so many outcomes."""
+
+_LEAST = 1e-6
+"""Dollars or minutes; what costs nothing has no ratio to anything."""
 
 CAP = 40.0
 """A recorded cost counts as at most so many times the candidate's median. Of the 2,772 attempts recorded for 12 models
@@ -25,44 +32,92 @@ on 231 SWE-bench Verified tasks none was above 33 times its model's median, so t
 
 def prior_costs(candidates: Sequence[Candidate]) -> tuple[Array, Array]:
     """Cost of one attempt in US dollars, and its weight in outcomes; an unknown one is the median of the known."""
-    known = [candidate.cost_usd for candidate in candidates if candidate.cost_usd is not None]
-    guess = float(np.median(known)) if known else UNKNOWN_COST_USD
-    cost = np.array([guess if candidate.cost_usd is None else candidate.cost_usd for candidate in candidates])
-    weight = np.array([UNKNOWN_WEIGHT if candidate.cost_usd is None else PRIOR_WEIGHT for candidate in candidates])
-    return cost, weight
+    return prior_means([candidate.cost_usd for candidate in candidates], UNKNOWN_COST_USD)
 
 
-def learned_costs(prior: Array, weight: Array, who: Codes, cost_usd: Array, factor: Array) -> tuple[Array, Codes]:
-    """Mean cost of each candidate, and how many outcomes told one; NaN, infinite and negative costs tell nothing.
+def prior_means(figures: Sequence[float | None], unknown: float) -> tuple[Array, Array]:
+    """The same of any figures; `unknown` is assumed where there is none at all."""
+    known = [figure for figure in figures if figure is not None]
+    guess = float(np.median(known)) if known else unknown
+    mean = np.array([guess if figure is None else figure for figure in figures])
+    weight = np.array([UNKNOWN_WEIGHT if figure is None else PRIOR_WEIGHT for figure in figures])
+    return mean, weight
+
+
+def learned_means(
+    prior: Array, prior_weight: Array, who: Codes, seen: Array, factor: Array, weight: Array, unknown: float
+) -> tuple[Array, Codes]:
+    """Mean of each candidate, and how many outcomes told one; NaN, infinite and negative figures tell nothing.
 
     `factor` says how costly the outcome's task was expected to be, relative to an average one; the mean is the ratio of
     the sums of both (as a rate is events over exposure), so that costs seen on hard tasks only are not taken for it.
+    `weight` is how much each outcome counts.
 
-    Costs are winsorised at CAP times the candidate's weighted median, in which the prior counts by its weight. So one
+    Figures are winsorised at CAP times the candidate's weighted median, in which the prior counts by its weight. So one
     cost of $100,000 among ten ordinary ones adds at most some three times the median to their mean, and a prior that is
     wrong by a factor of a thousand is still outvoted. Where the median is 0, the median over all candidates serves.
     """
-    cost = prior.copy()
+    mean = prior.copy()
     count = np.zeros(len(prior), dtype=np.int64)
     fallback = float(np.median(prior)) if prior.any() else 0.0
-    usable = np.isfinite(cost_usd) & (cost_usd >= 0)
-    who, cost_usd, factor = who[usable], cost_usd[usable], factor[usable]
-    order = np.lexsort((factor, cost_usd, who))
+    usable = np.isfinite(seen) & (seen >= 0)
+    who, seen, factor, weight = who[usable], seen[usable], factor[usable], weight[usable]
+    order = np.lexsort((weight, factor, seen, who))
     ends = np.searchsorted(who[order], np.arange(len(prior) + 1))
     for c in range(len(prior)):
         mine = order[ends[c] : ends[c + 1]]
-        own = cost_usd[mine]
+        own, share = seen[mine], weight[mine]
         if len(own):
-            cap = CAP * (_median(own, float(prior[c]), float(weight[c])) or fallback or UNKNOWN_COST_USD)
-            kept = np.minimum(own, cap)
-            cost[c] = (weight[c] * min(prior[c], cap) + kept.sum()) / (weight[c] + factor[mine].sum())
+            cap = CAP * (_median(own, share, float(prior[c]), float(prior_weight[c])) or fallback or unknown)
+            total = prior_weight[c] * min(prior[c], cap) + share @ np.minimum(own, cap)
+            mean[c] = total / (prior_weight[c] + share @ factor[mine])
             count[c] = len(own)
-    return cost, count
+    return mean, count
 
 
-def _median(ascending: Array, prior: float, weight: float) -> float:
+def by_kind(
+    figures: Array, unknown: float, who: Codes, kind: Codes, seen: Array, factor: Array, weight: Array
+) -> tuple[Array, Codes]:
+    """Mean of each candidate in each kind, and how many outcomes told one.
+
+    `figures` is candidates × kinds, the last column being the catalog's figure for all tasks; NaN where there is none.
+    What is missing is as other candidates' figures of that kind are to their own for all tasks. Then outcomes move each
+    candidate as a whole, each kind as a whole, and last each candidate in each kind.
+    """
+    width = figures.shape[1]
+    general, general_weight = prior_means([None if np.isnan(one) else float(one) for one in figures[:, -1]], unknown)
+    general = np.maximum(general, _LEAST)
+    ratio = np.maximum(figures, _LEAST) / general[:, None]
+    with np.errstate(invalid="ignore"):
+        logs = np.log(ratio)
+    told = ~np.isnan(logs)
+    typical = np.exp(np.where(told, logs, 0.0).sum(axis=0) / np.maximum(told.sum(axis=0), 1))
+    ratio = np.where(told, ratio, typical)
+    ratio[:, -1] = 1.0
+    own_weight = np.where(told, PRIOR_WEIGHT, np.minimum(general_weight, MISSING_WEIGHT)[:, None])
+    mean, n = learned_means(general, general_weight, who, seen, factor * ratio[who, kind], weight, unknown)
+    usable = np.isfinite(seen) & (seen >= 0)
+    expected = factor * mean[who] * ratio[who, kind]
+    times = np.minimum(seen / expected, CAP)[usable]
+    by = (
+        np.bincount(kind[usable], (weight * factor)[usable], width),
+        np.bincount(kind[usable], (weight * factor)[usable] * times, width),
+    )
+    common = (PRIOR_WEIGHT + by[1]) / (PRIOR_WEIGHT + by[0])
+    common[-1] = 1.0
+    prior = (mean[:, None] * ratio * common).ravel()
+    cells, counts = learned_means(prior, own_weight.ravel(), who * width + kind, seen, factor, weight, unknown)
+    found = cells.reshape(-1, width)
+    found[:, -1] = mean
+    found = np.where(found <= 2 * _LEAST, 0.0, found)
+    by_cell = counts.reshape(-1, width)
+    by_cell[:, -1] = n
+    return found, by_cell
+
+
+def _median(ascending: Array, share: Array, prior: float, weight: float) -> float:
     values = np.append(ascending, prior)
-    shares = np.append(np.ones(len(ascending)), weight)
+    shares = np.append(share, weight)
     order = np.argsort(values, kind="stable")
     upto: Array = np.cumsum(shares[order])
     half = np.flatnonzero(upto >= upto[-1] / 2)[0]

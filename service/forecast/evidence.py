@@ -1,4 +1,11 @@
-"""What outcomes say, with everything that is alike counted once: response patterns of tasks in their settings."""
+"""What outcomes say, with everything that is alike counted once: results of tasks, given results before them.
+
+log P(what became of a task) is the sum over its outcomes of log P(this one | those before it), and each outcome counts
+by its own weight: w · (log L(before and this) − log L(before)), where L is the likelihood of a set of results, the
+difficulty integrated out. So every L is counted with the weights of the outcomes that it ends less those of the
+outcomes that it precedes. Where all weigh the same, only the whole task is left. What had failed before an outcome and
+is not on record itself stands in "before" and never in "this": the outcome is evidence given those failures.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +14,9 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 
+from service.forecast.columns import WITHDRAWN, Codes, Columns, Digests, Key, Places, places, ranges
 from service.forecast.difficulty import Array
-from service.forecast.history import WITHDRAWN, Codes, Columns, Digests
-
-MIN_LABELLED = 5
-"""An offset is kept for a label that at least so many outcomes carry; shrinkage leaves little of rarer ones."""
-
-MAX_LABELS = 128
-"""Offsets are kept for at most so many labels, those with the most outcomes; the fit is cubic in their number."""
+from service.forecast.settings import Settings, settings_of
 
 MINUTES_NEUTRAL = 20.0
 """Minutes that say nothing: near the geometric mean of the human estimates for SWE-bench Verified tasks, on which
@@ -25,24 +27,29 @@ _NO_MINUTES = -32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Tasks that show the same results (row of `solved` and `failed`) in the same setting (row of `settings`).
+    """Sets of results (a row of `solved` and `failed`) in a setting, each with a count that may be negative.
 
-    `solved` and `failed` count attempts: patterns × candidates. A row of `settings` is what shifts the mean of
-    difficulty: 1 for every task, log minutes over neutral, then 0 or 1 for each label. `count[i]` tasks have
-    pattern `pattern[i]` and setting `setting[i]`. `rows` are the outcomes used, as numbers into the columns, with the
-    candidate and the task's i of each.
+    `solved` and `failed` count attempts: patterns × (candidates and, last, any pair that the catalog does not have).
+    The i-th set is pattern `pattern[i]` in setting `setting[i]`, and counts `count[i]`; `again[i]` is the same without
+    the results that nothing is known to have come before. `rows` are the outcomes used, as numbers into the columns,
+    with the candidate of each and the i that is all that is known of its task.
     """
 
-    solved: Array
-    failed: Array
-    settings: Array
-    labels: Digests
+    solved: npt.NDArray[np.int8]
+    failed: npt.NDArray[np.int8]
+    settings: Settings
     pattern: Codes
     setting: Codes
     count: Array
-    rows: npt.NDArray[np.intp]
+    again: Array
+    rows: Places
     candidate: Codes
     cell: Codes
+
+    @property
+    def labels(self) -> Digests:
+        """The labels that have a column in the settings."""
+        return self.settings.labels
 
 
 def log_minutes(minutes: float) -> float:
@@ -50,107 +57,132 @@ def log_minutes(minutes: float) -> float:
     return log(min(max(minutes, 1.0), 960.0) / MINUTES_NEUTRAL)
 
 
-def collect(columns: Columns, candidates: Sequence[tuple[str, str]]) -> Evidence:
-    """The evidence in what is recorded about these candidates; the order of the rows changes nothing.
+def collect(columns: Columns, candidates: Sequence[Key]) -> Evidence:
+    """The evidence in what is recorded about these candidates.
 
-    Where outcomes of one task carry different labels or minutes, one of the label sets and the longest minutes count.
+    Within a task, outcomes whose decision knew of fewer failures come first, and of those the ones recorded first.
+    Where outcomes of one task carry different labels, minutes or kinds, one of the label sets, the longest minutes and
+    one of the kinds count.
     """
     number = {key: i for i, key in enumerate(candidates)}
-    lookup = np.array([number.get(key, -1) for key in columns.pairs] or [-1], dtype=np.int64)
-    known: Codes = lookup[columns.pair]
-    rows = np.flatnonzero((known >= 0) & (columns.solved != WITHDRAWN))
-    who: Codes = known[rows]
-    good = columns.solved[rows].astype(np.int64)
+    stranger = len(candidates)
+    codes: Codes = np.array([number.get(key, stranger) for key in columns.pairs] or [stranger], dtype=np.int64)
+    code = codes[columns.pair]
+    live = np.flatnonzero((columns.solved != WITHDRAWN) & ((code < stranger) | (columns.solved == 0)))
+    order, starts, task = places(columns.task[live], columns.failed_counts[live])
+    rows = live[order]
+    who, good = code[rows], columns.solved[rows].astype(np.int64)
+    told = _Told(
+        columns=columns, rows=rows, codes=codes, who=who, good=good, starts=starts, task=task, stranger=stranger
+    )
+    chains = _Chains(told)
+    setting, settings = settings_of(columns, rows, who < stranger, starts, task, _half_octaves(columns.minutes[rows]))
 
-    label_set, sets, labels = _label_sets(columns, rows)
-    starts, order = _tasks(columns.task[rows])
-    shown = np.add.reduceat(_mix(2 * who + good)[order], starts) if len(rows) else np.zeros(0, np.uint64)
-    labelled = np.maximum.reduceat(label_set[order], starts) if len(rows) else np.zeros(0, np.int64)
-    with np.errstate(invalid="ignore"):
-        clipped = np.clip(columns.minutes[rows], 1.0, 960.0)
-    halves = np.where(np.isnan(clipped), _NO_MINUTES, np.rint(2 * np.log2(clipped / MINUTES_NEUTRAL))).astype(np.int64)
-    minutes = np.maximum.reduceat(halves[order], starts) if len(rows) else np.zeros(0, np.int64)
-
-    patterns, example, pattern = np.unique(shown, return_index=True, return_inverse=True)
-    keys, setting = np.unique(labelled * 64 + (minutes + 32), return_inverse=True)
-    settings = np.zeros((len(keys), 2 + len(labels)))
-    settings[:, 0] = 1.0
-    halves_of = keys % 64 - 32
-    settings[:, 1] = np.where(halves_of == _NO_MINUTES, 0.0, halves_of * (np.log(2.0) / 2))
-    settings[:, 2:] = sets[keys // 64]
-    cells, cell, count = np.unique(pattern * max(len(keys), 1) + setting, return_inverse=True, return_counts=True)
-    task = np.empty(len(rows), np.int64)
-    task[order] = np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(rows)]))
-    solved, failed = _responses(len(patterns), example, starts, order, who, good, len(candidates))
+    known = np.flatnonzero(who < stranger)
+    pattern = np.r_[chains.after[known], chains.before[known]]
+    keys = pattern * max(len(settings), 1) + np.tile(setting[known], 2)
+    weight = columns.weight[rows[known]]
+    first = chains.empty[chains.before[known]]
+    later = np.where(first, 0.0, weight)
+    weight = np.r_[weight, -later]
+    last = np.r_[starts[1:], len(rows)][task] - 1
+    whole = chains.after[last[known]] * max(len(settings), 1) + setting[known]
+    cells, cell = np.unique(np.r_[keys, whole], return_inverse=True)
+    count = np.bincount(cell[: len(keys)], weight, len(cells))
+    again = np.bincount(cell[: len(keys)], np.r_[later, -later], len(cells))
+    kept = (count != 0) | (again != 0)
+    kept[cell[len(keys) :]] = True
+    used, pattern = np.unique(cells[kept] // max(len(settings), 1), return_inverse=True)
     return Evidence(
-        solved=solved,
-        failed=failed,
+        solved=chains.solved[used],
+        failed=chains.failed[used],
         settings=settings,
-        labels=labels,
-        pattern=cells // max(len(keys), 1),
-        setting=cells % max(len(keys), 1),
-        count=count.astype(np.float64),
-        rows=rows,
-        candidate=who,
-        cell=cell[task],
+        pattern=pattern,
+        setting=cells[kept] % max(len(settings), 1),
+        count=count[kept].astype(np.float64),
+        again=again[kept].astype(np.float64),
+        rows=rows[known],
+        candidate=who[known],
+        cell=(np.cumsum(kept) - 1)[cell[len(keys) :]],
     )
 
 
-def _label_sets(columns: Columns, rows: npt.NDArray[np.intp]) -> tuple[Codes, Array, Digests]:
-    """For each row the number of its set of kept labels, the sets as rows of 0 and 1, and the kept labels."""
-    of_row = np.repeat(np.arange(len(columns.pair)), columns.label_counts)
-    place = np.full(len(columns.pair), -1)
-    place[rows] = np.arange(len(rows))
-    of_row = place[of_row]
-    flat = columns.labels[of_row >= 0]
-    of_row = of_row[of_row >= 0]
-    distinct, counts = np.unique(flat, return_counts=True)
-    frequent = np.lexsort((distinct, -counts))[:MAX_LABELS]
-    labels = np.sort(distinct[frequent[counts[frequent] >= MIN_LABELLED]])
-    if not len(labels):
-        return np.zeros(len(rows), np.int64), np.zeros((1, 0)), labels
-    which = np.minimum(np.searchsorted(labels, flat), len(labels) - 1)
-    kept = labels[which] == flat
-    of_row, which = of_row[kept], which[kept]
-    digest = np.zeros(len(rows), np.uint64)
-    if len(of_row):
-        begin = np.flatnonzero(np.r_[True, of_row[1:] != of_row[:-1]])
-        digest[of_row[begin]] = np.add.reduceat(_mix(which + 1), begin)
-    distinct_sets, example, number = np.unique(digest, return_index=True, return_inverse=True)
-    sets = np.zeros((len(distinct_sets), len(labels)))
-    set_of_example = np.full(len(rows), -1)
-    set_of_example[example] = np.arange(len(distinct_sets))
-    target = set_of_example[of_row]
-    sets[target[target >= 0], which[target >= 0]] = 1.0
-    return number, sets, labels
+def _half_octaves(minutes: Array) -> Codes:
+    with np.errstate(invalid="ignore"):
+        clipped = np.clip(minutes, 1.0, 960.0)
+    halves = np.where(np.isnan(clipped), _NO_MINUTES, np.rint(2 * np.log2(clipped / MINUTES_NEUTRAL)))
+    return halves.astype(np.int64)
 
 
-def _tasks(task: Digests) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Where each task begins in the order that puts its outcomes together; a digest of 0 is a task by itself."""
-    order = np.argsort(task, kind="stable")
-    together = task[order]
-    return np.flatnonzero(np.r_[True, (together[1:] != together[:-1]) | (together[1:] == 0)][: len(task)]), order
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """Outcomes in the order of `rows`, task by task: who tried, whether it solved, where each task begins, which task
+    each is of. `codes` are the candidates of the columns' pairs, `stranger` that of all others."""
+
+    columns: Columns
+    rows: Places
+    codes: Codes
+    who: Codes
+    good: Codes
+    starts: Places
+    task: Places
+    stranger: int
 
 
-def _responses(
-    patterns: int,
-    example: npt.NDArray[np.intp],
-    starts: npt.NDArray[np.intp],
-    order: npt.NDArray[np.intp],
-    who: Codes,
-    good: Codes,
-    candidates: int,
-) -> tuple[Array, Array]:
-    """The attempts of one example task for each pattern."""
-    ends = np.r_[starts[1:], len(order)]
-    lengths = ends[example] - starts[example]
-    pattern = np.repeat(np.arange(patterns), lengths)
-    before: Codes = np.cumsum(lengths) - lengths
-    within = np.arange(len(pattern)) - np.repeat(before, lengths)
-    outcome = order[np.repeat(starts[example], lengths) + within]
-    cell = (pattern * 2 + good[outcome]) * candidates + who[outcome]
-    table = np.bincount(cell, minlength=patterns * 2 * candidates).reshape(patterns, 2, candidates)
-    return table[:, 1].astype(np.float64), table[:, 0].astype(np.float64)
+class _Chains:
+    """For each outcome, in order within its task, the set of results before it and the same with itself.
+
+    `before` and `after` number the patterns; `empty` says which pattern is that of nothing at all.
+    """
+
+    def __init__(self, told: _Told) -> None:
+        n = len(told.rows)
+        begin = told.starts[told.task] if n else np.zeros(0, np.int64)
+        self._own = 2 * told.who + told.good
+        upto = np.r_[np.zeros(1, np.uint64), np.cumsum(_mix(self._own), dtype=np.uint64)]
+        before = upto[:n] - upto[begin]
+        of, failed, times = _not_on_record(told)
+        self._extra_ends = np.searchsorted(of, np.arange(n), side="right")
+        self._extra, self._times = 2 * failed, times
+        more = np.zeros(n, np.uint64)
+        np.add.at(more, of, _mix(2 * failed) * times.astype(np.uint64))
+        before = before + more
+        distinct, example, inverse = np.unique(
+            np.r_[before, before + _mix(self._own)], return_index=True, return_inverse=True
+        )
+        self.before, self.after = inverse[:n], inverse[n:]
+        self.empty = distinct == 0
+        table = self._table(example % max(n, 1), example >= n, begin, 2 * (told.stranger + 1))
+        self.failed, self.solved = table[:, 0::2], table[:, 1::2]
+
+    def _table(self, row: Codes, own: npt.NDArray[np.bool_], begin: Codes, width: int) -> npt.NDArray[np.int8]:
+        """Results × patterns, from one outcome that each pattern is before or after."""
+        found = np.zeros(len(row) * width, dtype=np.int64)
+        if len(row):
+            at = np.arange(len(row)) * width
+            length = row - begin[row] + own
+            np.add.at(found, np.repeat(at, length) + self._own[ranges(begin[row], length)], 1)
+            first = np.r_[0, self._extra_ends][row]
+            length = self._extra_ends[row] - first
+            extra = ranges(first, length)
+            np.add.at(found, np.repeat(at, length) + self._extra[extra], self._times[extra])
+        return np.minimum(found, 100).astype(np.int8).reshape(-1, width)
+
+
+def _not_on_record(told: _Told) -> tuple[Codes, Codes, Codes]:
+    """(place, candidate, how often) of failures that a decision knew of and that no outcome before it tells."""
+    n, width, task = len(told.rows), told.stranger + 1, told.task
+    counts = told.columns.failed_counts
+    flat = ranges((np.cumsum(counts) - counts)[told.rows], counts[told.rows])
+    of = np.repeat(np.arange(n), counts[told.rows])
+    distinct, times = np.unique(of * width + told.codes[told.columns.failed[flat]], return_counts=True)
+    of, failed = distinct // width, distinct % width
+    recorded = np.flatnonzero(told.good == 0)
+    key = np.sort((task[recorded] * width + told.who[recorded]) * (n + 1) + recorded)
+    sought = (task[of] * width + failed) * (n + 1) if n else of
+    missing = times - (np.searchsorted(key, sought + of) - np.searchsorted(key, sought))
+    left = missing > 0
+    return of[left], failed[left], missing[left]
 
 
 def _mix(code: Codes) -> Digests:

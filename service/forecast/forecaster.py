@@ -1,31 +1,28 @@
-"""What each candidate's chances and costs are for one task, from everything learned so far, and the plan from them."""
+"""What makes forecasts: everything learned so far, put to one task and its candidates."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
-from service.contract.decision import Step
+from service.contract.kind import Figures
 from service.contract.task import Attempt
-from service.forecast.ability import NEUTRAL, Learned, LearnedAbility, learn
+from service.contract.verifier import PERFECT, Verifier
+from service.forecast.ability import NEUTRAL, learn
+from service.forecast.columns import Key
 from service.forecast.costs import UNKNOWN_COST_USD
-from service.forecast.difficulty import (
-    GRID,
-    MAX_SHIFT,
-    Array,
-    chances,
-    cost_factor,
-    log_normal,
-    solve_rate,
-    weights,
-)
+from service.forecast.curves import Curves, KindCurves, Mixture, mixture
+from service.forecast.difficulty import GRID, MAX_SHIFT, Array, chances, solve_rate
 from service.forecast.evidence import log_minutes
+from service.forecast.forecast import Forecast
 from service.forecast.history import label_digest
-from service.forecast.plan import MAX_STEPS, best_path
+from service.forecast.learned import Learned, LearnedAbility
+from service.forecast.luck import Kinship, Tried, rejection
+from service.forecast.options import Options
+from service.forecast.size import dearer, harder, within
 
 MinutesSource = Literal["classifier", "text"]
 
@@ -36,11 +33,34 @@ The estimate was itself fitted with those issues among others, which flatters it
 (tests/load/forecast_fit.py. People's minutes gain 14. From a classifier the weight is `Learned.minutes_weight`.)"""
 
 
+LEANING = 0.5
+"""Logits by which the candidate that a text leans to is ahead of an average one of the same figures, all others having
+no likeness at all: as much as some 10 points of solve rate, and less than one outcome in five tells after fifty."""
+
+LEANING_OUTCOMES = 20.0
+"""After so many outcomes of a candidate its description counts half."""
+
+_NO_KIND: Mixture = ((None, 10),)
+
 FORECASTS_KEPT = 256
-PLANS_KEPT = 16
-LEANED_KEPT = 16
-"""Of each forecast. Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where
-minutes are round numbers and labels say nothing yet. A forecast holds some 10 KB."""
+"""Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where minutes are round
+numbers and labels say nothing yet. A forecast holds some 10 KB."""
+
+OPTIONS_KEPT = 64
+"""Sets of candidates after certain failures: what luck tells of them is reckoned once for all tasks."""
+
+
+class KindReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate in one kind of work, as `GET /v1/catalog` shows it; the fields are those of AbilityReport."""
+
+    prior_solve_rate: float | None
+    prior_cost_usd: float | None
+    prior_minutes: float | None
+    learned_solve_rate: float
+    learned_cost_usd: float
+    learned_minutes: float | None
+    n: int
+    n_cost: int
 
 
 class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +72,7 @@ class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
 
     agent_type: str
     model: str
+    effort: str | None = None
     prior_solve_rate: float | None
     prior_cost_usd: float | None
     learned_solve_rate: float
@@ -59,117 +80,27 @@ class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
     theta: float
     n: int
     n_cost: int
+    kinds: dict[str, KindReport] = {}
 
 
-COST_DIGITS = 9
-"""Of an answer's dollars: a cost that equals a limit shall not exceed it by the last bit of a sum."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The steps, at least one; chance that one of them solves the task, expected cost of going through them.
-
-    `worthwhile` is false where for every candidate p_solve × value < cost_usd now: then the step is the least loss.
-    """
-
-    steps: tuple[Step, ...]
-    p_solve: float
-    cost_usd: float
-    worthwhile: bool
-
-
-class Forecast:
-    """Chances and costs of the candidates for one task, given the attempts so far. Immutable, and shared by tasks."""
-
-    def __init__(
-        self,
-        candidates: tuple[Candidate, ...],
-        posterior: Array,
-        chance: Array,
-        cost: Array,
-        explanation: dict[str, Any],
-    ) -> None:
-        self.candidates = candidates
-        self.posterior = posterior
-        self._explanation = explanation
-        self._chance, self._cost = chance, cost
-        self._leaned = lru_cache(LEANED_KEPT)(self._lean)
-        self._plan = lru_cache(PLANS_KEPT)(partial(_plan, candidates, posterior, chance, cost))
-        self.p_solve: tuple[float, ...] = tuple((chance @ posterior).tolist())
-        self.cost_usd: tuple[float, ...] = tuple((cost @ posterior).tolist())
-
-    def plan(self, value_usd: float, first: Candidate | None = None, max_steps: int = MAX_STEPS) -> Plan:
-        """The best plan where a solved task is worth `value_usd`; `first`, one of the candidates, is its step one."""
-        return self._plan(value_usd, None if first is None else self.candidates.index(first), max_steps)
-
-    def leaning(self, logits: tuple[float, ...]) -> "Forecast":
-        """The same with each candidate's chance moved by so many logits at every difficulty; itself where empty."""
-        return self._leaned(logits) if logits else self
-
-    def _lean(self, logits: tuple[float, ...]) -> "Forecast":
-        odds = np.exp(np.array(logits))[:, None]
-        chance = self._chance * odds / (1 - self._chance + self._chance * odds)
-        by_candidate = [
-            {**one, "leaning": round(logit, 2)}
-            for one, logit in zip(self._explanation["candidates"], logits, strict=True)
-        ]
-        explanation = {**self._explanation, "candidates": by_candidate}
-        return Forecast(self.candidates, self.posterior, chance, self._cost, explanation)
-
-    def explain(self) -> dict[str, Any]:
-        """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used. Not to be
-        changed: it is made once."""
-        return self._explained
-
-    @cached_property
-    def explained(self) -> msgspec.Raw:
-        """The same as JSON, written once."""
-        return msgspec.Raw(msgspec.json.encode(self._explained))
-
-    @cached_property
-    def _explained(self) -> dict[str, Any]:
-        mean = float(self.posterior @ GRID)
-        spread = float(np.sqrt(self.posterior @ (GRID - mean) ** 2))
-        return {
-            **self._explanation,
-            "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3)},
-            "candidates": [
-                {
-                    "agent_type": candidate.agent_type,
-                    "model": candidate.model,
-                    **self._explanation["candidates"][i],
-                    "p_solve": round(self.p_solve[i], 4),
-                    "cost_usd": round(self.cost_usd[i], 6),
-                }
-                for i, candidate in enumerate(self.candidates)
-            ],
-        }
-
-
-def _plan(
-    candidates: tuple[Candidate, ...],
-    posterior: Array,
-    chance: Array,
-    cost: Array,
-    value_usd: float,
-    first: int | None,
-    max_steps: int,
-) -> Plan:
-    path = best_path(posterior, chance, cost, value_usd, first=first, max_steps=max_steps)
-    return Plan(
-        steps=tuple(
-            Step(
-                agent_type=candidates[c].agent_type,
-                model=candidates[c].model,
-                p_solve=p,
-                cost_usd=round(cost, COST_DIGITS),
-            )
-            for c, p, cost in zip(path.order, path.p_solve, path.cost_usd, strict=True)
-        ),
-        p_solve=path.total_p_solve,
-        cost_usd=path.total_cost_usd,
-        worthwhile=path.worthwhile,
+def _completed(learned: LearnedAbility | None, published: LearnedAbility) -> LearnedAbility:
+    """What was learned, and what is published where nothing was: of a candidate, or of a kind that is new."""
+    if learned is None:
+        return published
+    return msgspec.structs.replace(
+        learned, kinds={kind: learned.kinds.get(kind, known) for kind, known in published.kinds.items()}
     )
+
+
+def _within(shift: float) -> float:
+    return min(max(shift, -MAX_SHIFT), MAX_SHIFT)
+
+
+def _rejected(fail: Array, verifier: Verifier) -> Array:
+    """The chance that an attempt is rejected, by the chance that it fails."""
+    if verifier.perfect:
+        return fail
+    return verifier.false_reject + verifier.tells * fail
 
 
 class Forecaster:
@@ -179,22 +110,22 @@ class Forecaster:
     """
 
     def __init__(self, catalog: Catalog, learned: Learned | None = None) -> None:
-        published = learn(catalog, ())
+        nothing = learn(catalog, ())
         self.catalog = catalog
-        self.learned = published if learned is None else learned
-        self._abilities: dict[tuple[str, str], LearnedAbility] = {
-            **published.abilities,
-            **{key: known for key, known in self.learned.abilities.items() if key in catalog.by_key},
+        self.learned = nothing if learned is None else learned
+        if learned is not None:
+            nothing = learn(catalog, (), shape=learned.shape(None))
+        self._abilities: dict[Key, LearnedAbility] = {
+            key: _completed(self.learned.abilities.get(key), known) for key, known in nothing.abilities.items()
         }
-        known = [self._abilities[candidate.key] for candidate in catalog.candidates]
         self._row = {candidate.key: row for row, candidate in enumerate(catalog.candidates)}
-        theta = np.array([one.theta for one in known])
-        self._chance = chances(theta)
-        self._log_fail = -np.logaddexp(0.0, theta[:, None] - GRID)
-        self._log_fail_stranger: Array = -np.logaddexp(0.0, NEUTRAL - GRID)
-        mean_cost = np.array([one.cost_usd for one in known])
-        self._cost: Array = mean_cost[:, None] * cost_factor(self.learned.tasks)
+        self._curves = KindCurves(catalog, self._abilities, self.learned)
+        self._fail_stranger: Array = 1.0 / (1.0 + np.exp(NEUTRAL - GRID))
+        self._tasks = _within(self.learned.tasks)
+        models: dict[tuple[str, str], int] = {}
+        self._model = tuple(models.setdefault((c.agent_type, c.model), len(models)) for c in catalog.candidates)
         self._made = lru_cache(FORECASTS_KEPT)(self._make)
+        self._options = lru_cache(OPTIONS_KEPT)(self._make_options)
 
     @property
     def version(self) -> str:
@@ -214,40 +145,67 @@ class Forecaster:
         minutes: float | None,
         minutes_source: MinutesSource,
         attempts: Sequence[Attempt],
+        kinds: Mapping[str, float] | None = None,
+        leaning: Mapping[int, float] | None = None,
+        verifier: Verifier = PERFECT,
+        again: bool = False,
     ) -> Forecast:
-        """Chances and costs of these candidates of the catalog, at least one, for a task.
+        """Chances and costs of these candidates of the catalog, at least one, for a task that is of one of `kinds`, as
+        likely as they say; those that the catalog does not have count for nothing.
 
-        Each `failed` attempt multiplies the distribution of difficulty by 1 − P(solved); one by a pair that the catalog
-        does not have counts as one of a middling candidate. `rate_limited` and `error` never really ran, and `solved`
-        is no reason to ask again: they say nothing.
+        Each `failed` attempt multiplies the distribution of kind and difficulty by the chance that the `verifier`
+        rejected it, 1 − P(solved) where that never errs; one by a pair that the catalog does not have counts as one of
+        a middling candidate. `rate_limited` and `error` never really ran, and `solved` is no reason to ask again: they
+        say nothing. `leaning` says to which candidates, by their place in the catalog, the text leans (see
+        classifiers/likeness.py): a weak advantage, which outcomes overrule. With `again` a plan may try each candidate
+        twice, earlier attempts included.
         """
-        known = self.learned.labels
-        offsets = [(key, known.get(label_digest(key, value), 0.0)) for key, value in labels.items()] if known else []
-        failed = (self._row.get((a.agent_type, a.model)) for a in attempts if a.result == "failed")
+        known, read_as_kind = self.learned.labels, bool(self.catalog.kinds)
+        offsets = [
+            (key, offset)
+            for key, value in (labels.items() if known else ())
+            if (offset := known.get(label_digest(key, value), 0.0)) and not (read_as_kind and key == "kind")
+        ]
+        failed = (self._row.get(a.key) for a in attempts if a.result == "failed")
         rows = tuple([self._row[candidate.key] for candidate in candidates])
-        shifting = tuple([(key, offset) for key, offset in offsets if offset])
-        return self._made(rows, shifting, minutes, minutes_source, tuple(failed))
+        of = mixture(kinds, self.catalog.kind_ids) if kinds else _NO_KIND
+        leans = self._leans(rows, leaning) if leaning else None
+        return self._made(rows, tuple(offsets), (minutes, minutes_source), tuple(failed), of, leans, (verifier, again))
+
+    def _leans(self, rows: Sequence[int], leaning: Mapping[int, float]) -> tuple[float, ...] | None:
+        """Logits for each row, rounded, so that tasks which lean alike share a forecast."""
+        known = [self._abilities[candidate.key].n for candidate in self.catalog.candidates]
+        shares = [leaning.get(row, 0.0) * LEANING_OUTCOMES / (LEANING_OUTCOMES + known[row]) for row in rows]
+        leans = tuple([round(20 * LEANING * share) / 20 for share in shares])
+        return leans if any(leans) else None
 
     def _make(
         self,
         rows: tuple[int, ...],
         offsets: tuple[tuple[str, float], ...],
-        minutes: float | None,
-        minutes_source: MinutesSource,
+        told: tuple[float | None, MinutesSource],
         failed: tuple[int | None, ...],
+        of: Mixture,
+        leans: tuple[float, ...] | None,
+        how: tuple[Verifier, bool],
     ) -> Forecast:
         """`rows` number the candidates and those that failed; None is one that the catalog does not have."""
+        (minutes, minutes_source), (verifier, again) = told, how
         weight = self.learned.minutes_weight if minutes_source == "classifier" else TEXT_WEIGHT
-        by_minutes = 0.0 if minutes is None else weight * log_minutes(minutes)
+        by_minutes = 0.0 if minutes is None else weight * log_minutes(within(minutes)) + harder(minutes)
         shift = self.learned.tasks + sum(offset for _, offset in offsets) + by_minutes
-        mean = min(max(shift, -MAX_SHIFT), MAX_SHIFT)
-        log_density = log_normal(mean)
-        for row in failed:
-            log_density = log_density + (self._log_fail_stranger if row is None else self._log_fail[row])
+        mean = _within(shift)
+        curves = self._curves.curves(tuple([kind for kind, _ in of]))
+        posterior = self._curves.prior(of, mean)
+        for rejected in self._rejections(curves, failed, verifier):
+            posterior = posterior * rejected
+            posterior /= posterior.sum()
         candidates = tuple(self.catalog.candidates[row] for row in rows)
-        known = [self._abilities[candidate.key] for candidate in candidates]
+        here = [self._abilities[candidate.key].of(of[0][0]) for candidate in candidates]
+        larger = dearer(minutes)
         explanation: dict[str, Any] = {
             "learned": {"version": self.version, "outcomes": self.learned.used, "ignored": self.learned.ignored},
+            "kinds": [kind for kind, _ in of],
             "shift": {
                 "tasks": round(self.learned.tasks, 4),
                 "labels": {key: round(offset, 4) for key, offset in offsets},
@@ -256,35 +214,104 @@ class Forecaster:
                     "source": None if minutes is None else minutes_source,
                     "weight": round(weight, 4),
                     "logits": round(by_minutes, 4),
+                    "cost_factor": round(larger, 4),
                 },
                 "total": round(mean, 4),
             },
             "failed_attempts": len(failed),
-            "candidates": [{"theta": round(one.theta, 4), "n": one.n} for one in known],
+            "candidates": [{"theta": round(one.theta, 4), "n": one.n} for one in here],
         }
-        chance, cost = self._chance, self._cost
-        if rows != tuple(range(len(chance))):
-            chance, cost = chance[list(rows)], cost[list(rows)]
-        return Forecast(candidates, weights(log_density), chance, cost, explanation)
+        of_catalog = tuple([row for row in failed if row is not None])
+        options = self._options(rows, tuple([kind for kind, _ in of]), of_catalog, again)
+        if leans is not None:
+            options = options.with_chance(self._leaning_chance([candidate.key for candidate in candidates], of, leans))
+            explanation["candidates"] = [
+                {**shown, "leaning": lean} for shown, lean in zip(explanation["candidates"], leans, strict=True)
+            ]
+        if larger != 1.0:
+            options = options.larger(larger)
+        return Forecast(candidates, posterior, options, explanation, verifier=verifier)
+
+    def _make_options(
+        self, rows: tuple[int, ...], kinds: tuple[str | None, ...], failed: tuple[int, ...], again: bool
+    ) -> Options:
+        every = self._curves.curves(kinds)
+        curves = every if rows == tuple(range(len(every.chance))) else every.of(rows)
+        return Options(
+            curves.chance,
+            curves.cost_usd,
+            minutes=curves.minutes,
+            kinship=Kinship(
+                model=tuple([self._model[row] for row in rows]),
+                pair=rows,
+                rejected=tuple([self._tried(every, row) for row in failed]),
+            ),
+            tries=[2 - min(1, failed.count(row)) if again else 1 for row in rows],
+            kinds=len(kinds),
+        )
+
+    def _tried(self, curves: Curves, row: int) -> Tried:
+        return Tried(self._model[row], row, curves.chance[row])
+
+    def _rejections(self, curves: Curves, failed: tuple[int | None, ...], verifier: Verifier) -> list[Array]:
+        """The chance that what failed was rejected, at each grid point: of strangers and of models one by one, of
+        several attempts of one model together, because they share its luck."""
+        by_model: dict[int, list[int]] = {}
+        found: list[Array] = []
+        for row in failed:
+            if row is None:
+                found.append(_rejected(np.tile(self._fail_stranger, curves.chance.shape[1] // len(GRID)), verifier))
+            else:
+                by_model.setdefault(self._model[row], []).append(row)
+        for rows in by_model.values():
+            if len(rows) == 1:
+                found.append(_rejected(curves.fail[rows[0]], verifier))
+            else:
+                found.append(rejection([self._tried(curves, row) for row in rows], verifier))
+        return found
+
+    def _leaning_chance(self, keys: Sequence[Key], of: Mixture, leans: Sequence[float]) -> Array:
+        offsets = np.array(leans)
+        theta = [np.array([self._abilities[key].of(kind).theta for key in keys]) + offsets for kind, _ in of]
+        return np.hstack([chances(one) for one in theta])
 
     def abilities(self) -> list[AbilityReport]:
         """Every candidate of the catalog, in its order, with what is known of it before and after outcomes."""
-        theta = np.array([self._abilities[candidate.key].theta for candidate in self.catalog.candidates])
-        rates = solve_rate(theta, self.learned.tasks)
+        rates = {kind: self._rates(kind) for kind in (None, *self.catalog.kind_ids)}
         reports: list[AbilityReport] = []
-        for candidate, rate in zip(self.catalog.candidates, rates, strict=True):
+        for row, candidate in enumerate(self.catalog.candidates):
             known = self._abilities[candidate.key]
             reports.append(
                 AbilityReport(
                     agent_type=candidate.agent_type,
                     model=candidate.model,
+                    effort=candidate.effort,
                     prior_solve_rate=candidate.solve_rate,
                     prior_cost_usd=candidate.cost_usd,
-                    learned_solve_rate=float(rate),
+                    learned_solve_rate=rates[None][row],
                     learned_cost_usd=known.cost_usd,
                     theta=known.theta,
                     n=known.n,
                     n_cost=known.n_cost,
+                    kinds={kind: self._report(candidate, kind, rates[kind][row]) for kind in self.catalog.kind_ids},
                 )
             )
         return reports
+
+    def _rates(self, kind: str | None) -> list[float]:
+        theta = np.array([self._abilities[candidate.key].of(kind).theta for candidate in self.catalog.candidates])
+        rates: list[float] = solve_rate(theta, self._tasks, self.learned.shape(kind)).tolist()
+        return rates
+
+    def _report(self, candidate: Candidate, kind: str, rate: float) -> KindReport:
+        known, figures = self._abilities[candidate.key].of(kind), candidate.kinds.get(kind, Figures())
+        return KindReport(
+            prior_solve_rate=figures.solve_rate,
+            prior_cost_usd=figures.cost_usd,
+            prior_minutes=figures.minutes,
+            learned_solve_rate=rate,
+            learned_cost_usd=known.cost_usd,
+            learned_minutes=known.minutes,
+            n=known.n,
+            n_cost=known.n_cost,
+        )

@@ -1,199 +1,217 @@
-"""In which order to try candidates, each one only after the earlier ones failed: an exact dynamic programme.
+"""In which order to try candidates, each one only after the earlier attempts were rejected.
 
-What is left of a task after failures depends on which candidates failed and not on their order, so a state is the set
-of those that failed, weighted by how likely it is to be reached. With W(S, d) the probability of difficulty d and of
-every candidate in S failing, trying c next is worth Σ_d W(S, d) · (value · P_c(d) − cost_c(d)), and
-
-    V(S) = max(0, max over c not in S of that worth + V(S ∪ {c})).
-
-A candidate that is not worth its cost now is not worth it after a failure either (a failure makes the task harder), so
-the first step of a plan that is worth anything is itself worth its cost.
+A candidate that is not worth its cost now is not worth it after a rejection either (a rejection makes the task harder),
+so the first step of a plan that is worth anything is itself worth its cost; with several kinds of work nearly so.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate, combinations
 from math import comb
 
 import numpy as np
-import numpy.typing as npt
 
 from service.forecast.difficulty import Array
+from service.forecast.members import Members
+from service.forecast.options import Options
+from service.forecast.screen import screen
+from service.forecast.search import Curves, search
+from service.forecast.stakes import Stakes
 
-MAX_STEPS = 5
+MAX_STEPS = 8
 """Attempts in one plan, at most."""
 
-EXACT = 14
-"""Up to so many candidates nothing is set aside before the dynamic programme."""
+EXACT = 12
+"""Up to so many candidates nothing is set aside before the search."""
 
 _TIE = 1e-12
 """Plans whose worth differs by less than this share of the money at stake are equal."""
 
-_EVERY = 2
-"""The search looks at every other grid point, one logit apart: chances differ by less than 1e-5 from the full grid's,
-with which the plan that is found is then computed."""
+_WORK = 160_000
+"""States times grid points that a search may take: some 0.5 ms. Beyond, it looks at every second or third point of
+the grid only, 1 or 1.5 logits apart. The plan that is found is then computed with all points."""
 
-Index = npt.NDArray[np.intp]
+_COARSEST = 3
+
+ROUNDING = 1e-9
+"""A cost keeps a limit that it exceeds by this share: the last bits of a sum are no breach."""
+
+_COARSE = 5e-3
+"""The same for a coarse grid, whose costs may be wrong by as much. A plan that exceeds the limit by the fine grid is
+searched for anew on that; one that does not is the best of more than the limit allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Path:
-    """The plan by numbers: `order` indexes the candidates; chances and costs are given that all before failed."""
+    """The plan by numbers: `order` indexes the candidates. Chances, costs and minutes of a step are given that all
+    before were rejected.
+
+    `total_p_solve` is the chance that right work is accepted, `total_p_wrong` that wrong work is.
+    """
 
     order: tuple[int, ...]
     p_solve: tuple[float, ...]
     cost_usd: tuple[float, ...]
+    list_cost_usd: tuple[float, ...]
+    minutes: tuple[float, ...] | None
     total_p_solve: float
+    total_p_wrong: float
     total_cost_usd: float
+    total_minutes: float | None
+    worth_usd: float
     worthwhile: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """All sets of k candidates, ordered by their largest member, then by the next (colexicographic).
-
-    So the sets that have c as their largest member are the first so many sets of k − 1, each with c added: `blocks`
-    says (c, where they begin, how many). `child` numbers each set with one more member (own members: −1, `blocked`).
-    """
-
-    blocks: tuple[tuple[int, int, int], ...]
-    child: Index
-    blocked: npt.NDArray[np.bool_]
 
 
 def best_path(
     prior: Array,
-    chance: Array,
-    cost: Array,
-    value_usd: float,
+    options: Options,
+    stakes: Stakes,
     *,
     first: int | None = None,
     max_steps: int = MAX_STEPS,
     exact: int = EXACT,
 ) -> Path:
-    """The ordered choice of at most `max_steps` (1 to 5) candidates that maximises value × P(solved) − expected cost.
+    """The ordered choice of at most `max_steps` (1 to 8) attempts that is worth most by `stakes`.
 
-    `prior` is the distribution over the grid, `chance` and `cost` (US dollars) are candidates × grid: Rasch curves, and
-    multiples of one curve, so that who is better or dearer at one difficulty is so at each. `first` fixes step one.
-    There is always one step; there are more only where each is worth more than it costs. Exact for up to `exact`
-    candidates beside `first`; beyond, see `_screen`. Of equal plans, the one with
-    more in hand after its first step, then the one whose steps come earlier in the list.
+    `prior` is the distribution over the grid after what was rejected so far. `first` fixes step one, whatever it costs.
+    There is always one step; there are more only where that is worth more than it costs, and none is expected to cost
+    more than the limit when it would be made. Exact for up to `exact` candidates; beyond, see `screen`. Of equal plans,
+    the one with more in hand after its first step, then the one whose steps come earlier in the list.
     """
-    worth: Array = value_usd * chance - cost
-    tie = _TIE * (value_usd + float(cost.max()))
+    expense = stakes.expense(options.cost, options.minutes)
+    now = options.chance_now(stakes.verifier)
+    worth: Array = stakes.gain_usd * now - expense
     alone: Array = worth @ prior
-    worthwhile = bool(alone.max() >= 0)
-    order: list[int] = []
-    left = prior
-    if first is not None:
-        order = [first]
-        left = prior * (1 - chance[first])
-    kept = np.flatnonzero(np.arange(len(chance)) != (-1 if first is None else first))
-    worth = worth[kept]
-    steps = max_steps - len(order)
-    if len(kept) > exact:
-        screened = _screen(left, 1 - chance[kept], cost[kept], worth, steps, exact)
-        kept, worth = kept[screened], worth[screened]
-    if steps > 0 and len(kept) > 0:
-        coarse = left[::_EVERY] / left[::_EVERY].sum()
-        found = _search(coarse, (1 - chance[kept])[:, ::_EVERY], worth[:, ::_EVERY], min(steps, len(kept)), tie)
-        order += [int(kept[c]) for c in found]
-    if not order:
-        order = [int(np.argmax(alone >= alone.max() - tie))]
-    return _walk(prior, chance, cost, order, worthwhile=worthwhile)
+    if stakes.max_cost_usd is not None:
+        within = options.cost @ prior <= stakes.max_cost_usd * (1 + ROUNDING)
+        alone = np.where(within, alone, -np.inf) if within.any() else alone
+    tie = _TIE * (stakes.gain_usd + float(expense.max()))
+    if first is None:
+        order = _Search(prior, options, stakes, worth, expense, tie).best(None, max_steps, exact)
+        order = order or [int(np.argmax(alone >= alone.max() - tie))]
+    else:
+        left = prior * stakes.rejection(now[first])
+        order = [first, *_Search(left, options, stakes, worth, expense, tie).best(first, max_steps - 1, exact)]
+    return _walk(prior, options, stakes, order, worthwhile=bool(alone.max() >= 0))
 
 
-def _walk(prior: Array, chance: Array, cost: Array, order: Sequence[int], *, worthwhile: bool) -> Path:
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The search for the steps after `prior`, a distribution that need not sum to one."""
+
+    prior: Array
+    options: Options
+    stakes: Stakes
+    worth: Array
+    expense: Array
+    tie: float
+
+    def best(self, first: int | None, steps: int, exact: int) -> list[int]:
+        """The candidates that follow `first`, at most `steps`; empty where not even one is worth its cost."""
+        if steps < 1:
+            return []
+        kept = [c for c in self._promising() if self.options.tries[c] > (c == first)]
+        if len(kept) > exact:
+            kept = self._screened(kept, steps, exact)
+        if not kept:
+            return []
+        members = self.options.members(tuple(kept), first, self.stakes.verifier)
+        steps = min(steps, len(members.of))
+        stride = _stride(len(members.of), steps, len(self.prior))
+        found = self._search(members, steps, stride)
+        if stride > 1 and self._too_dear(members, found):
+            found = self._search(members, steps, 1)
+        return [members.of[m] for m in found]
+
+    def _promising(self) -> list[int]:
+        """The candidates that are worth their cost, and within the limit, in some kind of work.
+
+        A rejection makes the task harder in each kind, so that the others never will be.
+        """
+        options, limit = self.options, self.stakes.max_cost_usd
+        prior = options.by_kind(self.prior)
+        promising = np.einsum("ckg,kg->ck", options.by_kind(self.worth), prior) > 0
+        if limit is not None:
+            cost = np.einsum("ckg,kg->ck", options.by_kind(options.cost), prior)
+            promising &= cost <= limit * (1 + _COARSE) * prior.sum(axis=-1)
+        return np.flatnonzero(promising.any(axis=1)).tolist()
+
+    def _screened(self, kept: list[int], steps: int, exact: int) -> list[int]:
+        rejection = self.stakes.rejection(self.options.chance_now(self.stakes.verifier)[kept])
+        found = screen(self.prior, rejection, self.worth[kept], self.expense[kept], steps=steps, limit=exact)
+        return [kept[i] for i in found]
+
+    def _search(self, members: Members, steps: int, stride: int) -> list[int]:
+        of, rows = list(members.of), [members.of[m] for m in members.row_of]
+        thinned = self.options.thinned
+        prior = self.options.thinned_prior(self.prior, stride)
+        chance = thinned(members.chance, stride)
+        limit, spare = self.stakes.max_cost_usd, ROUNDING if stride == 1 else _COARSE
+        curves = Curves(
+            kin=members.kin,
+            start=members.start,
+            rejection=self.stakes.rejection(chance),
+            worth=self.stakes.gain_usd * chance - thinned(self.expense[rows], stride),
+            cost=thinned(self.options.cost[of], stride),
+            limit_usd=None if limit is None else limit * (1 + spare),
+            kinds=self.options.kinds,
+        )
+        return search(prior / prior.sum(), curves, steps, self.tie)
+
+    def _too_dear(self, members: Members, order: Sequence[int]) -> bool:
+        """Whether a step exceeds the limit by more than rounding."""
+        limit, reach, before = self.stakes.max_cost_usd, self.prior, list[int]()
+        if limit is None:
+            return False
+        for m in order:
+            cost = float(reach @ self.options.cost[members.of[m]])
+            if cost > limit * (1 + ROUNDING) * float(reach.sum()):
+                return True
+            reach = reach * self.stakes.rejection(members.chance[members.row(m, before)])
+            before.append(m)
+        return False
+
+
+def _stride(members: int, steps: int, points: int) -> int:
+    """Which points of the grid a search looks at: every one, every second or every third."""
+    states = sum(comb(members, size) for size in range(steps))
+    return min(max(1, -(-states * points // _WORK)), _COARSEST)
+
+
+def _walk(prior: Array, options: Options, stakes: Stakes, order: Sequence[int], *, worthwhile: bool) -> Path:
+    """The figures of the plan, by all points of the grid."""
+    check = stakes.verifier
     p_solve: list[float] = []
     cost_usd: list[float] = []
-    reached, spent, now = 1.0, 0.0, prior
-    for c in order:
-        p_solve.append(float(now @ chance[c]))
-        cost_usd.append(float(now @ cost[c]))
+    list_cost_usd: list[float] = []
+    minutes: list[float] = []
+    solved, wrong, spent, taken = 0.0, 0.0, 0.0, 0.0
+    reached, now = 1.0, prior
+    for step, c in enumerate(order):
+        chance = options.chance_after(order[:step], c, check)
+        p_solve.append(float(now @ chance))
+        cost_usd.append(float(now @ options.cost[c]))
+        list_cost_usd.append(cost_usd[-1] if options.list_cost is options.cost else float(now @ options.list_cost[c]))
         spent += reached * cost_usd[-1]
-        reached *= 1 - p_solve[-1]
-        failed = now * (1 - chance[c])
-        now = failed / failed.sum()
+        if options.minutes is not None:
+            minutes.append(float(now @ options.minutes[c]))
+            taken += reached * minutes[-1]
+        solved += reached * p_solve[-1] * (1 - check.false_reject)
+        wrong += reached * (1 - p_solve[-1]) * check.false_accept
+        reached *= 1 - check.false_accept - check.tells * p_solve[-1]
+        rejected = now * stakes.rejection(chance)
+        now = rejected / rejected.sum()
+    p_solved = 1 - reached if check.perfect else solved
+    worth = stakes.value_usd * p_solved - check.harm_usd * wrong - spent - stakes.delay_usd_per_hour / 60 * taken
     return Path(
         order=tuple(order),
         p_solve=tuple(p_solve),
         cost_usd=tuple(cost_usd),
-        total_p_solve=1 - reached,
+        list_cost_usd=tuple(list_cost_usd),
+        minutes=None if options.minutes is None else tuple(minutes),
+        total_p_solve=p_solved,
+        total_p_wrong=wrong,
         total_cost_usd=spent,
+        total_minutes=None if options.minutes is None else taken,
+        worth_usd=worth,
         worthwhile=worthwhile,
     )
-
-
-def _search(prior: Array, fail: Array, worth: Array, steps: int, tie: float) -> list[int]:
-    """The dynamic programme; an empty list where not even one step is worth its cost."""
-    n = len(fail)
-    levels = _levels(n, steps)
-    reach = prior[None, :]
-    gains: list[Array] = [reach @ worth.T]
-    for level in levels[1:]:
-        further = np.empty((len(level.child), len(prior)))
-        for c, begin, count in level.blocks:
-            np.multiply(reach[:count], fail[c], out=further[begin : begin + count])
-        reach = further
-        gains.append(reach @ worth.T)
-    best: list[Array] = []
-    then: Array | None = None
-    for level, gain in zip(reversed(levels), reversed(gains), strict=True):
-        total = gain.copy() if then is None else gain + then[level.child]
-        total[level.blocked] = -np.inf
-        best.append(total)
-        then = np.maximum(total.max(axis=1), 0.0)
-    order: list[int] = []
-    state = 0
-    for level, gain, total in zip(levels, gains, reversed(best), strict=True):
-        row = total[state]
-        top = row.max()
-        if top <= tie:
-            break
-        soon = np.where(row >= top - tie, gain[state], -np.inf)
-        order.append(int(np.argmax(soon >= soon.max() - tie)))
-        state = int(level.child[state, order[-1]])
-    return order
-
-
-@lru_cache(maxsize=128)
-def _levels(n: int, steps: int) -> tuple[_Level, ...]:
-    """The index tables for sets of 0 to `steps` − 1 out of `n`; at most EXACT × MAX_STEPS tables are ever made."""
-    sets = [sorted(combinations(range(n), size), key=lambda members: members[::-1]) for size in range(steps + 1)]
-    levels: list[_Level] = []
-    for size in range(steps):
-        number = {members: i for i, members in enumerate(sets[size + 1])}
-        child = np.full((len(sets[size]), n), -1, dtype=np.intp)
-        for row, members in enumerate(sets[size]):
-            for c in range(n):
-                if c not in members:
-                    child[row, c] = number[tuple(sorted((*members, c)))]
-        counts = [(c, comb(c, size - 1)) for c in range(size - 1, n)] if size else []
-        begins = accumulate((count for _, count in counts), initial=0)
-        blocks = tuple((c, begin, count) for (c, count), begin in zip(counts, begins, strict=False))
-        levels.append(_Level(blocks, child, child < 0))
-    return tuple(levels)
-
-
-def _screen(prior: Array, fail: Array, cost: Array, worth: Array, steps: int, limit: int) -> Index:
-    """Which `limit` candidates, at most, the dynamic programme looks at.
-
-    Two rules lose nothing: a candidate that is not worth its cost now never will be, and one to which `steps` others
-    are at least equal in chances and in cost can always be replaced by one of them. If more are left, those stay that
-    take part in the best plans of two steps; what that loses is measured by tests/load/bench_forecast.py.
-    """
-    alone: Array = worth @ prior
-    miss, price = fail[:, fail.shape[1] // 2], cost[:, 0]
-    equal_or_better = (miss[:, None] >= miss) & (price[:, None] >= price)
-    twins = equal_or_better & equal_or_better.T
-    better = equal_or_better & ~(twins & np.triu(np.ones_like(twins)))
-    kept = np.flatnonzero((alone > 0) & (better.sum(axis=1) < steps))
-    if len(kept) <= limit:
-        return kept
-    reach = fail[kept] * prior
-    pairs: Array = reach @ worth[kept].T
-    np.fill_diagonal(pairs, 0.0)
-    pairs = np.maximum(pairs, 0.0) + alone[kept][:, None]
-    through = np.maximum(pairs.max(axis=0), pairs.max(axis=1))
-    return np.sort(kept[np.argsort(-through, kind="stable")[:limit]])

@@ -1,114 +1,81 @@
 """Whether the forecast keeps its word: the chance that a decision gave an attempt, against what became of it."""
 
-import asyncio
-from collections import deque
-from collections.abc import Callable
-from functools import partial
-from itertools import islice
-
 import msgspec
-import structlog
 
-from service.base.background import Background
-from service.base.ids import is_uuid
-from service.contract.decision import Advice, ForecastChoice, Step
-from service.contract.errors import StoreUnavailableError
-from service.contract.outcome import Outcome
-from service.logs.lines import log_defect
-from service.store.decisions import DecisionTable, StoredDecision
+from service.contract.outcome import Context, Outcome, RecordedOutcome
 
-SETTLE_SECONDS = 2.0
-"""An outcome is looked at so long after it came: by then its decision is in the store, whichever replica made it."""
+MOST_FAILURES = 3
+"""Attempts after so many failures and more are compared together."""
 
-MAX_WAITING = 10_000
-"""Outcomes that may wait to be compared; beyond it the oldest are left out of the figures."""
+MAX_ROWS = 5000
+"""Pairs, kinds and steps that are compared by themselves; catalogs have a few hundred."""
 
-PAGE = 200
-"""Decisions read at once: a few milliseconds of the event loop."""
+Place = tuple[str, str, str, int]
 
 
-class _Plan(msgspec.Struct, frozen=True):
-    plan: list[Step] = []
-    forecast_choice: ForecastChoice | None = None
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """Attempts of one pair at one kind of task after so many failures: how many, the sum of the chances that they were
+    given, and how many of them solved their task."""
 
-
-class Differed(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt by the choice of a decision where a classifier and the forecast named different candidates."""
-
-    classifier: str
-    followed: bool
-    """Whether the classifier's candidate was taken."""
-    solved: bool
-
-
-_PLAN = msgspec.json.Decoder(_Plan)
+    agent_type: str
+    model: str
+    kind: str
+    failures: int
+    n: int
+    expected: float
+    observed: int
 
 
 class Calibration:
-    """Takes outcomes as they are recorded and compares them in the background, off the way of any request.
+    """Said and seen by pair, kind and number of failures before, of every outcome that counts now.
 
-    An outcome counts where its `decision_id` is on record and its pair is a step of that decision's plan; the step's
-    `p_solve` is conditional on every earlier one having failed, and so is the attempt that is reported.
+    An outcome counts where its decision is known and its pair is a step of that decision's plan; the step's chance is
+    conditional on every earlier one having failed, and so is the attempt that is reported.
     """
 
-    def __init__(
-        self,
-        decisions: DecisionTable,
-        compared: Callable[[Step, bool], None],
-        differed: Callable[[Differed], None] = lambda _: None,
-    ) -> None:
-        """`compared` is told of each attempt: the step of the plan, and whether it solved the task; `differed` of those
-        where classifier and forecast were not of one mind."""
-        self._decisions = decisions
-        self._compared = compared
-        self._differed = differed
-        self._waiting: deque[Outcome] = deque(maxlen=MAX_WAITING)
-        log = structlog.get_logger("pointsman.calibration")
-        self.background = Background(self._follow, every_seconds=None, defect=partial(log_defect, log))
+    def __init__(self, rows: list[Compared] | None = None) -> None:
+        self._sums: dict[Place, tuple[int, float, int]] = {
+            (one.agent_type, one.model, one.kind, one.failures): (one.n, one.expected, one.observed)
+            for one in rows or []
+        }
 
-    def recorded(self, outcome: Outcome) -> None:
-        """A new outcome is on record. Never waits."""
-        if outcome.decision_id is not None and is_uuid(outcome.decision_id):
-            self._waiting.append(outcome)
-            self.background.wake()
-
-    async def compare(self) -> None:
-        """Compares all that waits. Raises StoreUnavailableError; what was not compared by then still waits."""
-        while self._waiting:
-            page = list(islice(self._waiting, PAGE))
-            stored = await self._decisions.get_many(sorted({str(outcome.decision_id) for outcome in page}))
-            found = {one.decision_id: one for one in stored}
-            for outcome in page:
-                self._waiting.popleft()
-                decision = found.get(str(outcome.decision_id))
-                if decision is not None:
-                    self._compare(outcome, decision)
-
-    def _compare(self, outcome: Outcome, decision: StoredDecision) -> None:
-        plan, pair = _plan_of(decision.decision), (outcome.agent_type, outcome.model)
-        step = next((step for step in plan.plan if (step.agent_type, step.model) == pair), None)
-        if step is None:
+    def take(self, recorded: RecordedOutcome, *, back: bool = False) -> None:
+        """This outcome counts from now on, or, taken `back`, not any more."""
+        said = promised(recorded.outcome, recorded.context)
+        if said is None or recorded.context is None:
             return
-        self._compared(step, outcome.solved)
-        advice, alone = decision.advice, plan.forecast_choice
-        if not isinstance(advice, Advice) or alone is None or step is not plan.plan[0]:
+        (agent_type, model), context, sign = recorded.outcome.pair, recorded.context, -1 if back else 1
+        p_solve, failures = said
+        kind = recorded.outcome.kind or context.kind or ""
+        place = (agent_type, model, kind, min(failures, MOST_FAILURES))
+        if place not in self._sums and len(self._sums) >= MAX_ROWS:
             return
-        advised = (advice.agent_type, advice.model)
-        if advised != (alone.agent_type, alone.model):
-            source = advice.form.partition(":")[0]
-            self._differed(Differed(classifier=source, followed=pair == advised, solved=outcome.solved))
+        n, expected, observed = self._sums.get(place, (0, 0.0, 0))
+        self._sums[place] = (n + sign, expected + sign * p_solve, observed + sign * recorded.outcome.solved)
+        if self._sums[place][0] <= 0:
+            del self._sums[place]
 
-    async def _follow(self) -> None:
-        await asyncio.sleep(SETTLE_SECONDS)
-        try:
-            await self.compare()
-        except StoreUnavailableError:
-            self.background.wake()
+    def rows(self) -> list[Compared]:
+        """In order."""
+        return [
+            Compared(
+                agent_type=agent_type,
+                model=model,
+                kind=kind,
+                failures=failures,
+                n=n,
+                expected=expected,
+                observed=observed,
+            )
+            for (agent_type, model, kind, failures), (n, expected, observed) in sorted(self._sums.items())
+        ]
 
 
-def _plan_of(decision: msgspec.Raw) -> _Plan:
-    """Empty where a newer version of the service wrote a plan of another shape."""
-    try:
-        return _PLAN.decode(decision)
-    except msgspec.MsgspecError:
-        return _Plan()
+def promised(outcome: Outcome, context: Context | None) -> tuple[float, int] | None:
+    """The chance that its decision gave an attempt, and the failures before it; None where it gave none."""
+    if context is None:
+        return None
+    for number, (agent_type, model, p_solve) in enumerate(context.plan):
+        if (agent_type, model) == outcome.pair:
+            return min(1.0, max(0.0, p_solve)), len(context.failed) + number
+    return None

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from service import __version__
 from service.classifiers.prompt import PROMPT_FILES, Prompts, prompt_folder
+from service.classifiers.reading import Reader
 from service.contract.catalog import Catalog
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.decision import Versions
 from service.contract.settings import DecisionSettings, Settings
+from service.contract.verifier import PERFECT, Verifier
 from service.forecast.forecaster import Forecaster
 from service.forecast.leaning import Weight
 
@@ -21,7 +23,11 @@ class Knowledge:
     catalog: Catalog
     prompts: Prompts
     forecaster: Forecaster
+    reader: Reader
     decision: DecisionSettings = field(default_factory=DecisionSettings)
+    verifier: Verifier = PERFECT
+    worlds: tuple[Forecaster, ...] = ()
+    """Forecasters that might be as right as that one; only where choices are to be drawn."""
 
     @property
     def versions(self) -> Versions:
@@ -53,7 +59,9 @@ def knowledge_of(catalog: Catalog, settings: Settings) -> Knowledge:
         catalog=catalog,
         prompts=Prompts(prompt_folder(settings.prompts.path), catalog, with_reason=settings.local_model.reason),
         forecaster=Forecaster(catalog),
+        reader=Reader.of(catalog),
         decision=settings.decision,
+        verifier=settings.verifier.verifier,
     )
 
 

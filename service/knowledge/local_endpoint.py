@@ -1,6 +1,7 @@
 """What the local model's endpoint turns out to be: how it is best asked, and whether it can work on tasks at all."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -109,7 +110,8 @@ class LocalEndpoint:
             catalog = knowledge.catalog.with_local_agent(None if self.no_agent else self._settings.local_model.model)
         except ConfigurationError:
             return knowledge  # it is the only agent of the catalog
-        return knowledge_of(catalog, msgspec.structs.replace(self._settings, decision=knowledge.decision))
+        made = knowledge_of(catalog, msgspec.structs.replace(self._settings, decision=knowledge.decision))
+        return replace(made, verifier=knowledge.verifier)
 
 
 def trial_brief(knowledge: Knowledge, text: str = _TEXT) -> Brief:

@@ -1,4 +1,4 @@
-"""Changed while running: catalog, prompts and `[decision]` are read anew when their files change, or on SIGHUP."""
+"""Changed while running: catalog, prompts, `[decision]`, `[verifier]`: read anew when a file changes or on SIGHUP."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from service.logs.lines import log_defect
 POLL_SECONDS = 2.0
 """How often the files are looked at: a ConfigMap takes up to a minute to reach a pod, two seconds more are nothing."""
 
-RELOADABLE = ("decision", "catalog", "prompts")
+RELOADABLE = ("decision", "verifier", "catalog", "prompts")
 """Sections that take effect without a restart; the others are about sockets, processes and connections."""
 
 

@@ -22,6 +22,7 @@ def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
         agent["models"].append(
             {
                 "model": candidate.model,
+                "effort": candidate.effort,
                 "description": candidate.description,
                 "context_tokens": candidate.context_tokens,
                 "inputs": candidate.inputs,

@@ -28,15 +28,13 @@ class DecisionCounts(LadderObserver):
 
     def decided(self, logged: LoggedDecision) -> None:
         metrics, decision = self._metrics, logged.decision
-        self._decisions(decision.source, decision.agent_type, decision.model).inc()
+        self._decisions(decision.source, *decision.key).inc()
         if decision.degraded:
             metrics.degraded.inc()
         if decision.cached:
             metrics.cached.inc()
-        advice, alone = logged.advice, decision.forecast_choice
-        if advice is not None and alone is not None:
-            agrees = (advice.agent_type, advice.model) == (alone.agent_type, alone.model)
-            metrics.verdicts.labels(advice.form.partition(":")[0], str(agrees).lower()).inc()
+        if (advice := logged.known.advice) is not None:
+            metrics.verdicts.labels(advice.source, str(advice.agrees).lower()).inc()
         for failure in decision.failures:
             if failure.source == "request":  # the others are counted where they happen, a shared one once
                 metrics.failures.labels(failure.source, failure.problem).inc()
@@ -80,6 +78,7 @@ def facts_of(decision: Decision) -> dict[str, Any]:
         "source": decision.source,
         "agent_type": decision.agent_type,
         "model": decision.model,
+        "effort": decision.effort,
         "degraded": decision.degraded,
         "cached": decision.cached,
         "failures": [f"{failure.source}:{failure.problem}" for failure in decision.failures],

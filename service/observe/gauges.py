@@ -64,6 +64,24 @@ class StateCollector(Collector):
         reloads.add_metric(["adopted"], files.reloads)
         reloads.add_metric(["refused"], files.refused)
         yield reloads
+        yield from self._calibration()
+
+    def _calibration(self) -> Iterator[Metric]:
+        label = ["agent_type", "model", "kind", "failures"]
+        texts = {
+            "attempts": "Attempts that count now whose decision gave them a chance, by failures before (3: and more)",
+            "expected": "Sum of the chances that these attempts were given",
+            "observed": "Those of these attempts that solved their task",
+        }
+        families = {
+            name: GaugeMetricFamily(f"pointsman_calibration_{name}", text, labels=label) for name, text in texts.items()
+        }
+        for row in self._parts.learner.calibration.rows():
+            place = [row.agent_type, row.model, row.kind, str(row.failures)]
+            families["attempts"].add_metric(place, row.n)
+            families["expected"].add_metric(place, row.expected)
+            families["observed"].add_metric(place, row.observed)
+        yield from families.values()
 
     def _classifiers(self) -> Iterator[Metric]:
         label = ["classifier"]

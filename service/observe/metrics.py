@@ -7,11 +7,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Proce
 from prometheus_client.exposition import generate_latest
 
 from service import __version__
-from service.contract.decision import Step
 from service.contract.execution import Execution
-from service.contract.outcome import Outcome
+from service.contract.outcome import Context, Outcome
 from service.contract.problem import Problem
-from service.knowledge.calibration import Differed
 
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Seconds: from a forecast (about 1 ms) to an agent CLI (tens of seconds)."""
@@ -57,6 +55,7 @@ class Metrics:
         self.tokens = counter("classifying_tokens", "Tokens spent on classifying", "direction")
         self.dollars = counter("classifying_cost_usd", "US dollars spent on classifying")
         self.outcomes = counter("outcomes", "Outcomes recorded", "solved")
+        self.outcomes_unlinked = counter("outcomes_unlinked", "Outcomes whose decision was never found on record")
         self.promises = histogram(
             "forecast_p_solve",
             "Chance of solving that a decision gave an attempt, by what became of that attempt",
@@ -85,16 +84,24 @@ class Metrics:
         self.executions = counter("executions", "Executions that ended in this process", "state")
         ProcessCollector(registry=self.registry)  # CPU, memory, open files
 
-    def compared(self, step: Step, solved: bool) -> None:
+    def compared(self, outcome: Outcome, p_solve: float) -> None:
         """What a forecast promised, and what came of it. Brier score: squared error over attempts compared."""
-        self.promises.labels("true" if solved else "false").observe(step.p_solve)
-        self.squared_error.inc((step.p_solve - solved) ** 2)
-        self.expected_solves.labels(step.agent_type, step.model).inc(step.p_solve)
-        self.observed_solves.labels(step.agent_type, step.model).inc(int(solved))
+        self.promises.labels("true" if outcome.solved else "false").observe(p_solve)
+        self.squared_error.inc((p_solve - outcome.solved) ** 2)
+        self.expected_solves.labels(*outcome.pair).inc(p_solve)
+        self.observed_solves.labels(*outcome.pair).inc(int(outcome.solved))
 
-    def differed(self, one: Differed) -> None:
-        """An attempt where a classifier and the forecast were not of one mind."""
-        self.differing.labels(one.classifier, str(one.followed).lower(), str(one.solved).lower()).inc()
+    def unlinked(self) -> None:
+        """An outcome names a decision that is not on record: it was pruned, or made elsewhere."""
+        self.outcomes_unlinked.inc()
+
+    def advised(self, outcome: Outcome, context: Context) -> None:
+        """What became of a choice, where a classifier and the forecast were not of one mind."""
+        advice = context.advice
+        if advice is None or advice.agrees or outcome.pair != context.choice:
+            return
+        followed = outcome.pair == advice.choice
+        self.differing.labels(advice.source, str(followed).lower(), str(outcome.solved).lower()).inc()
 
     def recorded(self, outcome: Outcome) -> None:
         """A new outcome, not one that was there already."""

@@ -128,12 +128,7 @@ def _row(logged: LoggedDecision) -> DecisionRow:
             "degraded": decision.degraded,
         },
         body=_ENCODER.encode(
-            {
-                "name": logged.name,
-                "labels": logged.labels,
-                "decision": decision.document,
-                **({"advice": logged.advice} if logged.advice else {}),
-            }
+            {"name": logged.name, "labels": logged.labels, "known": logged.known, "decision": decision.document}
         ),
         # It has a column of its own: a listing never reads it, and it may be a hundred times as long as the rest.
         explanation=_ENCODER.encode(logged.explanation),

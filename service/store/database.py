@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, Literal, NoReturn, TypeVar
 
-from sqlalchemy import URL, Executable, StaticPool, event, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Executable, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract.errors import ConfigurationError, StoreUnavailableError
-from service.store.address import SETTING, Address, Backend
+from service.contract.errors import StoreUnavailableError
+from service.store.address import Address, Backend
+from service.store.connections import create_engine
 from service.store.failures import UNEXPECTED, lacks_tables, reason
+from service.store.ownership import Ownership
 from service.store.schema import AnyRow, schema_version
 
 Mode = Literal["read", "write", "ordered", "migration"]
@@ -39,12 +41,15 @@ class Database:
         self.problem: str | None = "not connected yet"
         self.write_failed = False
         """The problem came up in writing: reading does not prove it gone (a full disk can be read)."""
+        self.generation = 0
+        """Goes up whenever another file stands in the place of the one that was open."""
         self._patience = patience_seconds
-        self._engine = _engine(address, patience_seconds)
+        self._engine = create_engine(address, patience_seconds)
         self._running: set[asyncio.Task[Any]] = set()
         # SQLite has one writer at a time and polls for its turn; within one process a queue is faster and fair.
         self._turn = asyncio.Lock()
         self._file: tuple[int, int] | None = None
+        self._ownership = Ownership(address.path) if address.path is not None else None
 
     @property
     def backend(self) -> Backend:
@@ -115,21 +120,28 @@ class Database:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._engine.dispose()
+        self._disown()
 
     def _check_ready(self) -> None:
         """A file that was deleted or replaced under us would swallow what is acknowledged; so look before each call."""
         if self.ready and self._file is not None and self._file != self._identity():
             self.ready = False
             self._file = None
+            self.generation += 1
             self._failed("the file was deleted or replaced", writing=True)
             self._reconnect()
+            self._disown()  # the lock may have gone with it; the next migration takes it anew
         if not self.ready:
             raise StoreUnavailableError(f"the store is not available: {self.problem}")
 
     def _reconnect(self) -> None:
         """Fresh connections; the old ones are closed in the background when their transactions end."""
-        old, self._engine = self._engine, _engine(self.address, self._patience)
+        old, self._engine = self._engine, create_engine(self.address, self._patience)
         self._start(old.dispose())
+
+    def _disown(self) -> None:
+        if self._ownership is not None:
+            self._ownership.release()
 
     def _identity(self) -> tuple[int, int] | None:
         if self.address.path is None:
@@ -141,6 +153,8 @@ class Database:
         return found.st_dev, found.st_ino
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]], mode: Mode) -> T:
+        if mode == "migration" and self._ownership is not None:
+            await self._ownership.take()
         async with self._queue(mode), self._engine.connect() as connection:
             if self.backend != "postgresql":
                 await connection.execution_options(begin="BEGIN" if mode == "read" else "BEGIN IMMEDIATE")
@@ -193,64 +207,3 @@ class Database:
 
 def _too_late() -> NoReturn:
     raise TimeoutError
-
-
-def _engine(address: Address, patience_seconds: float) -> AsyncEngine:
-    if address.backend == "postgresql":
-        return _postgresql(address, patience_seconds)
-    database = str(address.path) if address.path else ":memory:"
-    url = URL.create("sqlite+aiosqlite", database=database)
-    if address.backend == "memory":
-        engine = create_async_engine(url, poolclass=StaticPool, hide_parameters=True)
-    else:
-        engine = create_async_engine(
-            url,
-            connect_args={"timeout": patience_seconds},
-            pool_size=4,
-            max_overflow=0,
-            pool_timeout=patience_seconds,
-            hide_parameters=True,  # a task's text has no place in a log
-        )
-    event.listen(engine.sync_engine, "connect", _configure_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _postgresql(address: Address, patience_seconds: float) -> AsyncEngine:
-    try:
-        import asyncpg  # an optional extra, which an installation with SQLite does not have
-    except ImportError:
-        raise ConfigurationError(
-            "PostgreSQL needs its driver: pip install pointsman[postgresql]", path=SETTING
-        ) from None
-
-    settings = {} if "application_name=" in address.dsn else {"application_name": "pointsman"}
-
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        # asyncpg reads the URL itself, so that everything that libpq knows in one works.
-        return await asyncpg.connect(address.dsn, timeout=patience_seconds, server_settings=settings)
-
-    return create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=connect,
-        pool_size=4,
-        max_overflow=4,
-        pool_timeout=patience_seconds,
-        pool_pre_ping=True,
-        pool_recycle=1800,
-        hide_parameters=True,
-    )
-
-
-def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's, which has no type
-    # Begin and commit are said here and not guessed by the driver from the statement.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it returns.
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Any) -> None:  # noqa: ANN401 - sqlalchemy.Connection, whose options are untyped
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

@@ -1,5 +1,6 @@
 """The decision log: written in batches, read newest first, pruned."""
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -8,7 +9,8 @@ import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract.decision import Advice, Decision, LoggedDecision
+from service.contract.decision import Decision, Known, LoggedDecision
+from service.contract.decoding import DECODE_ERRORS
 from service.store.buffer import DecisionBuffer, DecisionRow
 from service.store.database import Database
 from service.store.dialect import insert_new
@@ -21,6 +23,8 @@ ROWS_AT_ONCE = 100
 """In one statement of SQLite's. Its driver takes Python's lock anew for each statement, row by row in an `executemany`,
 and a busy event loop gives it away every 5 ms only: at 900 decisions/s the log then lagged by 6 s. Nine values each
 stay below the 999 that older versions of SQLite take."""
+
+_log = logging.getLogger(__name__)
 
 _LISTED = (decisions.c.decision_id, decisions.c.decided_at, decisions.c.task_id, decisions.c.body)
 
@@ -35,40 +39,24 @@ class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str | None
     name: str
     labels: dict[str, str]
+    known: Known
     decision: msgspec.Raw
     explanation: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    advice: Advice | msgspec.UnsetType = msgspec.UNSET
-
-    @property
-    def choice(self) -> tuple[str, str]:
-        """Agent type and model."""
-        chosen = _CHOSEN.decode(self.decision)
-        return (chosen.agent_type, chosen.model)
 
     def decoded(self) -> Decision:
         """Raises msgspec.ValidationError where a newer version wrote what is unknown here."""
         return _DECISION.decode(self.decision)
 
 
-_NOTHING = msgspec.Raw(b"null")
-
-
-class _Chosen(msgspec.Struct, frozen=True):
-    agent_type: str
-    model: str
-
-
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     labels: dict[str, str]
     decision: msgspec.Raw
-    advice: msgspec.Raw = _NOTHING
+    known: Known = Known()
 
 
 _BODY = msgspec.json.Decoder(_Body)
 _DECISION = msgspec.json.Decoder(Decision)
-_CHOSEN = msgspec.json.Decoder(_Chosen)
-_ADVICE = msgspec.json.Decoder(Advice | None)
 
 
 class DecisionTable:
@@ -99,7 +87,10 @@ class DecisionTable:
         rows = await self._database.rows(select(*_LISTED, decisions.c.explanation).where(wanted))
         if not rows:
             return None
-        return msgspec.structs.replace(_stored(rows[0]), explanation=msgspec.Raw(rows[0].explanation.encode()))
+        stored = _readable(rows[0])
+        if stored is None:
+            return None
+        return msgspec.structs.replace(stored, explanation=msgspec.Raw(rows[0].explanation.encode()))
 
     async def get_many(self, decision_ids: Sequence[str]) -> list[StoredDecision]:
         """Those of them that are on record, in any order, without explanations; ask for a few hundred at a time."""
@@ -132,7 +123,8 @@ class DecisionTable:
 
     async def _listed(self, statement: AnySelect) -> list[StoredDecision]:
         await self.flush()
-        return [_stored(row) for row in await self._database.rows(statement)]
+        found = [_readable(row) for row in await self._database.rows(statement)]
+        return [stored for stored in found if stored is not None]
 
     async def _insert(self, rows: list[DecisionRow]) -> None:
         """One that is there already is left alone: an earlier try may have been committed unseen."""
@@ -170,6 +162,15 @@ def listing(*, limit: int, before: str | None, task_id: str | None, agent_type: 
     return statement
 
 
+def _readable(row: AnyRow) -> StoredDecision | None:
+    """None where it is damaged: that stops no other."""
+    try:
+        return _stored(row)
+    except (*DECODE_ERRORS, TypeError) as error:
+        _log.warning("decision %s cannot be read and is left out: %s", row.decision_id, error)
+        return None
+
+
 def _stored(row: AnyRow) -> StoredDecision:
     body = _BODY.decode(row.body)
     return StoredDecision(
@@ -178,14 +179,6 @@ def _stored(row: AnyRow) -> StoredDecision:
         task_id=row.task_id,
         name=body.name,
         labels=body.labels,
+        known=body.known,
         decision=body.decision.copy(),
-        advice=_advice(body.advice),
     )
-
-
-def _advice(raw: msgspec.Raw) -> Advice | msgspec.UnsetType:
-    """Unset where there was none, or where a newer version wrote what is unknown here."""
-    try:
-        return _ADVICE.decode(raw) or msgspec.UNSET
-    except msgspec.MsgspecError:
-        return msgspec.UNSET

@@ -12,7 +12,7 @@ from service.contract.execution import Execution, ExecutionState
 from service.store.database import Database
 from service.store.schema import AnyRow, AnySelect, executions, storable, storable_or_none
 
-_OPEN_STATES: tuple[ExecutionState, ...] = ("queued", "running")
+OPEN_STATES: tuple[ExecutionState, ...] = ("queued", "running")
 _FIXED = ("execution_id", "task_id", "name", "created_at", "owner")
 _FIELDS = frozenset(field.name for field in msgspec.structs.fields(Execution))
 
@@ -44,7 +44,7 @@ class ExecutionTable:
         """Keeps its model, state, figures, times and reason. False, and nothing is kept, where it had ended before."""
         values = {name: value for name, value in _values(execution).items() if name not in _FIXED}
         same = executions.c.execution_id == storable(execution.execution_id)
-        statement = update(executions).where(same, executions.c.state.in_(_OPEN_STATES)).values(values)
+        statement = update(executions).where(same, executions.c.state.in_(OPEN_STATES)).values(values)
         return await self._database.change(statement) == 1
 
     async def get(self, execution_id: str) -> Execution | None:
@@ -81,7 +81,7 @@ class ExecutionTable:
 
 def _unfinished() -> list[ColumnElement[bool]]:
     # `ended_at` as well as the state: the partial index over unfinished ones is by `ended_at`.
-    return [executions.c.ended_at.is_(None), executions.c.state.in_(_OPEN_STATES)]
+    return [executions.c.ended_at.is_(None), executions.c.state.in_(OPEN_STATES)]
 
 
 def _latest(task_id: str, since: datetime) -> AnySelect:

@@ -7,6 +7,8 @@ import ssl
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from service.store.ownership import OwnedElsewhereError
+
 _SQLITE = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_BUSY: "the database is locked by another process",
@@ -19,10 +21,13 @@ _SQLITE = {
     sqlite3.SQLITE_CORRUPT: "the file is damaged",
     sqlite3.SQLITE_NOTADB: "the file is not a SQLite database",
 }
+_NO_ROOM = "the disk is full, or a quota or a limit on the size of a file is reached"
 _SQLITE_DETAILED = {
-    sqlite3.SQLITE_IOERR_WRITE: "the disk is full, or a quota or a limit on the size of a file is reached",
+    sqlite3.SQLITE_IOERR_WRITE: _NO_ROOM,
+    sqlite3.SQLITE_IOERR_SHMSIZE: _NO_ROOM,
 }
-"""SQLite says FULL only for ENOSPC; a quota (EDQUOT) and a limit (EFBIG) end as this one."""
+"""SQLite says FULL only for ENOSPC; a quota (EDQUOT) and a limit (EFBIG) end as the first of these, and a disk that is
+too full for the index of the write-ahead log as the second."""
 
 _POSTGRESQL = {
     "53100": "the database's disk is full",
@@ -49,6 +54,8 @@ MISSING_TABLE = "42P01"
 
 def reason(error: BaseException) -> str | None:
     """What to tell the caller; None where `error` is no failure of the database but a defect of ours."""
+    if isinstance(error, OwnedElsewhereError):
+        return str(error)
     if isinstance(error, DBAPIError) and error.orig is not None:
         return _driver_reason(error.orig) or f"{UNEXPECTED} ({type(error.orig).__name__})"
     if isinstance(error, PoolTimeoutError):

@@ -17,19 +17,20 @@ MIGRATION_SECONDS = 600.0
 """An index over some ten million rows takes minutes."""
 
 TYPES = {
-    "sqlite": {"id": "TEXT", "time": "TEXT", "integer": "INTEGER", "double": "REAL"},
+    "sqlite": {"id": "TEXT", "time": "TEXT", "integer": "INTEGER", "double": "REAL", "bytes": "BLOB"},
     "postgresql": {
         "id": 'TEXT COLLATE "C"',  # by bytes, whatever the database's locale: ids must sort as they do in Python
         "time": "TIMESTAMPTZ",
         "integer": "BIGINT",
         "double": "DOUBLE PRECISION",
+        "bytes": "BYTEA",
     },
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """`{id}`, `{time}`, `{integer}` and `{double}` in a statement become the database's types."""
+    """`{id}`, `{time}`, `{integer}`, `{double}` and `{bytes}` in a statement become the database's types."""
 
     number: int
     statements: tuple[str, ...]
@@ -59,6 +60,18 @@ MIGRATIONS = (
                 exit_reason TEXT, seen_at {time})""",
             "CREATE INDEX executions_by_task ON executions (task_id, created_at)",
             "CREATE INDEX executions_open ON executions (owner) WHERE ended_at IS NULL",
+        ),
+    ),
+    Migration(
+        2,
+        (
+            "ALTER TABLE outcomes ADD COLUMN context TEXT",
+            "ALTER TABLE outcomes ADD COLUMN origin TEXT",
+            """CREATE UNIQUE INDEX outcomes_one_per_origin ON outcomes (origin)
+                WHERE origin IS NOT NULL AND withdrawn_at IS NULL""",
+            """CREATE TABLE snapshots (
+                name {id} NOT NULL PRIMARY KEY, cursor {integer} NOT NULL, saved_at {time} NOT NULL,
+                body {bytes} NOT NULL)""",
         ),
     ),
 )

@@ -7,9 +7,11 @@ commit at a time for outcomes; what waits meanwhile within a process is committe
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any, Literal
 
 import msgspec
@@ -17,8 +19,9 @@ from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.base.ids import uuid7
+from service.contract.decoding import DECODE_ERRORS
 from service.contract.errors import StoreUnavailableError
-from service.contract.outcome import Outcome, RecordedOutcome
+from service.contract.outcome import Context, Outcome, RecordedOutcome
 from service.store.database import Database
 from service.store.dialect import insert_new
 from service.store.schema import AnyRow, outcomes, storable, storable_or_none
@@ -29,6 +32,7 @@ PAGE_ROWS = 500
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODER = msgspec.json.Decoder(Outcome)
+_CONTEXT = msgspec.json.Decoder(Context)
 _FIELDS = frozenset(field.name for field in msgspec.structs.fields(Outcome))
 _READ = (
     outcomes.c.seq,
@@ -37,7 +41,10 @@ _READ = (
     outcomes.c.withdrawn_at,
     outcomes.c.change,
     outcomes.c.body,
+    outcomes.c.context,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,11 +62,16 @@ class OutcomeChanges(msgspec.Struct, frozen=True, kw_only=True):
     """What happened to outcomes after a cursor, oldest first; pass `cursor` next time. Empty: nothing more for now.
 
     An outcome without `withdrawn_at` is new. One with it must no longer be learned from; where its `seq` is above the
-    cursor that was passed, it was withdrawn before it was ever given out, and there is nothing to take back.
+    cursor that was passed, it was withdrawn before it was ever given out, and there is nothing to take back. One whose
+    `seq` is not above it has been given out before, and now its decision was found: it takes the place of that one.
+    `restarted`: this is another database than the one of the cursor, and everything begins anew. `unreadable` rows
+    were left out.
     """
 
     cursor: int
     outcomes: list[RecordedOutcome]
+    restarted: bool = False
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +89,16 @@ class OutcomeTable:
         self._clock = clock
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
-        self._insert = insert_new(
-            database.backend, outcomes, ["decision_id", "attempt"], outcomes.c.withdrawn_at.is_(None)
-        ).returning(outcomes.c.outcome_id)
+        self._generation = database.generation
+        self._insert = insert_new(database.backend, outcomes, []).returning(outcomes.c.outcome_id)
 
-    async def record(self, batch: Sequence[Outcome]) -> list[Recording]:
+    async def record(
+        self, batch: Sequence[Outcome], contexts: Sequence[Context | None] = (), origins: Sequence[str | None] = ()
+    ) -> list[Recording]:
         """Keeps outcomes, all or none; on the disk when this returns. One answer for each, in order.
+
+        `contexts` are what their decisions knew; `origins` say of outcomes without a decision where they come from, so
+        that the same again is known.
 
         Of one attempt (`decision_id`, `attempt`) one outcome stands, whichever replica it came to; the same again is
         `same`, another one `conflict`, within a batch too. One without `decision_id` is always `new`. Once an outcome
@@ -90,7 +106,11 @@ class OutcomeTable:
         """
         if not batch:
             return []
-        waiting = _Waiting(batch, [self._row(outcome) for outcome in batch], asyncio.get_running_loop().create_future())
+        rows = [
+            self._row(outcome, context, origin)
+            for outcome, context, origin in zip_longest(batch, contexts, origins[: len(batch)])
+        ]
+        waiting = _Waiting(batch, rows, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
@@ -103,7 +123,7 @@ class OutcomeTable:
         async def mark(connection: AsyncConnection) -> bool:
             row = (await connection.execute(select(outcomes.c.withdrawn_at).where(wanted))).first()
             if row is not None and row.withdrawn_at is None:
-                change = await _last_change(connection) + 1
+                change = await last_change(connection) + 1
                 values = {"withdrawn_at": self._clock(), "change": change}
                 await connection.execute(update(outcomes).where(wanted).values(values))
             return row is not None
@@ -115,6 +135,27 @@ class OutcomeTable:
         rows = await self._database.rows(select(func.max(outcomes.c.change)))
         return rows[0][0] or 0
 
+    async def complete(self, contexts: Mapping[str, Context]) -> None:
+        """Adds what the decisions of these outcomes knew, by outcome_id, where that was not known; readers of `since`
+        are given those outcomes anew."""
+
+        async def write(connection: AsyncConnection) -> None:
+            change = await last_change(connection)
+            for outcome_id, context in contexts.items():
+                wanted = outcomes.c.outcome_id == outcome_id
+                lacking = wanted & outcomes.c.context.is_(None) & outcomes.c.withdrawn_at.is_(None)
+                values = {"context": _text(context), "change": change + 1}
+                change += (await connection.execute(update(outcomes).where(lacking).values(values))).rowcount
+
+        await self._database.run(write, mode="ordered")
+
+    async def lacking(self, limit: int) -> list[RecordedOutcome]:
+        """Of the newest `limit` outcomes those that name a decision of which nothing is known yet."""
+        newest = select(*_READ, outcomes.c.decision_id).order_by(outcomes.c.seq.desc()).limit(limit)
+        rows = await self._database.rows(newest)
+        lacking = [row for row in rows if row.decision_id and row.context is None and row.withdrawn_at is None]
+        return _readable(lacking)[0]
+
     async def since(self, cursor: int, limit: int = PAGE_ROWS) -> OutcomeChanges:
         """What was recorded or withdrawn, by any replica, after `cursor` (0: from the beginning), oldest first.
 
@@ -123,13 +164,22 @@ class OutcomeTable:
         """
         statement = select(*_READ).where(outcomes.c.change > cursor).order_by(outcomes.c.change).limit(limit)
         rows = await self._database.rows(statement)
-        return OutcomeChanges(cursor=rows[-1].change if rows else cursor, outcomes=[_recorded(row) for row in rows])
+        replaced, self._generation = self._generation != self._database.generation, self._database.generation
+        if cursor and (replaced or (not rows and (await self.last_change()) < cursor)):
+            return OutcomeChanges(cursor=0, outcomes=[], restarted=True)
+        readable, unreadable = _readable(rows)
+        return OutcomeChanges(cursor=rows[-1].change if rows else cursor, outcomes=readable, unreadable=unreadable)
+
+    async def last_change(self) -> int:
+        """The cursor of one who has seen everything."""
+        (row,) = await self._database.rows(select(func.max(outcomes.c.change)))
+        return row[0] or 0
 
     async def of_decision(self, decision_id: str) -> list[RecordedOutcome]:
         """All of one decision, withdrawn ones too, in the order they came."""
         wanted = outcomes.c.decision_id == storable(decision_id)
         rows = await self._database.rows(select(*_READ).where(wanted).order_by(outcomes.c.seq))
-        return [_recorded(row) for row in rows]
+        return _readable(rows)[0]
 
     async def export(self) -> AsyncIterator[RecordedOutcome]:
         """Every outcome that was not withdrawn, in the order they came.
@@ -139,20 +189,22 @@ class OutcomeTable:
         standing = select(*_READ).where(outcomes.c.withdrawn_at.is_(None)).order_by(outcomes.c.seq).limit(PAGE_ROWS)
         last = 0
         while rows := await self._database.rows(standing.where(outcomes.c.seq > last)):
-            for row in rows:
-                yield _recorded(row)
+            for recorded in _readable(rows)[0]:
+                yield recorded
             last = rows[-1].seq
 
-    def _row(self, outcome: Outcome) -> dict[str, Any]:
+    def _row(self, outcome: Outcome, context: Context | None, origin: str | None) -> dict[str, Any]:
         return {
             "outcome_id": uuid7(),
             "recorded_at": self._clock(),
             "decision_id": storable_or_none(outcome.decision_id),
             "attempt": outcome.attempt,
-            "agent_type": storable(outcome.agent_type),
-            "model": storable(outcome.model),
+            "agent_type": storable(outcome.pair[0]),
+            "model": storable(outcome.pair[1]),
             "solved": outcome.solved,
-            "body": _ENCODER.encode(outcome).decode(),
+            "body": _text(outcome),
+            "context": None if context is None else _text(context),
+            "origin": storable_or_none(origin),
         }
 
     async def _work(self) -> None:
@@ -182,42 +234,64 @@ class OutcomeTable:
         values = [outcome for waiting in batch for outcome in waiting.outcomes]
 
         async def write(connection: AsyncConnection) -> list[Recording]:
-            last = await _last_change(connection)
+            last = await last_change(connection)
             numbered = [{**row, "seq": last + n, "change": last + n} for n, row in enumerate(rows, 1)]
             new = set((await connection.execute(self._insert, numbered)).scalars())
-            standing = await _standing(connection, [row for row in rows if row["outcome_id"] not in new])
+            standing = await standing_for(connection, [row for row in rows if row["outcome_id"] not in new])
             return [
                 Recording(outcome_id=row["outcome_id"], state="new")
                 if row["outcome_id"] in new
-                else _compared(outcome, standing[row["decision_id"], row["attempt"]])
+                else _compared(outcome, standing[known_by(row)])
                 for row, outcome in zip(rows, values, strict=True)
             ]
 
         return await self._database.run(write, mode="ordered")
 
 
-async def _last_change(connection: AsyncConnection) -> int:
+async def last_change(connection: AsyncConnection) -> int:
     """The last number given out; asked for only under the lock, so that the next one is free."""
     return (await connection.execute(select(func.max(outcomes.c.change)))).scalar() or 0
 
 
-async def _standing(connection: AsyncConnection, rows: list[dict[str, Any]]) -> dict[tuple[str, int], AnyRow]:
-    """What stands in the record for the attempts of `rows`."""
-    keys = sorted({(row["decision_id"], row["attempt"]) for row in rows})
+def known_by(row: Mapping[str, Any]) -> tuple[str, int]:
+    """By what a row is recognised: its attempt, or where it comes from."""
+    return (row["decision_id"], row["attempt"]) if row["decision_id"] is not None else (row["origin"], 0)
+
+
+async def standing_for(connection: AsyncConnection, rows: list[dict[str, Any]]) -> dict[tuple[str, int], AnyRow]:
+    """What stands in the record for the attempts of `rows`, or for their origins."""
+    attempts = sorted({known_by(row) for row in rows if row["decision_id"] is not None})
+    origins = sorted({known_by(row) for row in rows if row["decision_id"] is None})
     found: dict[tuple[str, int], AnyRow] = {}
-    for start in range(0, len(keys), 500):
-        statement = select(outcomes.c.decision_id, outcomes.c.attempt, outcomes.c.outcome_id, outcomes.c.body).where(
-            tuple_(outcomes.c.decision_id, outcomes.c.attempt).in_(keys[start : start + 500]),
-            outcomes.c.withdrawn_at.is_(None),
-        )
-        for row in await connection.execute(statement):
-            found[row.decision_id, row.attempt] = row
+    columns = ("decision_id", "attempt", "origin", "outcome_id", "body")
+    for keys, by_origin in ((attempts, False), (origins, True)):
+        for start in range(0, len(keys), 500):
+            part = keys[start : start + 500]
+            wanted = (
+                outcomes.c.origin.in_([origin for origin, _ in part])
+                if by_origin
+                else tuple_(outcomes.c.decision_id, outcomes.c.attempt).in_(part)
+            )
+            statement = select(*(outcomes.c[name] for name in columns)).where(wanted, outcomes.c.withdrawn_at.is_(None))
+            for row in await connection.execute(statement):
+                found[(row.origin, 0) if by_origin else (row.decision_id, row.attempt)] = row
     return found
 
 
 def _compared(outcome: Outcome, standing: AnyRow) -> Recording:
     same = _decoded(standing.body) == outcome
     return Recording(outcome_id=standing.outcome_id, state="same" if same else "conflict")
+
+
+def _readable(rows: Sequence[AnyRow]) -> tuple[list[RecordedOutcome], int]:
+    """Those that can be read, and how many cannot: one that is damaged stops no other."""
+    found: list[RecordedOutcome] = []
+    for row in rows:
+        try:
+            found.append(_recorded(row))
+        except (*DECODE_ERRORS, TypeError) as error:
+            _log.warning("outcome %s cannot be read and is left out: %s", row.outcome_id, error)
+    return found, len(rows) - len(found)
 
 
 def _recorded(row: AnyRow) -> RecordedOutcome:
@@ -227,7 +301,12 @@ def _recorded(row: AnyRow) -> RecordedOutcome:
         recorded_at=row.recorded_at,
         withdrawn_at=row.withdrawn_at,
         outcome=_decoded(row.body),
+        context=None if row.context is None else _CONTEXT.decode(row.context),
     )
+
+
+def _text(told: Outcome | Context) -> str:
+    return storable(_ENCODER.encode(told).decode())
 
 
 def _decoded(body: str) -> Outcome:

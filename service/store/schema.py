@@ -6,7 +6,20 @@ A newer service may have added columns and tables: every statement names its col
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Dialect, Double, MetaData, Row, Select, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    LargeBinary,
+    MetaData,
+    Row,
+    Select,
+    Table,
+    Text,
+)
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -75,6 +88,17 @@ outcomes = Table(
     Column("model", Text, nullable=False),
     Column("solved", Boolean, nullable=False),
     Column("body", Text, nullable=False),
+    Column("context", Text),
+    Column("origin", Text),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cursor", BigInteger, nullable=False),
+    Column("saved_at", UtcTime, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
 
 executions = Table(

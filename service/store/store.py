@@ -19,6 +19,7 @@ from service.store.decisions import DecisionTable
 from service.store.executions import ExecutionTable
 from service.store.migrations import migrate
 from service.store.outcomes import OutcomeTable
+from service.store.snapshots import SnapshotTable
 
 PRUNE_SECONDS = 300.0
 
@@ -80,6 +81,7 @@ class Store:
             self._database, self._upkeep.wake, max_rows=limits.max_buffered, max_bytes=limits.max_buffered_bytes
         )
         self.outcomes = OutcomeTable(self._database, clock=clock)
+        self.snapshots = SnapshotTable(self._database, clock=clock)
         self.executions = ExecutionTable(self._database, clock=clock)
         self._pause = 0.0
         self._tried = asyncio.Event()

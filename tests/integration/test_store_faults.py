@@ -133,7 +133,7 @@ async def test_tables_that_vanish_are_made_again(store_url: str, open_store: Ope
     store = await open_store(store_url, **{**QUICK, "patience_seconds": 1.0})
 
     async def drop(connection: object) -> None:
-        for table in ("outcomes", "decisions", "executions", "schema_version"):
+        for table in ("outcomes", "decisions", "executions", "snapshots", "schema_version"):
             await connection.exec_driver_sql(f"DROP TABLE {table}")  # type: ignore[attr-defined]
 
     await store._database.run(drop, mode="write")

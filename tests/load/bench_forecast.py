@@ -1,4 +1,4 @@
-"""How fast the forecast is, and what the screen beyond 14 candidates loses against the exact plan.
+"""How fast the forecast is, and what the screen beyond 12 candidates loses against the exact plan.
 
 OPENBLAS_NUM_THREADS=1 python -m tests.load.bench_forecast [decide|shared|learn|screen ...] [--short] [--rounds N]
 
@@ -10,15 +10,19 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
+from service.contract.kind import Figures, Kind
 from service.contract.task import Attempt
 from service.forecast import plan
 from service.forecast.ability import learn
 from service.forecast.difficulty import POPULATION, chances, cost_factor
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import History, OutcomeRow
+from service.forecast.options import Options
+from service.forecast.stakes import Stakes
 from tests.load.support import Report, arguments, parsed
 
 
@@ -53,12 +57,36 @@ def catalog_of(rng: np.random.Generator, count: int, shape: str) -> Catalog:
     )
 
 
+def of_kinds(rng: np.random.Generator, count: int, shape: str) -> Catalog:
+    """The same with figures of its own for each of five kinds of work."""
+    plain = catalog_of(rng, count, shape)
+    kinds = [Kind(id=f"kind{k}", description="Some kind of work.") for k in range(5)]
+    return Catalog(
+        [
+            msgspec.structs.replace(
+                candidate,
+                kinds={
+                    kind.id: Figures(
+                        solve_rate=float(np.clip((candidate.solve_rate or 0.5) + rng.normal(0, 0.15), 0.02, 0.95)),
+                        cost_usd=(candidate.cost_usd or 0.1) * float(np.exp(rng.normal(0, 0.5))),
+                    )
+                    for kind in kinds
+                },
+            )
+            for candidate in plain.candidates
+        ],
+        kinds=kinds,
+    )
+
+
 def decide(report: Report, *, short: bool) -> None:
     """Forecast and plan, by number of candidates, and by the outcomes that were learned from."""
     report.say("forecast + plan, ms                     p50     p99 by the clock   p50     p99 of processor time")
     for count in (2, 12, 50) if short else (2, 6, 12, 14, 20, 30, 40, 50):
         catalogs = [catalog_of(np.random.default_rng(seed), count, SHAPES[seed % 3]) for seed in range(20)]
         _time(report, f"{count} candidates", [Forecaster(catalog) for catalog in catalogs])
+    mixed = [of_kinds(np.random.default_rng(seed), 12, SHAPES[seed % 3]) for seed in range(20)]
+    _time(report, "12 candidates, five kinds mixed", [Forecaster(catalog) for catalog in mixed])
     catalog = catalog_of(np.random.default_rng(0), 12, "priced")
     for outcomes in (0, 10_000) if short else (0, 1_000, 10_000, 100_000):
         rows = simulated(np.random.default_rng(0), outcomes, 12, 2, 50)
@@ -86,7 +114,8 @@ def _time(report: Report, name: str, forecasters: list[Forecaster], *, vary: boo
             minutes=minutes,
             minutes_source="text",
             attempts=[Attempt(agent_type="any", model="m0", result="failed")],
-        ).plan(value)
+            kinds={kind: 1 / len(forecaster.catalog.kind_ids) for kind in forecaster.catalog.kind_ids},
+        ).plan(Stakes(value_usd=value))
         spent.append((time.thread_time() - worked) * 1e3)
         taken.append((time.perf_counter() - begin) * 1e3)
     told = ""
@@ -155,15 +184,16 @@ def learning(report: Report, *, short: bool) -> None:
 def screen(report: Report, *, short: bool) -> None:
     """The plan's worth with the screen against the dynamic programme over every candidate."""
     report.say("loss by the screen, share of the exact plan's worth")
-    for count, times in ((16, 10),) if short else ((16, 60), (20, 45), (26, 15), (34, 6)):
+    for count, times in ((14, 10),) if short else ((14, 60), (16, 45), (18, 15), (20, 6)):
         losses: list[float] = []
         for seed in range(times):
             rng = np.random.default_rng(1000 * count + seed)
             theta, cost = candidates(rng, count, SHAPES[2 if seed % 2 else seed % 3])
             chance, price = chances(theta), cost[:, None] * cost_factor(0.0)
             value = float(np.exp(rng.uniform(-1, 4)))
-            found = plan.best_path(POPULATION, chance, price, value)
-            best = plan.best_path(POPULATION, chance, price, value, exact=count)
+            options, stakes = Options(chance, price), Stakes(value_usd=value)
+            found = plan.best_path(POPULATION, options, stakes)
+            best = plan.best_path(POPULATION, options, stakes, exact=count)
             worth, most = (value * path.total_p_solve - path.total_cost_usd for path in (found, best))
             losses.append(1 - worth / most if most > 0 else 0.0)
         report.figure(f"screen, {count} candidates, mean loss", float(np.mean(losses)))

@@ -20,10 +20,11 @@ import numpy.typing as npt
 from service.contract.catalog import Candidate
 from service.contract.task import Attempt
 from service.forecast import effort
-from service.forecast.ability import Learned, learn
+from service.forecast.ability import learn
 from service.forecast.difficulty import COST_SLOPE, GRID, POPULATION, SIGMA, chances, log_normal, weights
 from service.forecast.evidence import MINUTES_NEUTRAL
 from service.forecast.forecaster import Forecaster
+from service.forecast.learned import Learned
 from tests.support.recorded_tasks import Array, Recorded, area, concordance, data_directory, folds, read_lines
 
 ANCHORS = Path(__file__).parents[1] / "data" / "effort_anchors.jsonl"

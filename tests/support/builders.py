@@ -12,6 +12,7 @@ from service.classifiers.breaker import Breaker
 from service.classifiers.classifier import Brief, Classifier
 from service.classifiers.ladder import Ladder, Stage
 from service.classifiers.prompt import Prompts
+from service.classifiers.reading import Reader
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decision import Decision, LoggedDecision
 from service.contract.settings import DecisionSettings
@@ -79,7 +80,9 @@ def failed(agent_type: str, model: str, result: str = "failed") -> dict[str, str
 def knowledge(catalog: Catalog | None = None) -> Knowledge:
     """What decisions are made from, with the prompts that ship."""
     catalog = catalog or small_catalog()
-    return Knowledge(catalog=catalog, prompts=Prompts(None, catalog), forecaster=Forecaster(catalog))
+    return Knowledge(
+        catalog=catalog, prompts=Prompts(None, catalog), forecaster=Forecaster(catalog), reader=Reader.of(catalog)
+    )
 
 
 def brief(request: Task | None = None, catalog: Catalog | None = None, eligible: Sequence[Candidate] = ()) -> Brief:

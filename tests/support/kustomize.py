@@ -1,7 +1,9 @@
 """What `kubectl kustomize` makes of the folders below k8s/: the real program, found on PATH."""
 
+import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,8 +14,28 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
-TARGETS = ("base", *sorted(f"overlays/{folder.name}" for folder in (K8S / "overlays").iterdir()))
-"""Everything that an operator can apply."""
+NEEDS = {
+    "backup-postgresql": ("replicas",),
+    "gpu-nodes": ("vllm",),
+    "keda": ("replicas",),
+    "kube-prometheus-stack": ("monitoring",),
+    "openshift": ("ollama", "vllm", "backup-sqlite"),
+}
+"""Components that stand after others, as each says at its head."""
+
+
+def _folders(name: str) -> list[str]:
+    return sorted(f"{name}/{folder.name}" for folder in (K8S / name).iterdir())
+
+
+_OVERLAYS = _folders("overlays")
+_ALONE = [folder for folder in _folders("components") if folder.replace("components", "overlays") not in _OVERLAYS]
+TARGETS = ("base", *_OVERLAYS, *_ALONE)
+"""Everything an operator can apply; a component that has no overlay of its name, with the base and what it needs."""
+COPIES = tuple(_folders("copy"))
+"""What takes one database over into another, while no pod runs."""
+STATES = tuple(_folders("state"))
+"""What is applied before and stays: the namespace and the claims."""
 
 Manifest: TypeAlias = Mapping[str, Any]
 
@@ -24,10 +46,31 @@ def build(target: str) -> tuple[Manifest, ...]:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("needs kubectl, whose `kustomize` builds the manifests")
-    done = subprocess.run([kubectl, "kustomize", K8S / target], capture_output=True, text=True, check=False, timeout=60)
+    kind, _, name = target.partition("/")
+    with tempfile.TemporaryDirectory() as folder:
+        place = _with_base(name, Path(folder)) if kind == "components" else K8S / target
+        done = subprocess.run([kubectl, "kustomize", place], capture_output=True, text=True, check=False, timeout=60)
     if done.returncode != 0:
         raise RuntimeError(f"kubectl kustomize k8s/{target}: {done.stderr}")
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+def _with_base(component: str, folder: Path) -> Path:
+    """A kustomization as an operator writes it."""
+
+    def reach(part: str) -> str:
+        return os.path.relpath(K8S / part, folder.resolve())
+
+    used = [*NEEDS.get(component, ()), component]
+    made = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "pointsman",
+        "resources": [reach("base")],
+        "components": [reach(f"components/{name}") for name in used],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(made))
+    return folder
 
 
 def of_kind(manifests: Iterable[Manifest], *kinds: str) -> list[Manifest]:
@@ -51,9 +94,14 @@ def config_map(manifests: Iterable[Manifest], name: str) -> Mapping[str, str]:
 def workloads(manifests: Iterable[Manifest]) -> list[tuple[str, Manifest]]:
     """Each object that makes pods, by kind and name, with its pod template."""
     return [
-        (f"{manifest['kind']}/{manifest['metadata']['name']}", manifest["spec"]["template"])
-        for manifest in of_kind(manifests, "Deployment", "StatefulSet", "DaemonSet", "Job")
+        (f"{manifest['kind']}/{manifest['metadata']['name']}", _template(manifest["spec"]))
+        for manifest in of_kind(manifests, "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
     ]
+
+
+def _template(spec: Manifest) -> Manifest:
+    found: Manifest = spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
+    return found
 
 
 def container(template: Manifest) -> Manifest:

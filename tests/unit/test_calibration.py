@@ -1,22 +1,20 @@
 """What the forecast promised against what became of it, as an operator can plot it."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.base.ids import uuid7
+from service.contract.outcome import Context, Outcome, RecordedOutcome
 from service.knowledge.calibration import Calibration
-from service.store import Store
+from tests.support.builders import NOW
 from tests.support.fake_behaviours import answer, status
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
-from tests.support.store_fixtures import a_decision, an_outcome
 
 
 async def figures(app: RunningApp) -> dict[str, float]:
-    """The metrics of the forecast after all that waits was compared."""
-    await app.core.calibration.compare()
+    """The metrics of the forecast."""
     lines = (await app.client.get("/metrics")).text.splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
@@ -77,24 +75,44 @@ async def test_what_was_not_promised_is_not_compared(plain_app: RunningApp) -> N
     assert found['pointsman_forecast_p_solve_count{solved="true"}'] == 1
 
 
-async def test_a_history_without_end_is_bounded(tmp_path: Path) -> None:
-    """However many outcomes come at once, the newest 10,000 are kept to be compared, page by page."""
-    store = Store(f"sqlite:///{tmp_path / 'x.db'}")
-    chances: list[float] = []
-    calibration = Calibration(store.decisions, lambda step, _: chances.append(step.p_solve))
-    await store.start()
-    try:
-        logged = [a_decision(decision_id=uuid7()) for _ in range(450)]
-        for decision in logged:
-            store.decisions.add(decision)
-        for _ in range(25):
-            for decision in logged:
-                calibration.recorded(an_outcome(decision_id=decision.decision.decision_id))
-        await calibration.compare()
-    finally:
-        await store.aclose()
-    assert len(chances) == 10_000
-    assert set(chances) == {0.5}
+def told(
+    solved: bool, *, failed: int = 0, kind: str | None = None, number: int = 0, pair: tuple[str, str] = ("a", "m")
+) -> RecordedOutcome:
+    """An outcome of a decision that promised 0.6 after so many failures."""
+    context = Context(
+        agent_type="a", model="m", failed=[("a", f"x{i}") for i in range(failed)], plan=[("a", "m", 0.6)], kind=kind
+    )
+    return RecordedOutcome(
+        seq=number,
+        outcome_id=f"o{number}",
+        recorded_at=NOW,
+        withdrawn_at=None,
+        outcome=Outcome(agent_type=pair[0], model=pair[1], solved=solved, decision_id="d"),
+        context=context,
+    )
+
+
+def test_said_and_seen_stand_by_pair_kind_and_failures() -> None:
+    """Three failures and more stand together; an outcome of a pair that was not planned does not count."""
+    calibration = Calibration()
+    for number, failed in enumerate((0, 0, 1, 3, 7)):
+        calibration.take(told(failed > 0, failed=failed, kind="testing" if failed == 1 else None, number=number))
+    calibration.take(told(True, pair=("a", "other")))
+    found = [(one.kind, one.failures, one.n, round(one.expected, 6), one.observed) for one in calibration.rows()]
+    assert found == [("", 0, 2, 1.2, 0), ("", 3, 2, 1.2, 2), ("testing", 1, 1, 0.6, 1)]
+
+
+def test_what_is_withdrawn_is_taken_back_from_it() -> None:
+    """Afterwards it is as if the outcome had never been, and no empty row stays."""
+    calibration = Calibration()
+    calibration.take(told(True))
+    before = calibration.rows()
+    calibration.take(told(False, number=1))
+    calibration.take(told(False, number=2, failed=2))
+    calibration.take(told(False, number=1), back=True)
+    calibration.take(told(False, number=2, failed=2), back=True)
+    assert [one.n for one in calibration.rows()] == [one.n for one in before] == [1]
+    assert Calibration(calibration.rows()).rows() == calibration.rows()
 
 
 async def test_tokens_of_a_failure_count_also_where_no_decision_comes_of_it(

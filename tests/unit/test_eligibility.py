@@ -115,11 +115,47 @@ def test_agents_without_a_pool_do_not_share_one() -> None:
     assert names(screened(task(fleet={"a": {"quota_left": 0}}), catalog)) == {"b/m"}
 
 
-@pytest.mark.parametrize("result", ["failed", "rate_limited", "error"])
+@pytest.mark.parametrize("result", ["failed", "error"])
 def test_an_earlier_attempt_rules_its_pair_out(result: str) -> None:
     """Whatever went wrong, the same pair is not tried again in this decision; its siblings may be."""
     found = screened(task(attempts=[failed("alpha", "big", result)]))
     assert names(found) == {"alpha/small", "beta/wide", "gamma/mid", "home/tiny"}
+
+
+def test_a_rate_limit_rests_the_quota_pool() -> None:
+    """An attempt that was rate limited rules out all that draws on the same pool, for now, and says which it was."""
+    found = screened(task(attempts=[failed("alpha", "big", "rate_limited")]))
+    assert names(found) == {"gamma/mid", "home/tiny"}
+    why = {e.model: e.why for e in found.excluded}
+    assert why["big"] == "was rate limited at an earlier attempt at this task"
+    assert why["wide"] == "quota pool shared: alpha/big was rate limited at an earlier attempt at this task"
+    assert isinstance(refusal(found, now=NOW, requested=CATALOG.by_key["beta", "wide"]), NoCandidateAvailableError)
+
+
+def test_a_rate_limit_without_a_pool_rests_the_pair() -> None:
+    """Where the catalog names no pool, nothing is known to be shared."""
+    catalog = Catalog([candidate("a", "m"), candidate("a", "n"), candidate("b", "m")])
+    found = screened(task(attempts=[failed("a", "m", "rate_limited")]), catalog)
+    assert names(found) == {"a/n", "b/m"}
+
+
+def test_where_two_are_left_a_pair_that_failed_once_may_try_again() -> None:
+    """At most two candidates that the task's requirements leave: each may fail once and be tried once more."""
+    one = Catalog([candidate("a", "m")])
+    assert names(screened(task(attempts=[failed("a", "m")]), one)) == {"a/m"}
+    twice = screened(task(attempts=[failed("a", "m"), failed("a", "m")]), one)
+    assert isinstance(refusal(twice, now=NOW), NoEligibleCandidateError)
+    assert [e.why for e in twice.excluded] == ["already failed this task 2 times"]
+    request = {"require": {"agent_types": ["alpha"]}, "attempts": [failed("alpha", "big"), failed("alpha", "small")]}
+    assert names(screened(task(**request))) == {"alpha/big", "alpha/small"}
+    three = {"require": {"agent_types": ["alpha", "gamma"]}, "attempts": [failed("alpha", "big")]}
+    assert names(screened(task(**three))) == {"alpha/small", "gamma/mid"}
+
+
+def test_who_is_away_for_now_still_counts() -> None:
+    """That others wait for a slot makes no second try: they will be there."""
+    request = {"attempts": [failed("gamma", "mid")], "fleet": {"alpha": {"slots": 0}, "beta": {"slots": 0}}}
+    assert names(screened(task(**request))) == {"home/tiny"}
 
 
 def test_a_solved_attempt_rules_nothing_out() -> None:
@@ -263,11 +299,9 @@ requests = st.builds(
 )
 
 
-def keeps(c: Candidate, request: Task) -> bool:
-    """The contract's rules once more, written the long way."""
-    require, fleet = request.require, request.fleet
-    pool = [a for a in fleet if a == c.agent_type or (c.quota_pool and {a, c.agent_type} <= {"alpha", "beta"})]
-    own = fleet.get(c.agent_type)
+def may_ever(c: Candidate, request: Task) -> bool:
+    """The contract's hard rules once more, written the long way."""
+    require = request.require
     return all(
         (
             require.agent_types is None or c.agent_type in require.agent_types,
@@ -277,7 +311,24 @@ def keeps(c: Candidate, request: Task) -> bool:
             c.local or not require.local_only,
             require.max_cost_usd is None or (c.cost_usd or 0) <= require.max_cost_usd,
             request.agent_type in {None, "nobody", c.agent_type},
-            all((a.agent_type, a.model) != c.key or a.result == "solved" for a in request.attempts),
+        )
+    )
+
+
+def keeps(c: Candidate, request: Task) -> bool:
+    """All of the contract's rules, what passes with time included."""
+    fleet = request.fleet
+    pool = [a for a in fleet if a == c.agent_type or (c.quota_pool and {a, c.agent_type} <= {"alpha", "beta"})]
+    own = fleet.get(c.agent_type)
+    mine = [a.result for a in request.attempts if (a.agent_type, a.model) == c.key]
+    limited = {a.agent_type for a in request.attempts if a.result == "rate_limited"}
+    again = sum(may_ever(other, request) for other in CATALOG.candidates) <= 2
+    return all(
+        (
+            may_ever(c, request),
+            mine.count("failed") <= again,
+            not {"rate_limited", "error"} & set(mine),
+            c.quota_pool is None or not limited & {"alpha", "beta"},
             own is None or own.slots is None or own.running < own.slots,
             all(at is None or at <= NOW for at in (fleet[a].available_at for a in pool)),
             all(fleet[a].quota_left != 0 for a in pool),

@@ -100,7 +100,19 @@ async def test_a_verifier_that_accepts_a_failure_ends_the_task_unsolved() -> Non
     played = await play(core.pipeline, task, value_usd=50, max_attempts=None, verifier=verifier)
     await core.aclose()
     assert played.models == [CHEAP]
-    assert not played.solved
+    assert (played.solved, played.wrong) == (False, True)
+    assert summarise("forecast", 50, [played], seed=0).wrong_rate == 1
+
+
+async def test_plans_that_know_of_the_verifier_weigh_its_harm() -> None:
+    """With a harm the plans are told of the rates: the strong model goes first, where wrong work would pass often."""
+    tasks = [recorded(str(i), cheap=False, strong=True) for i in range(3)]
+    core = core_with(CATALOG)
+    verifier = Verifier(false_accept=0.4, harm_usd=50)
+    played = [await play(core.pipeline, t, value_usd=50, max_attempts=None, verifier=verifier) for t in tasks]
+    await core.aclose()
+    assert [one.models for one in played] == [[STRONG]] * 3
+    assert summarise("forecast", 50, played, seed=0).wrong_rate == 0
 
 
 async def test_a_verifier_that_rejects_a_solution_is_paid_for() -> None:

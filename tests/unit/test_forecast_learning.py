@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from service.contract.catalog import Candidate, Catalog
-from service.forecast.ability import LABEL_SD, TASKS_SD, Learned, learn
+from service.forecast.ability import LABEL_SD, TASKS_SD, learn
 from service.forecast.costs import CAP, UNKNOWN_COST_USD
 from service.forecast.difficulty import SIGMA, Array, ability, solve_rate
-from service.forecast.evidence import MAX_LABELS, MINUTES_NEUTRAL, collect
+from service.forecast.evidence import MINUTES_NEUTRAL
 from service.forecast.history import History, OutcomeRow, label_digest
-from service.forecast.likelihood import Prior, maximise
+from service.forecast.learned import Learned
 
 RATES = [0.3, 0.45, 0.6, 0.75]
 TRUE = np.array([-1.5, 0.0, 1.0, 2.5])
@@ -121,56 +121,11 @@ def test_costs_seen_on_hard_tasks_only_are_not_taken_for_the_mean() -> None:
     assert learned.cost_usd == pytest.approx(0.2 * np.exp(0.005 * SIGMA**2), abs=0.01)
 
 
-def test_the_maximum_is_that_of_the_brute_force_posterior() -> None:
-    """No small step in any ability or shift raises the log posterior, computed task by task with a fine integral."""
-    rng = np.random.default_rng(4)
-    rows = [
-        row(int(m), bool(rng.random() < 0.6), task=f"t{t}", labels={"repo": f"r{t % 2}"})
-        for t in range(40)
-        for m in rng.permutation(3)[: 1 + t % 3]
-    ]
-    rates = np.array(RATES[:3])
-    prior = Prior(rate=rates, weight=np.full(3, 7.0), shift_mean=np.zeros(4), shift_sd=np.array([0.5, 0.3, 0.7, 0.7]))
-    evidence = collect(History(rows).snapshot(), [("any", f"m{i}") for i in range(3)])
-    fit = maximise(evidence, prior, ability(rates))
-    column = {int(label): 2 + i for i, label in enumerate(evidence.labels)}
-
-    fine = np.linspace(-30, 30, 1201)
-
-    def log_mean(results: list[tuple[int, bool]], theta: Array, mean: float) -> float:
-        like = np.exp(-0.5 * ((fine - mean) / SIGMA) ** 2)
-        for model, solved in results:
-            p = 1 / (1 + np.exp(fine - theta[model]))
-            like = like * (p if solved else 1 - p)
-        return log(float(like.sum()))
-
-    tasks: dict[str, tuple[list[tuple[int, bool]], int]] = {}
-    for one in rows:
-        found = tasks.setdefault(one.task or "", ([], column[label_digest("repo", one.labels["repo"])]))
-        found[0].append((int(one.model[1:]), one.solved))
-
-    def posterior(theta: Array, shift: Array) -> float:
-        total = sum(log_mean(results, theta, shift[0] + shift[at]) for results, at in tasks.values())
-        for model in range(3):
-            total += 7 * rates[model] * log_mean([(model, True)], theta, 0)
-            total += 7 * (1 - rates[model]) * log_mean([(model, False)], theta, 0)
-        return float(total - 0.5 * (((shift - prior.shift_mean) / prior.shift_sd) ** 2).sum())
-
-    top = posterior(fit.theta, fit.shift)
-    step = 1e-3
-    for i in range(7):
-        slope: list[float] = []
-        for sign in (-1, 1):
-            at = np.concatenate([fit.theta, fit.shift])
-            at[i] += sign * step
-            value = posterior(at[:3], at[3:])
-            assert value <= top + 1e-9
-            slope.append(value)
-        assert (slope[1] - slope[0]) / (2 * step) == pytest.approx(0, abs=1e-3)
-
-
 def test_order_of_outcomes_changes_nothing() -> None:
-    """Outcomes in any order teach the same to the last bit, even where those of one task disagree on labels."""
+    """Outcomes in any order teach the same, even where those of one task disagree on labels.
+
+    Only the shape of difficulty is learned from what came after what; it hardly moves.
+    """
     rng = np.random.default_rng(5)
     rows = [
         one
@@ -188,7 +143,12 @@ def test_order_of_outcomes_changes_nothing() -> None:
     forwards = learn(catalog(), rows)
     for seed in range(3):
         shuffled = random.Random(seed).sample(rows, len(rows))
-        assert learn(catalog(), shuffled) == forwards
+        found = learn(catalog(), shuffled)
+        rates = [solve_rate(thetas(one), one.tasks, one.shape(None)) for one in (found, forwards)]
+        assert rates[0] == pytest.approx(rates[1], abs=0.01)
+        assert [one.cost_usd for one in found.abilities.values()] == pytest.approx(
+            [one.cost_usd for one in forwards.abilities.values()], rel=0.01
+        )
 
 
 def test_a_label_of_hard_tasks_gets_an_offset_that_grows_with_what_is_known() -> None:
@@ -213,7 +173,7 @@ def test_a_label_of_hard_tasks_gets_an_offset_that_grows_with_what_is_known() ->
 
 def test_unknown_pairs_are_counted_and_teach_nothing() -> None:
     """Outcomes of pairs that the catalog does not have leave everything as it was, and are reported."""
-    stranger = OutcomeRow(agent_type="other", model="m0", solved=False, cost_usd=9.0, task="t", labels={"repo": "r"})
+    stranger = OutcomeRow(agent_type="other", model="m0", solved=False, cost_usd=9.0, task="u", labels={"repo": "r"})
     rows = [row(0, True, task="t", cost_usd=0.2), row(1, False, task="t")]
     alone, beside = learn(catalog(), rows), learn(catalog(), [*rows, *[stranger] * 20])
     assert thetas(beside).tolist() == thetas(alone).tolist()
@@ -224,12 +184,13 @@ def test_unknown_pairs_are_counted_and_teach_nothing() -> None:
 def test_a_withdrawn_outcome_teaches_nothing() -> None:
     """After a withdrawal everything is as if the outcome had never been."""
     rows = [row(i % 4, i % 3 > 0, cost_usd=0.3, labels={"repo": "a"}) for i in range(30)]
-    history = History(rows)
-    wrong = history.add(row(2, False, cost_usd=5000.0))
-    assert learn(catalog(), history) != learn(catalog(), rows)
-    history.withdraw(wrong)
-    assert learn(catalog(), history) == learn(catalog(), rows)
-    assert len(history) == 31
+    history = History(rows, half_life=10)
+    history.put(row(2, False, cost_usd=5000.0), "wrong")
+    assert learn(catalog(), history) != learn(catalog(), History(rows, half_life=10))
+    assert history.withdraw("wrong")
+    assert learn(catalog(), history) == learn(catalog(), History(rows, half_life=10))
+    assert not history.withdraw("wrong")
+    assert len(history) == 30
 
 
 @pytest.mark.parametrize("absurd", [100_000.0, float("inf"), float("nan"), -5.0], ids=str)
@@ -273,14 +234,13 @@ def test_unknown_figures_start_from_the_weakest_prior() -> None:
 
 
 def test_hostile_and_countless_labels_are_harmless() -> None:
-    """Any text may be a label; of thousands of values only the most frequent get an offset, each bounded."""
+    """Any text may be a label; one that few outcomes carry has no offset, and every offset is bounded."""
     names = ["", "\ud800", "\x00", "a" * 300, "'; DROP TABLE outcomes; --", "\u202e", "__proto__", "1:a"]
     rows = [row(i % 4, i % 5 < 3, labels={"k" + names[i % 8]: names[i % 8], "pr": str(i)}) for i in range(4000)]
     rows += [row(i % 4, i % 5 < 3, labels={"ten": str(i % 400)}) for i in range(4000)]
     learned = learn(catalog(), rows)
-    assert len(learned.labels) == MAX_LABELS
-    assert all(abs(offset) < 6 for offset in learned.labels.values())
-    assert {label_digest("k" + name, name) for name in names} <= set(learned.labels)
+    assert all(abs(offset) < 12 for offset in learned.labels.values())
+    assert not {label_digest("pr", str(i)) for i in range(4000)} & set(learned.labels)
 
 
 def test_key_and_value_of_a_label_do_not_run_together() -> None:
@@ -330,7 +290,8 @@ def test_a_harder_population_shifts_the_untried_too() -> None:
     learned = learn(catalog(solve_rate(TRUE).tolist()), rows)
     assert TASKS_SD / 2 < learned.tasks < 1.6
     assert learned.abilities["any", "m3"].n == 0
-    assert learned.abilities["any", "m3"].theta == pytest.approx(TRUE[3], abs=1e-3)
+    untried = np.array([learned.abilities["any", "m3"].theta])
+    assert solve_rate(untried, 0.0, learned.shape(None))[0] == pytest.approx(solve_rate(TRUE)[3], abs=1e-3)
 
 
 def test_an_empty_catalog_learns_nothing() -> None:
@@ -354,7 +315,7 @@ def test_learning_while_outcomes_are_added_sees_whole_rows() -> None:
 
     def add() -> None:
         while not stop.is_set() and len(history) < 200_000:
-            history.add(row(len(history) % 4, True, labels={"a": "b", "c": "d"}, cost_usd=0.1))
+            history.put(row(len(history) % 4, True, labels={"a": "b", "c": "d"}, cost_usd=0.1))
 
     writer = threading.Thread(target=add)
     writer.start()

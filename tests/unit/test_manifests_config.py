@@ -1,5 +1,6 @@
 """What the manifests say to the service: accepted by its own loaders, and true of it."""
 
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from service.app import create_app
 from service.classifiers.prompt import Prompts
 from service.commands.check import command as check
 from service.contract.catalog_file import load_catalog
-from service.contract.settings import Settings, StoreSettings, load_settings
+from service.contract.settings import ServerSettings, Settings, StoreSettings, load_settings
 from tests.support.image import read_stages
 from tests.support.kustomize import ROOT, TARGETS, build, config_map, container, of_kind, one
 
@@ -78,20 +79,36 @@ def test_what_the_probes_ask_for_exists(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_pod_has_the_time_to_end_what_it_began(target: str) -> None:
     """Grace period > preStop + drain + shutdown, and shutdown > the deadline: no decision is cut off."""
-    spec = one(build(target), "Deployment")["spec"]["template"]["spec"]
-    settings = tomllib.loads(config_map(build(target), "pointsman-config")["pointsman.toml"])
-    server = settings["server"]
-    before = container(one(build(target), "Deployment")["spec"]["template"])["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert before >= 5, "what kube-proxy needs on a large cluster"
-    assert server["drain_seconds"] > 5, "httpx and others keep an idle connection for 5 s"
-    assert server["shutdown_seconds"] * 1000 > settings["decision"]["deadline_ms"]
+    spec, server, before = _leaving(target)
+    assert server.shutdown_seconds * 1000 > _settings(target).decision.deadline_ms
     store_seconds = 8
-    total = before + server["drain_seconds"] + server["shutdown_seconds"] + store_seconds
+    total = before + server.drain_seconds + server.shutdown_seconds + store_seconds
     assert spec["terminationGracePeriodSeconds"] > total
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_pod_waits_before_it_leaves_only_where_another_can_take_over(target: str) -> None:
+    """With one pod at a time nothing is won by waiting; with several, nodes and clients need to hear of it first."""
+    _, server, before = _leaving(target)
+    if one(build(target), "Deployment")["spec"]["strategy"] == {"type": "Recreate"}:
+        assert (before, server.drain_seconds) == (0, 0)
+    else:
+        assert before >= 5, "what kube-proxy needs on a large cluster"
+        assert server.drain_seconds > 5, "httpx and others keep an idle connection for 5 s"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_hung_process_is_replaced_within_40_seconds(target: str) -> None:
+    """From its last answer to the next first one; it does not hear SIGTERM, so the grace period counts in full."""
+    each = container(one(build(target), "Deployment")["spec"]["template"])
+    probe, start_seconds = each["livenessProbe"], 2
+    failing = probe["periodSeconds"] * probe["failureThreshold"] + probe["timeoutSeconds"]
+    assert failing + probe["terminationGracePeriodSeconds"] + start_seconds <= 40
+    assert probe["failureThreshold"] >= 3, "one slow answer is no reason to lose what is under way"
+
+
 def test_the_image_is_the_one_that_the_pod_expects() -> None:
-    """User, port, health and command of the Dockerfile agree with the Deployment."""
+    """User, port and command of the Dockerfile agree with the Deployment."""
     last = {instruction.name: instruction.text for instruction in read_stages()["service"]}
     pod = one(build("base"), "Deployment")["spec"]["template"]
     user, _, group = last["USER"].partition(":")
@@ -100,7 +117,7 @@ def test_the_image_is_the_one_that_the_pod_expects() -> None:
         pod["spec"]["securityContext"]["runAsGroup"],
     )
     assert last["EXPOSE"] == str(container(pod)["ports"][0]["containerPort"])
-    assert last["HEALTHCHECK"] == "NONE"
+    assert "HEALTHCHECK" not in last, "OCI images have none; the kubelet asks /readyz and /healthz"
     assert last["CMD"] == '["serve"]'
     assert container(pod)["args"] == ["serve"]
 
@@ -132,6 +149,19 @@ def _environ(target: str) -> dict[str, str]:
     each = container(one(build(target), "Deployment")["spec"]["template"])
     secrets = {"POINTSMAN_STORE__URL": "postgresql://user:password@database/pointsman"}
     return {entry["name"]: entry.get("value", secrets.get(entry["name"], "secret")) for entry in each["env"]}
+
+
+def _settings(target: str) -> Settings:
+    """File and environment, as the pod reads them."""
+    with tempfile.TemporaryDirectory() as folder:
+        return load_settings(str(_project(target, Path(folder)) / "pointsman.toml"), _environ(target))
+
+
+def _leaving(target: str) -> tuple[Any, ServerSettings, float]:
+    """The pod's spec, `[server]`, and the seconds between the pod's deletion and SIGTERM."""
+    spec = one(build(target), "Deployment")["spec"]["template"]["spec"]
+    before = spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    return spec, _settings(target).server, before
 
 
 def _app() -> Litestar:

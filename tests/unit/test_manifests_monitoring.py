@@ -7,12 +7,13 @@ from typing import Any
 
 import promql_parser
 import pytest
+import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.contract.problem import TYPES, URN
 from service.contract.settings import LocalModelSettings, Settings, StoreSettings
 from service.core import Core
-from tests.support.kustomize import build, config_map, one
+from tests.support.kustomize import K8S, build, config_map, one
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",), "info": ("_info",)}
 TARGET_LABELS = {"namespace", "pod", "job", "instance", "le"}
@@ -67,6 +68,40 @@ def test_the_autoscaler_follows_a_metric_of_the_pods() -> None:
     gauges = {family.name for family in _core().metrics.registry.collect() if family.type == "gauge"}
     assert metric["type"] == "Pods"
     assert metric["pods"]["metric"]["name"] in gauges
+
+
+def test_the_adapter_serves_the_metric_that_the_autoscaler_asks_for() -> None:
+    """Values for prometheus-adapter: found by pod and namespace, under the same name, with a query that parses."""
+    values = yaml.safe_load((K8S / "prometheus-adapter/values.yaml").read_text())
+    (rule,) = values["rules"]["custom"]
+    (metric,) = one(build("overlays/replicas"), "HorizontalPodAutoscaler")["spec"]["metrics"]
+    wanted = metric["pods"]["metric"]["name"]
+    ((series, labels),) = _selectors(rule["seriesQuery"])
+    assert (series, labels) == (wanted, {"namespace", "pod"})
+    assert rule["name"] == {"matches": wanted, "as": wanted}
+    assert set(rule["resources"]["overrides"]) == labels
+    filled = {"<<.Series>>": series, "<<.LabelMatchers>>": 'namespace="x",pod=~"a|b"', "<<.GroupBy>>": "pod"}
+    query = rule["metricsQuery"]
+    for name, text in filled.items():
+        query = query.replace(name, text)
+    assert list(_selectors(query)) == [(wanted, labels)]
+
+
+def test_keda_scales_on_the_same_numbers() -> None:
+    """Metric, bounds, target and behaviour of the autoscaler that it takes the place of; both together would fight."""
+    keda = build("components/keda")
+    assert not [manifest for manifest in keda if manifest["kind"] == "HorizontalPodAutoscaler"]
+    scaled, scaler = (
+        one(keda, "ScaledObject")["spec"],
+        one(build("overlays/replicas"), "HorizontalPodAutoscaler")["spec"],
+    )
+    (trigger,), (metric,) = scaled["triggers"], scaler["metrics"]
+    assert scaled["scaleTargetRef"] == scaler["scaleTargetRef"]
+    assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (scaler["minReplicas"], scaler["maxReplicas"])
+    assert scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == scaler["behavior"]
+    assert trigger["metadata"]["threshold"] == metric["pods"]["target"]["averageValue"]
+    assert trigger["metricType"] == metric["pods"]["target"]["type"]
+    assert [name for name, _ in _selectors(trigger["metadata"]["query"])] == [metric["pods"]["metric"]["name"]]
 
 
 def test_the_service_is_scraped_where_it_answers() -> None:

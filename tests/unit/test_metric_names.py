@@ -21,7 +21,7 @@ async def scraped(open_app: OpenApp, fake_endpoint: FakeEndpoint, tmp_path: Path
     decision = await app.decide("b")
     pair = {name: decision[name] for name in ("decision_id", "agent_type", "model")}
     assert (await app.client.post("/v1/outcomes", json={**pair, "solved": True})).status_code == 201
-    await app.core.calibration.compare()
+    await app.core.learner.catch_up()
     created = (await app.client.post("/v1/executions", json={"instructions": "x"})).json()
     log = f"/v1/executions/{created['execution_id']}/stdout.log?follow=true"
     assert (await app.client.get(log)).status_code == 200
@@ -75,6 +75,10 @@ EXPECTED: dict[str, set[str]] = {
     "pointsman_classifying_tokens_total": {"direction"},
     "pointsman_classifying_cost_usd_total": set(),
     "pointsman_outcomes_total": {"solved"},
+    "pointsman_outcomes_unlinked_total": set(),
+    "pointsman_calibration_attempts": {"agent_type", "model", "kind", "failures"},
+    "pointsman_calibration_expected": {"agent_type", "model", "kind", "failures"},
+    "pointsman_calibration_observed": {"agent_type", "model", "kind", "failures"},
     "pointsman_learned_outcomes": set(),
     "pointsman_forecast_p_solve": {"solved"},
     "pointsman_forecast_squared_error_total": set(),

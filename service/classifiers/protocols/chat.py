@@ -101,6 +101,7 @@ def _schema(brief: Brief, *, with_reason: bool) -> dict[str, Any]:
     """The flat spelling of a JSON schema is silently not applied by servers; this nested one is."""
     properties: dict[str, Any] = {
         "code": {"type": "string", "enum": brief.prompts.codes(brief.eligible)},
+        **({"kind": {"type": "string", "enum": list(kinds)}} if (kinds := brief.catalog.kind_ids) else {}),
         "minutes": {"type": "number"},
         "confidence": {"type": "number"},
     }
@@ -117,6 +118,6 @@ def _schema(brief: Brief, *, with_reason: bool) -> dict[str, Any]:
 
 def _read(text: str, brief: Brief) -> Verdict | VerdictError:
     try:
-        return read_verdict(text, brief.eligible, brief.catalog.candidates)
+        return read_verdict(text, brief.eligible, brief.catalog.candidates, brief.catalog.kind_ids)
     except VerdictError as error:
         return error

@@ -1,0 +1,168 @@
+"""Learning by kind of work: what each candidate can do in each, and what it takes.
+
+The abilities of all cells are estimated together; how far kinds differ is estimated with them, as widths of labels are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from service.contract.catalog import Catalog
+from service.forecast import costs
+from service.forecast.cells import Cells, Grid, Width, widths
+from service.forecast.columns import Codes
+from service.forecast.difficulty import Array
+from service.forecast.learned import LearnedAbility, LearnedKind
+from service.forecast.likelihood import Likelihood, Place, Prior
+from service.forecast.maximise import Fit
+
+_ROUNDS = 2
+"""How often widths and abilities are estimated from each other, before all is estimated with these widths."""
+
+_TIMES = 8
+"""How often widths of labels and shapes of difficulty are estimated from abilities and offsets, and these from them."""
+
+UNKNOWN_MINUTES = 10.0
+"""Assumed of a candidate of which no duration is known while others' are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """Of every candidate in every kind, last over all; the covariance of these last, and of the mean of all tasks."""
+
+    theta: Array
+    covariance: Array
+    width: Width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A maximum, what it is the maximum of, and the width of each label's key."""
+
+    fit: Fit
+    model: Likelihood
+    label_widths: Array
+
+
+def untaught(expected: Grid, tasks_sd: float) -> Abilities:
+    """Before any outcome."""
+    covariance = np.diag(np.r_[expected.candidate_sd**2, tasks_sd**2])
+    return Abilities(theta=expected.mean, covariance=covariance, width=Width())
+
+
+def estimated(
+    expected: Grid,
+    cells: Cells,
+    prior: Prior,
+    place: Place,
+    width: Width,
+    maximum: Callable[[Prior, Place, int], Fitted],
+) -> tuple[Abilities, Fitted]:
+    """`maximum` is that for a prior, searched from a place on, with what else is estimated so many times over; `prior`
+    is that of a catalog without kinds, `width` a first guess."""
+    size = len(cells.place)
+    if expected.columns == 1:
+        found = maximum(prior, place, _TIMES)
+        covariance = found.fit.covariance[: size + 1, : size + 1]
+        return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
+    mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
+    for last in (*(False,) * _ROUNDS, True):
+        within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
+        precision = np.linalg.inv(within)
+        prior = replace(
+            prior,
+            weight=np.zeros(size),
+            rate=np.full(size, 0.5),
+            theta_mean=mean,
+            theta_precision=precision,
+            block=np.where(kind == expected.columns - 1, -1, kind),
+        )
+        found = maximum(prior, place, _TIMES if last else 1)
+        place = found.fit.place
+        if last:
+            break
+        known = np.linalg.inv(found.fit.covariance[:size, :size])
+        width = widths(expected, cells.place, known - precision, known @ (place.theta - mean), width)
+    return _everywhere(expected, cells, width, found.fit), found
+
+
+def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit) -> Abilities:
+    """What the cells that were estimated tell of the others."""
+    size, columns = len(cells.place), expected.columns
+    prior = expected.covariance(width.kind_sd, width.own_sd)
+    share = prior[:, cells.place] @ np.linalg.inv(prior[np.ix_(cells.place, cells.place)])
+    theta = expected.mean.ravel() + share @ (fit.place.theta - expected.mean.ravel()[cells.place])
+    general = np.arange(columns - 1, expected.mean.size, columns)
+    of = share[general]
+    core = fit.covariance[: size + 1, : size + 1]
+    covariance = np.zeros((len(general) + 1, len(general) + 1))
+    covariance[:-1, :-1] = prior[np.ix_(general, general)] - of @ prior[np.ix_(cells.place, general)]
+    covariance[:-1, :-1] += of @ core[:size, :size] @ of.T
+    covariance[:-1, -1] = covariance[-1, :-1] = of @ core[:size, size]
+    covariance[-1, -1] = core[size, size]
+    return Abilities(theta=theta.reshape(-1, columns), covariance=covariance, width=width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The outcomes that count: candidate and kind of each, its cost and minutes (NaN where untold), how costly its task
+    was expected to be, and how much it counts."""
+
+    who: Codes
+    kind: Codes
+    cost_usd: Array
+    minutes: Array
+    factor: Array
+    weight: Array
+
+
+def learned_kinds(catalog: Catalog, theta: Array, seen: Seen) -> dict[tuple[str, str], LearnedAbility]:
+    """Everything that is known of each candidate, over all and by kind."""
+    cost, n_cost = costs.by_kind(
+        _figures(catalog, "cost_usd"),
+        costs.UNKNOWN_COST_USD,
+        seen.who,
+        seen.kind,
+        seen.cost_usd,
+        seen.factor,
+        seen.weight,
+    )
+    takes = _figures(catalog, "minutes")
+    timed = bool(np.isfinite(takes).any() or np.isfinite(seen.minutes).any())
+    minutes = np.zeros(takes.shape)
+    if timed:
+        minutes, _ = costs.by_kind(takes, UNKNOWN_MINUTES, seen.who, seen.kind, seen.minutes, seen.factor, seen.weight)
+    shape = theta.shape
+    n = np.bincount(seen.who * shape[1] + seen.kind, minlength=theta.size).reshape(shape)
+    known: dict[tuple[str, str], LearnedAbility] = {}
+    for c, candidate in enumerate(catalog.candidates):
+        cells = [
+            LearnedKind(
+                theta=float(theta[c, k]),
+                cost_usd=float(cost[c, k]),
+                minutes=float(minutes[c, k]) if timed else None,
+                n=int(n[c, k]),
+                n_cost=int(n_cost[c, k]),
+            )
+            for k in range(shape[1])
+        ]
+        known[candidate.key] = LearnedAbility(
+            theta=cells[-1].theta,
+            cost_usd=cells[-1].cost_usd,
+            minutes=cells[-1].minutes,
+            n=int(n[c].sum()),
+            n_cost=cells[-1].n_cost,
+            kinds=dict(zip(catalog.kind_ids, cells[:-1], strict=True)),
+        )
+    return known
+
+
+def _figures(catalog: Catalog, what: str) -> Array:
+    """What the catalog says: candidates × kinds, last over all; NaN where it says nothing."""
+    rows = [
+        [getattr(candidate.kinds.get(kind), what, None) for kind in catalog.kind_ids] + [getattr(candidate, what)]
+        for candidate in catalog.candidates
+    ]
+    found = np.array(rows, dtype=np.float64)
+    return found.reshape(len(rows), len(catalog.kinds) + 1)

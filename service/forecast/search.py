@@ -1,0 +1,177 @@
+"""The search for the best plan: an exact dynamic programme over sets of attempts that were rejected.
+
+What is left of a task after rejections depends on which attempts were rejected and not on their order, so a state is
+the set S of those, weighted by how likely it is to be reached. With W(S, g) the probability of grid point g and of
+every attempt in S being rejected, making attempt m next is worth Σ_g W(S, g) · worth_m(g), and
+
+    V(S) = max(0, max over m not in S of that worth + V(S ∪ {m})).
+
+An attempt that would be too dear in a state is not made there, so that a limit on the cost of one attempt is part of
+the programme: V is the best within it.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from math import comb
+
+import numpy as np
+import numpy.typing as npt
+
+from service.forecast.difficulty import Array
+
+Index = npt.NDArray[np.intp]
+Kin = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """What the search needs of each attempt: `rejection` and `worth` have a row for each of Members.chance, `cost` one
+    for each member; `kin` and `start` are those of Members. `kinds` says how many equal parts the grid has."""
+
+    kin: Kin
+    start: tuple[int, ...]
+    rejection: Array
+    worth: Array
+    cost: Array
+    limit_usd: float | None
+    kinds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """All sets of k members, ordered by their largest member, then by the next (colexicographic).
+
+    So the sets that have m as their largest member are the first so many sets of k − 1, each with m added: `blocks`
+    says (m, where they begin, how many, which curve of m each follows, or None where m has one only). `child` numbers
+    each set with one more member (own members: −1). `curve` says which curve each member has after each set.
+    """
+
+    blocks: tuple[tuple[int, int, int, Index | None], ...]
+    child: Index
+    curve: Index | None
+
+
+def search(prior: Array, curves: Curves, steps: int, tie: float) -> list[int]:
+    """The members in the order of the best plan of at most `steps`; empty where not even one step is worth its cost.
+
+    Of plans whose worth differs by less than `tie`, the one with more in hand after its first step, then the one whose
+    members come earlier.
+    """
+    steps = min(steps, len(curves.kin))
+    levels = _levels(len(curves.kin), steps, curves.kin, curves.start)
+    gains: list[Array] = []
+    reach = prior[None, :]
+    room = _ROOM.of(max(len(level.child) for level in levels) * len(prior))
+    for size, level in enumerate(levels):
+        reach = _reach(reach, level, curves, room[size % 2]) if size else reach
+        gains.append(_gain(reach, level, curves))
+        if gains[-1].max() <= 0 and _hopeless(reach, curves):
+            break
+    totals: list[Array] = []
+    then: Array | None = None
+    for level, gain in zip(reversed(levels[: len(gains)]), reversed(gains), strict=True):
+        total: Array = np.where(level.child < 0, -np.inf, gain) if then is None else gain + then.take(level.child)
+        totals.append(total)
+        then = np.empty(len(total) + 1)
+        np.maximum(total.max(axis=1), 0.0, out=then[:-1])
+        then[-1] = -np.inf  # where a set's own members lead
+    return _follow(levels, gains, totals[::-1], tie)
+
+
+def _reach(before: Array, level: _Level, curves: Curves, room: Array) -> Array:
+    reach = room[: len(level.child) * before.shape[1]].reshape(len(level.child), before.shape[1])
+    for m, begin, count, curve in level.blocks:
+        follows = curves.rejection[curves.start[m]] if curve is None else curves.rejection.take(curve, axis=0)
+        np.multiply(before[:count], follows, out=reach[begin : begin + count])
+    return reach
+
+
+class _Room(threading.local):
+    """Two pieces of memory for each thread, used in turn: fresh ones would cost six times what is computed in them."""
+
+    def __init__(self) -> None:
+        self.pieces = (np.empty(0), np.empty(0))
+
+    def of(self, size: int) -> tuple[Array, Array]:
+        """Two of at least so many numbers; what they hold is anything."""
+        if size > _ROOM_KEPT:
+            return np.empty(size), np.empty(size)
+        if size > len(self.pieces[0]):
+            self.pieces = (np.empty(size), np.empty(size))
+        return self.pieces
+
+
+_ROOM = _Room()
+_ROOM_KEPT = 500_000
+"""Numbers in the largest piece of memory that is kept: 4 MB, more than any search of twelve candidates needs."""
+
+
+def _hopeless(reach: Array, curves: Curves) -> bool:
+    """Whether no attempt is worth its cost in any of these states, whatever the kind of work; nor then in any later."""
+    if curves.kinds == 1:
+        return True
+    by_kind = np.split(reach, curves.kinds, axis=1)
+    worth = np.split(curves.worth, curves.kinds, axis=1)
+    return all((one @ its.T).max() <= 0 for one, its in zip(by_kind, worth, strict=True))
+
+
+def _gain(reach: Array, level: _Level, curves: Curves) -> Array:
+    gain: Array = reach @ curves.worth.T
+    if level.curve is not None:
+        gain = np.take_along_axis(gain, level.curve, axis=1)
+    if curves.limit_usd is not None:
+        dear = reach @ curves.cost.T > curves.limit_usd * reach.sum(axis=1, keepdims=True)
+        gain[dear] = -np.inf
+    return gain
+
+
+def _follow(levels: Sequence[_Level], gains: Sequence[Array], totals: Sequence[Array], tie: float) -> list[int]:
+    order: list[int] = []
+    state = 0
+    for level, gain, total in zip(levels, gains, totals, strict=False):
+        row = total[state]
+        top = row.max()
+        if top <= tie:
+            break
+        soon = np.where(row >= top - tie, gain[state], -np.inf)
+        order.append(int(np.argmax(soon >= soon.max() - tie)))
+        state = int(level.child[state, order[-1]])
+    return order
+
+
+@lru_cache(maxsize=256)
+def _levels(n: int, steps: int, kin: Kin, start: tuple[int, ...]) -> tuple[_Level, ...]:
+    """The index tables for sets of 0 to `steps` − 1 out of `n`. A set is a number whose bits are its members, and those
+    of one size in ascending order are in colexicographic order."""
+    numbers = np.arange(1 << n, dtype=np.intp)
+    sizes = np.bitwise_count(numbers)
+    sets = [np.flatnonzero(sizes == size) for size in range(steps + 1)]
+    rank = np.empty(1 << n, dtype=np.intp)
+    for of_size in sets:
+        rank[of_size] = np.arange(len(of_size))
+    bits = 1 << np.arange(n, dtype=np.intp)
+    levels: list[_Level] = []
+    curve: Index | None = None
+    for size in range(steps):
+        mine = sets[size][:, None]
+        child = np.where(mine & bits, -1, rank[mine | bits])
+        counts = [(m, comb(m, size - 1)) for m in range(size - 1, n)] if size else []
+        begins = accumulate((count for _, count in counts), initial=0)
+        blocks = tuple(
+            (m, begin, count, None if curve is None or not kin[m] else curve[:count, m].copy())
+            for (m, count), begin in zip(counts, begins, strict=False)
+        )
+        curve = _curve(sets[size], kin, start) if any(kin) else None
+        levels.append(_Level(blocks, child, curve))
+    return tuple(levels)
+
+
+def _curve(sets: Index, kin: Kin, start: tuple[int, ...]) -> Index:
+    """Which row of the curves each member follows after each of these sets."""
+    found = np.empty((len(sets), len(kin)), dtype=np.intp)
+    for m, others in enumerate(kin):
+        found[:, m] = start[m] + sum((sets >> other & 1) << bit for bit, other in enumerate(others))
+    return found

@@ -1,0 +1,289 @@
+"""What kinds of work are worth, on recorded tasks of five kinds, in cross-validation.
+
+    python -m tests.load.kinds_quality [--sets] [--repositories]
+
+Each half of the tasks of a kind is decided by what the other half says: one rate and cost for all kinds, a rate and a
+cost for each kind, or one for all and what 10, 20, 40 tasks a kind teach. A decision is the forecast's plan; its first
+step is played, and after a failure it is asked again. Kinds count equally. `--sets` takes three sets of ten pairs,
+`--repositories` swebench-like labels for kinds, which must cost nothing.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.contract.catalog import Candidate, Catalog
+from service.contract.kind import Figures, Kind
+from service.contract.task import Attempt
+from service.forecast.ability import learn
+from service.forecast.forecaster import Forecaster
+from service.forecast.history import OutcomeRow
+from service.forecast.plan import MAX_STEPS
+from service.forecast.stakes import Stakes
+from tests.support.recorded_tasks import Array, data_directory, read_lines
+
+VALUES = (0.3, 0.5, 0.8, 1.2, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 35.0, 60.0)
+COMPARED = (1.2, 20.0)
+"""Values of a solved task, in dollars; those between the last two are compared."""
+
+LEFT_OUT = ("greenfield",)
+"""Eight tasks: four in each half tell nothing."""
+
+LEARNED_TASKS = (10, 20, 40)
+
+SETS = {
+    "ten": (
+        "acp-claude/claude-opus-4-7",
+        "acp-gemini/Gemini-3.1-Pro",
+        "openhands/claude-opus-4-8",
+        "openhands/claude-sonnet-4-5",
+        "openhands/GPT-5.4",
+        "openhands/GPT-5.2",
+        "openhands/Gemini-3-Flash",
+        "openhands/DeepSeek-V4-Pro",
+        "openhands/MiniMax-M3",
+        "openhands/Kimi-K2.6",
+    ),
+    "shipped": (
+        "openhands/claude-opus-4-8",
+        "acp-claude/claude-opus-4-7",
+        "acp-claude/claude-opus-4-6",
+        "acp-claude/claude-sonnet-4-5",
+        "openhands/GPT-5.5",
+        "openhands/GPT-5.4",
+        "acp-gemini/Gemini-3.1-Pro",
+        "openhands/Gemini-3.5-Flash",
+        "acp-gemini/Gemini-3-Flash",
+    ),
+    "open weights": (
+        "openhands/DeepSeek-V3.2-Reasoner",
+        "openhands/DeepSeek-V4-Pro",
+        "openhands/GLM-5.1",
+        "openhands/Kimi-K2.6",
+        "openhands/Kimi-K2.5",
+        "openhands/MiniMax-M2.7",
+        "openhands/MiniMax-M3",
+        "openhands/Qwen3.6-Plus",
+        "openhands/Qwen3-Coder-Next",
+        "openhands/GLM-4.7",
+    ),
+}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Solve rate and cost of each kind, in the order of the kinds."""
+
+    solved: Array
+    cost: Array
+
+    def mean(self) -> tuple[float, float]:
+        """With the kinds weighted equally."""
+        return float(self.solved.mean()), float(self.cost.mean())
+
+
+def main() -> None:
+    """Prints a table for each set of pairs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=data_directory())
+    parser.add_argument("--sets", action="store_true")
+    parser.add_argument("--max-attempts", type=int, default=99)
+    parser.add_argument("--seeds", type=int, default=5)
+    options = parser.parse_args()
+    rows = [row for row in read_lines(options.data / "openhands_dev.jsonl") if row["labels"]["kind"] not in LEFT_OUT]
+    kinds = tuple(dict.fromkeys(row["labels"]["kind"] for row in rows))
+    for name, pairs in SETS.items() if options.sets else [("ten", SETS["ten"])]:
+        report(name, rows, pairs, kinds, options.seeds, options.max_attempts)
+
+
+def report(
+    name: str, rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], seeds: int, max_attempts: int
+) -> None:
+    """One set of pairs: its policies, held against one rate for all kinds; single pairs and the oracle."""
+    told = [row for row in rows if any(pair in row["outcomes"] for pair in pairs)]
+    print(f"\n== {name}: {len(pairs)} pairs, {len(told)} tasks, kinds weighted equally, {seeds} halvings")
+    curves: dict[str, list[list[Point]]] = {}
+    for seed in range(seeds):
+        halves = halved(told, kinds, seed)
+        for policy, points in policies(halves, pairs, kinds, seed, max_attempts).items():
+            curves.setdefault(policy, []).append(points)
+    base = curves["one rate"]
+    for policy, runs in curves.items():
+        gains, shares = zip(*(compared(mine, one) for mine, one in zip(runs, base, strict=True)), strict=True)
+        at = {value: np.mean([run[VALUES.index(value)].mean() for run in runs], axis=0) for value in (2.0, 5.0, 20.0)}
+        shown = "  ".join(f"${value:g}: {rate:.1%} ${cost:.2f}" for value, (rate, cost) in at.items())
+        low, high = np.min(gains), np.max(gains)
+        print(
+            f"{policy:24} {shown}   at equal cost {np.mean(gains):+.1%} ({low:+.1%} to {high:+.1%}), "
+            f"same rate for {np.mean(shares):.0%} of the cost"
+        )
+    for policy in ("one rate", "rate per kind", "learned from 40 a kind"):
+        run = [runs[VALUES.index(5.0)] for runs in curves[policy]]
+        solved, cost = np.mean([p.solved for p in run], axis=0), np.mean([p.cost for p in run], axis=0)
+        print(
+            f"   {policy} at $5: "
+            + "  ".join(f"{k} {s:.0%} ${c:.2f}" for k, s, c in zip(kinds, solved, cost, strict=True))
+        )
+    for pair in pairs:
+        point = single(told, kinds, lambda outcomes, pair=pair: outcomes.get(pair))
+        print(f"   always {pair:32} {point.mean()[0]:.1%} ${point.mean()[1]:.2f}")
+    best = single(told, kinds, lambda outcomes: _cheapest([outcomes[pair] for pair in pairs if pair in outcomes]))
+    print(f"   oracle {'':32} {best.mean()[0]:.1%} ${best.mean()[1]:.2f}")
+
+
+def halved(rows: Sequence[Row], kinds: Sequence[str], seed: int) -> tuple[list[Row], list[Row]]:
+    """Two halves of each kind."""
+    draw = np.random.default_rng(seed)
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for kind in kinds:
+        own = [row for row in rows if row["labels"]["kind"] == kind]
+        for place, i in enumerate(draw.permutation(len(own)).tolist()):
+            parts[place % 2].append(own[i])
+    return parts
+
+
+def policies(
+    halves: tuple[list[Row], list[Row]], pairs: Sequence[str], kinds: Sequence[str], seed: int, max_attempts: int
+) -> dict[str, list[Point]]:
+    """For each policy its points, one for each of VALUES, over both halves."""
+    made: dict[str, list[list[Point]]] = {}
+    for test, known in (halves, halves[::-1]):
+        one, each = catalog(known, pairs, kinds, each=False), catalog(known, pairs, kinds, each=True)
+        forecasters = {"one rate": Forecaster(one), "rate per kind": Forecaster(each)}
+        for number in LEARNED_TASKS:
+            taught = sample(known, kinds, number, seed)
+            forecasters[f"learned from {number} a kind"] = Forecaster(one, learn(one, outcomes(taught, pairs)))
+            forecasters[f"both, {number} a kind"] = Forecaster(each, learn(each, outcomes(taught, pairs)))
+        for policy, forecaster in forecasters.items():
+            made.setdefault(policy, []).append([play(forecaster, test, kinds, value, max_attempts) for value in VALUES])
+    return {policy: [_joined(two) for two in zip(*runs, strict=True)] for policy, runs in made.items()}
+
+
+def catalog(rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], *, each: bool) -> Catalog:
+    """What these tasks say of the pairs: over all of them, and for each kind where asked."""
+    candidates: list[Candidate] = []
+    for pair in pairs:
+        by_kind = {
+            kind: Figures(solve_rate=_rate(own), cost_usd=float(np.mean([o["cost_usd"] for o in own])))
+            for kind in kinds
+            if (
+                own := [
+                    row["outcomes"][pair] for row in rows if row["labels"]["kind"] == kind and pair in row["outcomes"]
+                ]
+            )
+        }
+        everything = [row["outcomes"][pair] for row in rows if pair in row["outcomes"]]
+        agent, _, model = pair.partition("/")
+        candidates.append(
+            Candidate(
+                agent_type=agent,
+                model=model,
+                solve_rate=_rate(everything),
+                cost_usd=float(np.mean([one["cost_usd"] for one in everything])),
+                kinds=by_kind if each else {},
+            )
+        )
+    return Catalog(candidates, kinds=[Kind(id=kind) for kind in kinds])
+
+
+def _rate(own: Sequence[Row]) -> float:
+    """Shrunk as if one more had been solved in half: eight tasks of a kind are few."""
+    return (sum(one["solved"] for one in own) + 0.5) / (len(own) + 1)
+
+
+def sample(rows: Sequence[Row], kinds: Sequence[str], number: int, seed: int) -> list[Row]:
+    """At most so many tasks of each kind."""
+    draw = np.random.default_rng(seed)
+    found: list[Row] = []
+    for kind in kinds:
+        own = [row for row in rows if row["labels"]["kind"] == kind]
+        found += [own[i] for i in draw.permutation(len(own))[:number].tolist()]
+    return found
+
+
+def outcomes(rows: Iterable[Row], pairs: Sequence[str]) -> list[OutcomeRow]:
+    """Every pair's outcome on these tasks."""
+    return [
+        OutcomeRow(
+            agent_type=pair.partition("/")[0],
+            model=pair.partition("/")[2],
+            solved=row["outcomes"][pair]["solved"],
+            cost_usd=row["outcomes"][pair]["cost_usd"],
+            kind=row["labels"]["kind"],
+            task=row["id"],
+        )
+        for row in rows
+        for pair in pairs
+        if pair in row["outcomes"]
+    ]
+
+
+def play(forecaster: Forecaster, rows: Sequence[Row], kinds: Sequence[str], value: float, max_attempts: int) -> Point:
+    """Every task decided, and decided again after each failure, until nothing more is worthwhile."""
+    candidates = forecaster.catalog.candidates
+    solved, cost, number = (np.zeros(len(kinds)) for _ in range(3))
+    for row in rows:
+        k = kinds.index(row["labels"]["kind"])
+        number[k] += 1
+        attempts: list[Attempt] = []
+        left = [one for one in candidates if str(one) in row["outcomes"]]
+        while left and len(attempts) < max_attempts:
+            forecast = forecaster.forecast(
+                left, labels={}, minutes=None, minutes_source="text", attempts=attempts, kinds={kinds[k]: 1.0}
+            )
+            plan = forecast.plan(Stakes(value_usd=value), max_steps=min(MAX_STEPS, max_attempts - len(attempts)))
+            if attempts and not plan.worthwhile:
+                break
+            step = plan.steps[0]
+            outcome = row["outcomes"][f"{step.agent_type}/{step.model}"]
+            cost[k] += outcome["cost_usd"]
+            if outcome["solved"]:
+                solved[k] += 1
+                break
+            attempts.append(Attempt(agent_type=step.agent_type, model=step.model, result="failed"))
+            left = [one for one in left if one.key != (step.agent_type, step.model)]
+    return Point(solved / number, cost / number)
+
+
+def single(rows: Sequence[Row], kinds: Sequence[str], chosen: Callable[[Row], Row | None]) -> Point:
+    """One attempt at each task."""
+    made = [
+        [one for row in rows if row["labels"]["kind"] == kind and (one := chosen(row["outcomes"])) is not None]
+        for kind in kinds
+    ]
+    return Point(
+        np.array([np.mean([one["solved"] for one in own]) for own in made]),
+        np.array([np.mean([one["cost_usd"] for one in own]) for own in made]),
+    )
+
+
+def compared(mine: Sequence[Point], one: Sequence[Point]) -> tuple[float, float]:
+    """By how much more is solved at equal cost, and for which share of the cost the same is, over COMPARED."""
+    rate, cost = np.array([point.mean() for point in mine]).T
+    best = np.maximum.accumulate(rate)
+    gains, shares = [], []
+    for value, point in zip(VALUES, one, strict=True):
+        if COMPARED[0] <= value <= COMPARED[1]:
+            its_rate, its_cost = point.mean()
+            gains.append(np.interp(np.log(its_cost), np.log(cost), best) - its_rate)
+            shares.append(np.exp(np.interp(its_rate, best, np.log(cost))) / its_cost)
+    return float(np.mean(gains)), float(np.mean(shares))
+
+
+def _joined(points: Sequence[Point]) -> Point:
+    return Point(np.mean([p.solved for p in points], axis=0), np.mean([p.cost for p in points], axis=0))
+
+
+def _cheapest(outcomes: Sequence[Row]) -> Row:
+    solving = [one for one in outcomes if one["solved"]] or list(outcomes)
+    return min(solving, key=lambda one: one["cost_usd"])
+
+
+if __name__ == "__main__":
+    main()
