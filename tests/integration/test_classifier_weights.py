@@ -67,7 +67,7 @@ async def test_another_process_learns_the_same(open_app: OpenApp, fake_endpoint:
         await report(app, await app.decide(f"Fix bug {number}"), solved=True)
     await app.core.weights.catch_up()
     fresh = InUse(app.core.in_use.knowledge)
-    await ClassifierWeights(app.core.store.outcomes, app.core.store.decisions, fresh).catch_up()
+    await ClassifierWeights(app.core.store.outcomes, fresh).catch_up()
     assert fresh.weights == app.core.in_use.weights
     assert fresh.weights[FORM].outcomes == 5
 
@@ -78,7 +78,6 @@ async def test_agreement_is_counted(open_app: OpenApp, fake_endpoint: FakeEndpoi
     decision = await app.decide()
     assert decision["forecast_choice"]["model"] != decision["model"]
     await report(app, decision, solved=True)
-    await app.core.calibration.compare()
     text = (await app.client.get("/metrics")).text
     assert 'pointsman_classifier_verdicts_total{agrees="false",classifier="local_model"} 1.0' in text
     differing = 'pointsman_classifier_differing_outcomes_total{classifier="local_model",followed="true",solved="true"}'

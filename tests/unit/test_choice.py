@@ -79,10 +79,11 @@ async def test_a_blend_goes_its_own_way_where_it_does_not() -> None:
     assert decision.forecast_choice is not None
     assert (decision.model, decision.source) == (decision.forecast_choice.model, "forecast")
     assert (decision.degraded, decision.confidence) == (False, None)
-    advice = logged[0].advice
+    known = logged[0].known
+    advice = known.advice
     assert advice is not None
-    assert (advice.form, advice.agent_type, advice.model) == ("local_model:systemone", "alpha", "big")
-    assert (advice.minutes, advice.kind) == (60.0, "issue")
+    assert (advice.form, advice.choice, advice.agrees) == ("local_model:systemone", ("alpha", "big"), False)
+    assert (advice.forecast_choice, known.minutes) == ((decision.agent_type, decision.model), 60.0)
     assert advice.lean < 0
     assert 0 < advice.p_forecast < 1
 

@@ -94,11 +94,11 @@ def test_chances_move_and_costs_do_not() -> None:
     forecast = known.forecaster.forecast(
         known.catalog.candidates, labels={}, minutes=None, minutes_source="text", attempts=()
     )
-    moved = forecast.leaning((1.0, 0.0, 0.0, 0.0, -1.0))
+    moved = forecast.swayed((1.0, 0.0, 0.0, 0.0, -1.0))
     assert moved.p_solve[0] > forecast.p_solve[0]
     assert moved.p_solve[1:4] == pytest.approx(forecast.p_solve[1:4])
     assert moved.p_solve[4] < forecast.p_solve[4]
     assert moved.cost_usd == forecast.cost_usd
-    assert [one["leaning"] for one in moved.explain()["candidates"]] == [1.0, 0.0, 0.0, 0.0, -1.0]
-    assert forecast.leaning(()) is forecast
-    assert forecast.leaning((1.0, 0.0, 0.0, 0.0, -1.0)) is moved
+    assert [one["swayed"] for one in moved.explain()["candidates"]] == [1.0, 0.0, 0.0, 0.0, -1.0]
+    assert forecast.swayed(()) is forecast
+    assert forecast.swayed((1.0, 0.0, 0.0, 0.0, -1.0)) is moved
