@@ -32,6 +32,7 @@ class ClassifierWeights:
     def __init__(self, outcomes: OutcomeTable, in_use: InUse) -> None:
         self._outcomes = outcomes
         self._in_use = in_use
+        self._looking = asyncio.Lock()
         self._cursor: int | None = None
         self._tried: dict[str, tuple[str, Tried]] = {}
         self._log = structlog.get_logger("pointsman.learning")
@@ -47,6 +48,10 @@ class ClassifierWeights:
 
     async def catch_up(self) -> None:
         """Reads what changed and learns from it. Raises StoreUnavailableError."""
+        async with self._looking:
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
         if self._cursor is None:
             self._cursor = max(0, await self._outcomes.newest_change() - HISTORY)
         changed = False
