@@ -96,7 +96,7 @@ def learn_weight(tried: Sequence[Tried]) -> Weight:
     design = np.array([[1.0, one.lean] for one in rows])
     solved = np.array([float(one.solved) for one in rows])
     prior_mean, prior_precision = np.array([0.0, FIRST_WEIGHT]), np.array([INTERCEPT_SD, WEIGHT_SD]) ** -2.0
-    found = prior_mean.copy()
+    found, curve = prior_mean.copy(), np.diag(prior_precision)
     for _ in range(30):
         chance = 1 / (1 + np.exp(-(base + design @ found)))
         slope = design.T @ (solved - chance) - prior_precision * (found - prior_mean)

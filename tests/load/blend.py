@@ -58,11 +58,11 @@ class World:
         """So many of them, and a classifier that is right so often."""
         candidates = len(self._theta)
         difficulty = source.normal(0.0, 2.0, count)
-        talent = source.normal(0.0, self._talent, (count, candidates)) if self._talent else 0.0
-        chance = 1 / (1 + np.exp(-(self._theta - difficulty[:, None] + talent)))
+        talent: Numbers = self._talent * source.normal(0.0, 1.0, (count, candidates))
+        chance: Numbers = 1 / (1 + np.exp(-(self._theta - difficulty[:, None] + talent)))
         best = np.argmax(self.value_usd * chance - self.cost, axis=1)
         other = (best + source.integers(1, candidates, count)) % candidates
-        named = np.where(source.random(count) < right, best, other)
+        named: npt.NDArray[np.int64] = np.where(source.random(count) < right, best, other)
         return Tasks(source.random((count, candidates)) < chance, named)
 
 

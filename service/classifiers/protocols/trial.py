@@ -81,7 +81,7 @@ async def most_options(way: Deciding, *, timeout_seconds: float) -> int:
     """How many options of one question the server takes, of the numbers that are in use; 0 where it takes none."""
     for count in OPTIONS:
         codes = tuple([f"c{number}" for number in range(1, count + 1)])
-        says = dict.fromkeys(QUESTIONS, "Which?")
+        says: dict[str, str] = dict.fromkeys(QUESTIONS, "Which?")
         questions = Questions(
             candidates=(), candidate_codes=codes, candidate_says=codes, kinds=(), kind_says=(), instructions=says,
             eligible=count, turn=0.0,
