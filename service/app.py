@@ -17,6 +17,9 @@ from service.api.executions import ExecutionRoutes
 from service.api.health import HealthRoutes
 from service.api.openapi import SchemaRoutes
 from service.api.outcomes import OutcomeRoutes
+from service.api.page.engine import template_config
+from service.api.page.routes import PageRoutes
+from service.api.page.visitors import Visitors
 from service.api.reading import ReadingRoutes
 from service.api.server import Server
 from service.contract.errors import PointsmanError
@@ -64,6 +67,7 @@ def create_app(
             await core.aclose()
 
     limit = settings.server.max_body_bytes
+    visitors = Visitors(settings.server.token) if settings.server.page else None
     handlers: Any = {
         PointsmanError: answers.of_core,
         HTTPException: answers.of_http,
@@ -79,7 +83,9 @@ def create_app(
             ).handlers,
             *HealthRoutes(lambda: core.ready, core.metrics).handlers,
             *SchemaRoutes().handlers,
+            *(PageRoutes(core.in_use, core.store, core.status, visitors, core.metrics).handlers if visitors else []),
         ],
+        template_config=template_config() if visitors else None,
         lifespan=[lifespan],
         exception_handlers=handlers,
         request_max_body_size=limit,
@@ -88,7 +94,11 @@ def create_app(
     )
     app.state.core = core
     app.asgi_handler = Edge(
-        app.asgi_handler, token=settings.server.token, metrics=core.metrics, leaving=lambda: core.leaving
+        app.asgi_handler,
+        token=settings.server.token,
+        metrics=core.metrics,
+        leaving=lambda: core.leaving,
+        visitors=visitors,
     )
     if core.tracing is not None:
         app.asgi_handler = core.tracing.wrap(app.asgi_handler)

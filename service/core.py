@@ -104,7 +104,13 @@ class Core:
         )
         self.weights = ClassifierWeights(self.store.outcomes, self.in_use)
         self.local_endpoint = LocalEndpoint(local, settings, self.in_use, self.learner.adopt)
-        self.reloader = Reloader(settings, self.local_endpoint.adopt, config_file=config_file, reread=reread)
+        self.reloader = Reloader(
+            settings,
+            self.local_endpoint.adopt,
+            wake=self.pipeline.classifiers.wake,
+            config_file=config_file,
+            reread=reread,
+        )
         # A client of its own, with its own slots: a decision never waits behind an execution.
         self._running_llm = _llm(settings, self.http, settings.executions.max_concurrency)
         self.executions = self._executions(environ)
@@ -146,10 +152,10 @@ class Core:
         await self.reloader.aclose()
         if self.executions is not None:
             await self.executions.aclose()
+        await self.local_endpoint.background.aclose()
         await self.outcomes.background.aclose()
         await self.kinds.background.aclose()
         await self.learner.aclose()
-        await self.local_endpoint.background.aclose()
         await self.weights.background.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
@@ -193,7 +199,7 @@ class Core:
             SharedClassifiers(
                 ladder,
                 max_in_flight=settings.server.max_in_flight,
-                cache_seconds=settings.decision.cache_seconds,
+                cache_seconds=lambda: self.in_use.knowledge.decision.cache_seconds,
             ),
             observers=[self.store.decisions.add, self.contexts.remember, counts.decided, DecisionLines().decided],
             told=self.kinds.told,
@@ -245,12 +251,34 @@ def _tracing(settings: Settings) -> "Tracing | None":
     return Tracing(settings)
 
 
+def lasting_store(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The same settings. Raises ConfigurationError where what is recorded would be gone with the process, though
+    nobody asked for a store in memory: what is acknowledged must be kept.
+    """
+    if not settings.store.url and state_folder(environ) is None:
+        raise ConfigurationError(
+            "there is neither HOME nor XDG_STATE_HOME, so what is recorded would be lost at the end; expected the "
+            "database's place, such as `sqlite:////var/lib/pointsman/pointsman.db`, or `sqlite://` for memory",
+            path="store.url",
+            source="POINTSMAN_STORE__URL",
+        )
+    return settings
+
+
 def _store(settings: Settings, environ: Mapping[str, str]) -> Store:
-    """Where nothing is said, a file in the user's state folder; where there is no home, in memory."""
+    """Where nothing is said, a file in the user's state folder; where there is no home, in memory: for a decision that
+    is enough.
+    """
     url, folder = settings.store.url, state_folder(environ)
     if not url and folder is not None:
         with contextlib.suppress(OSError):  # the store then says what is wrong, and decisions go on
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         url = f"sqlite:///{folder / 'pointsman.db'}"
-    kept = StoreLimits(keep_days=settings.store.keep_days, keep_decisions=settings.store.keep_decisions)
-    return Store(url or "sqlite://", kept)
+    kept = settings.store
+    limits = StoreLimits(
+        keep_days=kept.keep_days,
+        keep_decisions=kept.keep_decisions,
+        keep_instructions=kept.keep_instructions,
+        max_bytes=kept.max_bytes,
+    )
+    return Store(url or "sqlite://", limits)

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
+from urllib.parse import quote
 
 import msgspec
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.page.visitors import OPEN, VIEWS, Visitors
 from service.api.posting import send_document
 from service.base.ids import uuid7
 from service.contract.problem import MEDIA_TYPE, problem_of_status
@@ -37,12 +39,17 @@ class Edge:
         token: str,
         metrics: Metrics,
         leaving: Callable[[], bool],
+        visitors: Visitors | None = None,
     ) -> None:
-        """While `leaving()` is true each answer closes its connection, so that the next one goes to another replica."""
+        """While `leaving()` is true each answer closes its connection, so that the next one goes to another replica.
+
+        `visitors` may look at the page with a cookie; None where there is no page.
+        """
         self._app = app
         self._token = token.encode()
         self._metrics = metrics
         self._leaving = leaving
+        self._visitors = visitors
         self._log = structlog.get_logger("pointsman.http")
         self._requests = lru_cache(LABELS_KEPT)(metrics.requests.labels)
         self._seconds = lru_cache(LABELS_KEPT)(metrics.request_seconds.labels)
@@ -76,7 +83,7 @@ class Edge:
         bound = BOUND.set({**BOUND.get(), "request_id": request_id})
         try:
             if self._token and scope["path"] not in _OPEN and not self._known(headers):
-                await self._refuse(stamped, request_id)
+                await self._unknown(scope, headers, watched, stamped)
             else:
                 await self._app(scope, watched, stamped)
         finally:
@@ -87,6 +94,18 @@ class Edge:
         """Constant-time, so that the time of a refusal does not tell how much of a guess was right."""
         scheme, _, given = headers.get(b"authorization", b"").strip().partition(b" ")
         return hmac.compare_digest(given.strip(), self._token) and scheme.lower() == b"bearer"
+
+    async def _unknown(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        """Somebody without the token: may look at the page with a cookie, and is else refused or shown the way in."""
+        facts = cast("dict[str, Any]", scope)
+        path, visitors = facts["path"], self._visitors
+        if visitors is None or not (path in OPEN or VIEWS.fullmatch(path)):
+            await self._refuse(send, facts["request_id"])
+        elif path in OPEN or (facts["method"] in {"GET", "HEAD"} and visitors.knows(headers.get(b"cookie", b""))):
+            await self._app(scope, receive, send)
+        else:
+            onward = quote(f"{path}?{facts['query_string'].decode('latin-1')}".removesuffix("?"), safe="/")
+            await send_document(send, 303, b"", b"text/plain", [(b"location", f"/login?next={onward}".encode())])
 
     async def _refuse(self, send: Send, request_id: str) -> None:
         problem = self._metrics.answered(

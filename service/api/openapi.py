@@ -15,6 +15,7 @@ from service.contract.decision import Decision
 from service.contract.execution import ExecutionRequest
 from service.contract.outcome import Outcome
 from service.contract.problem import MEDIA_TYPE, TYPES, Problem
+from service.contract.report import Report
 from service.contract.task import Task
 
 OPERATIONS = Path(__file__).with_name("operations.toml")
@@ -46,12 +47,13 @@ class SchemaRoutes:
 
 def openapi_document() -> dict[str, Any]:
     """OpenAPI 3.1, whose schemas are JSON Schema 2020-12, as msgspec writes them."""
-    (task, decision, outcome, execution, problem), components = msgspec.json.schema_components(
-        [Task, Decision, Outcome, ExecutionRequest, Problem], ref_template="#/components/schemas/{name}"
+    (task, decision, outcome, execution, problem, report), components = msgspec.json.schema_components(
+        [Task, Decision, Outcome, ExecutionRequest, Problem, Report], ref_template="#/components/schemas/{name}"
     )
     components["Task"]["allOf"] = [_MODEL_NEEDS_AGENT]
     of_task = components["Task"]["properties"]
     recorded = _object(outcome_id={"type": "string"})
+    recorded["properties"]["learned"] = {"const": False, "description": "The catalog has no such pair."}
     shared = {
         "fleet": {"anyOf": [{"type": "null"}, of_task["fleet"]]},
         "pools": {"anyOf": [{"type": "null"}, of_task["pools"]]},
@@ -71,7 +73,9 @@ def openapi_document() -> dict[str, Any]:
         "recorded": recorded,
         "recordings": _object(results=_list({"anyOf": [recorded, problem]})),
         "execution": execution,
+        "executions": _object(executions=_list(_ANYTHING)),
         "state": _object(execution_id={"type": "string"}, state={"type": "string"}),
+        "report": report,
         "anything": _ANYTHING,
     }
     paths: dict[str, dict[str, Any]] = {}

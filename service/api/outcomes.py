@@ -8,6 +8,7 @@ from service.api.answers import json_response
 from service.api.posting import Answer, Posted, decode_item, posting
 from service.contract.decoding import decode_json
 from service.contract.errors import ConflictError, InvalidInputError, NotFoundError
+from service.contract.items import decode_batch
 from service.contract.outcome import Outcome, OutcomeBatch
 from service.contract.problem import problem_of
 from service.knowledge.outcomes import Outcomes
@@ -37,17 +38,17 @@ class OutcomeRoutes:
             raise recording
         if recording.state == "conflict":
             raise _conflict(outcome)
-        return Answer.of({"outcome_id": recording.outcome_id}, status=201 if recording.state == "new" else 200)
+        return Answer.of(_kept(recording), status=201 if recording.state == "new" else 200)
 
     async def record_batch(self, posted: Posted) -> Answer:
-        batch = decode_json(posted.take(), _BATCH)
+        batch = decode_batch(posted.take(), _BATCH, "outcomes")
         decoded = [_decode(raw, index) for index, raw in enumerate(batch.outcomes)]
         recordings = iter(await self._outcomes.record([one for one in decoded if isinstance(one, Outcome)]))
         results: list[object] = []
         for index, outcome in enumerate(decoded):
             answer = next(recordings) if isinstance(outcome, Outcome) else outcome
             if isinstance(answer, Recording) and answer.state != "conflict":
-                results.append({"outcome_id": answer.outcome_id})
+                results.append(_kept(answer))
                 continue
             if isinstance(outcome, Outcome):
                 error = _placed(answer, index) if isinstance(answer, InvalidInputError) else _conflict(outcome)
@@ -60,6 +61,12 @@ class OutcomeRoutes:
         if not await self._outcomes.withdraw(outcome_id):
             raise NotFoundError(f"there is no outcome {outcome_id[:80]!r}")
         return json_response({"outcome_id": outcome_id, "withdrawn": True})
+
+
+def _kept(recording: Recording) -> dict[str, object]:
+    """What the caller gets: also, where nothing is learned from it, that this is so, as of a misspelt name."""
+    kept: dict[str, object] = {"outcome_id": recording.outcome_id}
+    return kept if recording.learned else {**kept, "learned": False}
 
 
 def _decode(raw: msgspec.Raw, index: int) -> Outcome | InvalidInputError:

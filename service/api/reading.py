@@ -6,17 +6,17 @@ from typing import Any
 from litestar import Response
 from litestar.params import FromPath
 
-from service.api.answers import AnyRequest, json_response, query_of, reading
+from service.api.answers import AnyRequest, json_response, reading
+from service.api.query import one_of_each, page_of
+from service.base.clock import utc_now
 from service.base.ids import is_uuid
-from service.base.text import one_line
-from service.contract.decoding import convert_tree
-from service.contract.errors import InvalidInputError, NotFoundError
+from service.contract.errors import NotFoundError
 from service.knowledge.knowledge import InUse
 from service.observe.candidates import catalog_document
+from service.observe.report import question_of, report_of
 from service.store import Store, StoredDecision
 
-_MAX_PAGE = 500
-_PARAMETERS = frozenset({"limit", "before", "task_id", "agent_type"})
+_OF_REPORT = frozenset({"days", "baseline"})
 
 
 class ReadingRoutes:
@@ -31,6 +31,7 @@ class ReadingRoutes:
             reading("/v1/status")(self.status),
             reading("/v1/decisions")(self.decisions),
             reading("/v1/decisions/{decision_id:str}")(self.decision),
+            reading("/v1/report")(self.report),
         ]
 
     async def catalog(self) -> Response[bytes]:
@@ -40,16 +41,8 @@ class ReadingRoutes:
         return json_response(self._status())
 
     async def decisions(self, request: AnyRequest) -> Response[bytes]:
-        query = _query(request)
-        before = query.get("before")
-        if before is not None and not is_uuid(before):
-            raise InvalidInputError("expected a decision_id", path="query before")
-        found = await self._store.decisions.newest(
-            limit=_limit(query.get("limit", "50")),
-            before=before,
-            task_id=query.get("task_id"),
-            agent_type=query.get("agent_type"),
-        )
+        page = page_of(request.scope, of="a decision_id", filters=("task_id", "agent_type"))
+        found = await self._store.decisions.newest(**page)
         return json_response({"decisions": [_entry(stored) for stored in found]})
 
     async def decision(self, decision_id: FromPath[str]) -> Response[bytes]:
@@ -59,17 +52,9 @@ class ReadingRoutes:
         outcomes = await self._store.outcomes.of_decision(decision_id)
         return json_response({**_entry(stored), "explanation": stored.explanation, "outcomes": outcomes})
 
-
-def _query(request: AnyRequest) -> dict[str, str]:
-    query: dict[str, str] = {}
-    for name, value in query_of(request):
-        if name not in _PARAMETERS:
-            shown = one_line(name, 80)
-            raise InvalidInputError(f"expected one of {', '.join(sorted(_PARAMETERS))}", path=f"query {shown}")
-        if name in query:
-            raise InvalidInputError("expected it once", path=f"query {name}")
-        query[name] = value
-    return query
+    async def report(self, request: AnyRequest) -> Response[bytes]:
+        question = question_of(one_of_each(request.scope, _OF_REPORT))
+        return json_response(await report_of(self._store, question, utc_now()))
 
 
 def _entry(stored: StoredDecision) -> dict[str, Any]:
@@ -81,13 +66,3 @@ def _entry(stored: StoredDecision) -> dict[str, Any]:
         "labels": stored.labels,
         "decision": stored.decision,
     }
-
-
-def _limit(text: str) -> int:
-    try:
-        limit = convert_tree(text[:20], int, strict=False)
-    except InvalidInputError:
-        limit = 0
-    if not 1 <= limit <= _MAX_PAGE:
-        raise InvalidInputError(f"expected an integer from 1 to {_MAX_PAGE}", path="query limit")
-    return limit

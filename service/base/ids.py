@@ -4,6 +4,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 
 
 def uuid7(*, now_ns: Callable[[], int] = time.time_ns, random_bytes: Callable[[int], bytes] = random.randbytes) -> str:
@@ -19,6 +20,12 @@ def uuid7(*, now_ns: Callable[[], int] = time.time_ns, random_bytes: Callable[[i
     value = (milliseconds & ((1 << 48) - 1)) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def first_id(moment: datetime) -> str:
+    """Not above any UUIDv7 that was made at that moment or later, and above all that were made a millisecond before."""
+    digits = f"{max(0, int(moment.timestamp() * 1000)):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 def is_uuid(text: str) -> bool:

@@ -14,14 +14,16 @@ from service.contract.task import Task
 
 
 class Blame(Enum):
-    """Whose fault a failure was; only the classifier's own opens its breaker, so that no task or caller can."""
+    """Whose fault a failure was; only the classifier's own shuts everybody out, so that no task or caller can."""
 
     CLASSIFIER = "classifier"
     """It is down, refuses, or was given its time and did not answer."""
     REPLY = "reply"
     """It answered, with something of no use: the model's weakness, or a task text that drove it there."""
     REQUEST = "request"
-    """This task did not suit it (too long for its context), or the caller left it next to no time."""
+    """This task did not suit it (too long for its context), or it was not given any time."""
+    HASTE = "haste"
+    """It did not answer within the little time that the caller left it: that tells others in as much haste."""
 
 
 KEPT_REPLY = 8_000
@@ -92,8 +94,9 @@ class ClassifierError(PointsmanError):
         self.usage = usage or Usage()
         self.prompt = prompt
         self.reply = reply
-        self.server_seconds: float | None = None
-        """How long a server was given that did not answer in time; None where that is not what happened."""
+        self.given_seconds: float | None = None
+        """How long the server or program was given that did not answer in time, any wait in a queue of our own aside;
+        None where that is not what happened. Whose fault it was is then seen by what it usually takes."""
 
 
 class Classifier(Protocol):
@@ -103,12 +106,14 @@ class Classifier(Protocol):
     """What decisions by it carry as `source`."""
     name: str
     """What people know it by, such as the endpoint's model or the program."""
+    local: bool
+    """Whether what it is shown stays inside; else it is not asked where `require.local_only` is set."""
     timeout_seconds: float
     """The most time that it is given, however much the caller has."""
     least_seconds: float
-    """With less than this it is not worth starting."""
+    """What it is thought to need as long as it has not answered yet: as much is kept back for it."""
     patience_seconds: float
-    """A time-out with less than this was the caller's haste and does not count against it."""
+    """A time-out with less than this was the caller's haste, also where it usually answers sooner."""
 
     def available(self) -> bool:
         """Whether it can be asked at all, as far as that is seen without asking: its program is there."""

@@ -37,6 +37,7 @@ class LocalModelClassifier:
     ) -> None:
         self.client = client
         self.name = settings.model
+        self.local = settings.local
         self.timeout_seconds = settings.timeout_seconds
         self.configured: ProtocolName | Literal["auto"] = settings.protocol
         self.protocol: ProtocolName = "chat" if settings.protocol == "auto" else settings.protocol
@@ -60,15 +61,6 @@ class LocalModelClassifier:
         A server that does not speak the protocol (any more) is asked by chat in the time that is left, and from then on
         until `speak` is called: that is nothing wrong with the server, and no failure.
         """
-        try:
-            return await self._classify(brief, timeout_seconds)
-        except ClassifierError as error:
-            if error.server_seconds is not None and error.server_seconds < self.patience_seconds:
-                # neither a caller in haste nor a queue of our own says anything about the server
-                error.blame = Blame.REQUEST
-            raise
-
-    async def _classify(self, brief: Brief, timeout_seconds: float) -> Classified:
         started = self._clock()
         way = self.ways[self.protocol]
         try:

@@ -63,6 +63,7 @@ class CliClassifier:
         self._preset = preset_of(ANY_COMMAND if settings.command else self._command[0])
         self._model = settings.model
         self.name = Path(self._command[0]).name or self._command[0]
+        self.local = settings.local
         self.timeout_seconds = settings.timeout_seconds
         allowed = (*COMMON_ENVIRONMENT, *self._preset.environment, *settings.environment)
         self._environ = {"PATH": os.defpath, **visible_environment(environ, allowed)}
@@ -105,10 +106,11 @@ class CliClassifier:
         except CliEnvelopeError as error:
             raise ClassifierError(error.problem, str(error), prompt=question.user) from None
         except ProcessError as error:
-            # a queue of our own says nothing about the program, nor does one that began with next to no time left
-            hasty = isinstance(error, ProcessTimeoutError) and error.run_seconds < self.patience_seconds
-            blame = Blame.REQUEST if hasty or error.problem == "queue-full" else Blame.CLASSIFIER
-            raise ClassifierError(error.problem, str(error), blame=blame, prompt=question.user) from None
+            # a queue of our own says nothing about the program
+            blame = Blame.REQUEST if error.problem == "queue-full" else Blame.CLASSIFIER
+            failed = ClassifierError(error.problem, str(error), blame=blame, prompt=question.user)
+            failed.given_seconds = error.run_seconds if isinstance(error, ProcessTimeoutError) else None
+            raise failed from None
         kept = reply.text[:KEPT_REPLY]
         try:
             verdict = read_verdict(reply.text, brief.eligible, brief.catalog.candidates, brief.catalog.kind_ids)

@@ -62,7 +62,7 @@ async def _check(settings: Settings) -> list[Finding]:
         await core.start()
         for stage in core.pipeline.classifiers.ladder.stages:
             asked = await _ask(core, stage.classifier)
-            findings += asked
+            findings += [_with_local(asked[0], stage.classifier), *asked[1:]]
             if asked[0].state != "broken":
                 answering.append(asked[0].subject)
         findings += _absent(core)
@@ -77,6 +77,14 @@ def _catalog(core: Core) -> Finding:
     agents = ", ".join(catalog.agent_types)
     says = f"{len(catalog.candidates)} candidates of {len(catalog.agent_types)} agents ({agents}), from {where}"
     return Finding("catalog", "works", says)
+
+
+def _with_local(finding: Finding, classifier: Classifier) -> Finding:
+    """The finding, and whether the classifier is shown tasks that are to stay inside."""
+    says = f"not local: tasks with require.local_only never reach it ({classifier.source}.local)"
+    if classifier.local:
+        says = "local: it is asked about tasks with require.local_only too"
+    return Finding(finding.subject, finding.state, f"{finding.says}; {says}")
 
 
 def _absent(core: Core) -> list[Finding]:
@@ -95,6 +103,9 @@ def _absent(core: Core) -> list[Finding]:
 
 def _store(core: Core) -> Finding:
     status = core.store.status
+    if status.backend == "memory" and not core.settings.store.url:
+        says = "in memory, because there is neither HOME nor XDG_STATE_HOME; `serve` needs store.url"
+        return Finding("store", "warning", says)
     if status.recording:
         return Finding("store", "works", f"{status.backend}, recording")
     return Finding("store", "broken", f"nothing is being recorded: {status.problem}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -9,13 +10,14 @@ from collections.abc import Sequence
 import click
 import msgspec
 
+from service.base.text import one_line
 from service.commands.common import PROBLEM, Command, config_option, json_option, running_core, settings_of
 from service.commands.instructions import read_input
 from service.contract.decoding import decode_lines
 from service.contract.errors import InvalidInputError
 from service.contract.outcome import Outcome
 from service.contract.settings import Settings
-from service.core import Core
+from service.core import Core, lasting_store
 from service.logs.output import print_json
 from service.store.outcomes import Recording
 
@@ -23,6 +25,7 @@ _OUTCOME = msgspec.json.Decoder(Outcome)
 _ENCODER = msgspec.json.Encoder()
 _SORTED = msgspec.json.Encoder(order="sorted")
 _BATCH = 1000
+_SHOWN, _SHOWN_PAIRS = 100, 10
 
 
 @click.group("outcomes")
@@ -38,7 +41,7 @@ def import_outcomes(file: str, config: str | None, *, as_json: bool) -> None:
     """Record the outcomes of FILE (`-`: stdin). What is there already is left as it is; a line that is wrong stops
     nothing, and is named.
     """
-    settings = settings_of(config)
+    settings = lasting_store(settings_of(config), os.environ)
     outcomes: list[Outcome] = []
     lines: list[int] = []
     wrong: list[tuple[int, str]] = []
@@ -54,6 +57,11 @@ def import_outcomes(file: str, config: str | None, *, as_json: bool) -> None:
         for line, answer in zip(lines, answers, strict=True)
         if isinstance(answer, InvalidInputError)
     ]
+    unknown = Counter(
+        one_line(f"{outcome.agent_type}/{outcome.model}", _SHOWN)
+        for outcome, answer in zip(outcomes, answers, strict=True)
+        if isinstance(answer, Recording) and not answer.learned
+    )
     counts = {"new": 0, "same": 0, "conflict": 0}
     for answer in answers:
         if isinstance(answer, Recording):
@@ -62,6 +70,12 @@ def import_outcomes(file: str, config: str | None, *, as_json: bool) -> None:
         print_json({**counts, "wrong": [{"line": line, "detail": detail} for line, detail in sorted(wrong)]})
     else:
         click.echo(f"{counts['new']} recorded, {counts['same']} already there, {counts['conflict']} in conflict")
+        if unknown:
+            named = ", ".join(f"{count} of {pair}" for pair, count in unknown.most_common(_SHOWN_PAIRS))
+            more = f" and {len(unknown) - _SHOWN_PAIRS} other pairs" if len(unknown) > _SHOWN_PAIRS else ""
+            click.echo(
+                f"{unknown.total()} teach nothing, the catalog does not have their pairs: {named}{more}", err=True
+            )
         for line, detail in sorted(wrong):
             click.echo(f"{file}, line {line}: {detail}", err=True)
     if wrong or counts["conflict"]:
@@ -72,7 +86,7 @@ def import_outcomes(file: str, config: str | None, *, as_json: bool) -> None:
 @config_option
 def export_outcomes(config: str | None) -> None:
     """Print every outcome that was not withdrawn, in the order in which they came."""
-    asyncio.run(_export(settings_of(config)))
+    asyncio.run(_export(lasting_store(settings_of(config), os.environ)))
 
 
 async def record(

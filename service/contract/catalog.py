@@ -12,11 +12,15 @@ from service.contract.kind import Figures, Kind
 from service.contract.task import InputKind, Key, key_of
 
 LOCAL_AGENT = "local"
-"""The agent type that this service runs itself; it is on offer only while an endpoint is set."""
+"""The agent type that is registered for the endpoint and that this service runs itself. Without an endpoint a catalog
+may have an agent of its own by that name, which is a runner like any other."""
 
 LOCAL_SOLVE_RATE = 0.1
 """What is assumed of a local model of which nothing is known: small open models (Qwen2.5-Coder 32B, Llama 4 Scout)
 solved 0.09 of SWE-bench Verified (bash-only leaderboard, 2025-12)."""
+
+
+_PRIVATE, _HOSTED = "The local model itself, private and free", "The configured model"
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -38,6 +42,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     context_tokens: int | None = None
     inputs: tuple[InputKind, ...] = ("text",)
     local: bool = False
+    registered: bool = False
+    """Whether this service runs it itself, on the endpoint: it comes and goes with that."""
     quota_pool: str | None = None
 
     def __hash__(self) -> int:
@@ -56,7 +62,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 def without_local(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Those that do not need the local endpoint; all of them where there is no other."""
-    others = tuple(candidate for candidate in candidates if candidate.agent_type != LOCAL_AGENT)
+    others = tuple(candidate for candidate in candidates if not candidate.registered)
     return others or tuple(candidates)
 
 
@@ -93,24 +99,26 @@ class Catalog:
         """The same kinds and pools with other candidates."""
         return Catalog(candidates, kinds=self.kinds, pools=self.pools)
 
-    def with_local_agent(self, model: str | None) -> "Catalog":
-        """The catalog with agent type `local` for the endpoint's model; without any `local` where `model` is None.
+    def with_local_agent(self, model: str | None, *, local: bool = True) -> "Catalog":
+        """The catalog with agent type `local` for the endpoint's model; with what the file has alone where that is
+        None. `local`: its work stays inside.
 
-        An entry of the file for exactly that model is kept, so that an operator can say what is known of it.
-        Raises ConfigurationError where nothing would be left.
+        Raises ConfigurationError where the file has an agent by that name too: nobody could tell whose outcomes are
+        whose, or what a request for it means.
         """
-        others = [candidate for candidate in self.candidates if candidate.agent_type != LOCAL_AGENT]
+        others = [candidate for candidate in self.candidates if not candidate.registered]
         if model is None:
-            if not others:
-                raise ConfigurationError("no agent but `local`, which needs local_model.endpoint", path="$.agent")
             return self.of(others)
-        known = self.by_key.get((LOCAL_AGENT, model))
-        local = known or Candidate(
+        if any(candidate.agent_type == LOCAL_AGENT for candidate in others):
+            expected = f"expected another name: agent `{LOCAL_AGENT}` is the one of local_model.endpoint, which is set"
+            raise ConfigurationError(expected, path=f"$.agent[{self.agent_types.index(LOCAL_AGENT)}].type")
+        registered = Candidate(
             agent_type=LOCAL_AGENT,
             model=model,
-            agent_description="The local model itself, run by this service: private and free, one answer, no tools.",
+            agent_description=f"{_PRIVATE if local else _HOSTED}, run by this service: one answer, no tools.",
             solve_rate=LOCAL_SOLVE_RATE,
             cost_usd=0.0,
-            local=True,
+            local=local,
+            registered=True,
         )
-        return self.of([*others, local])
+        return self.of([*others, registered])

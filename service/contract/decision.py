@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from service.contract.task import Key, key_of
+from service.contract.task import Key, Task, key_of
 
 Source = Literal["local_model", "cli", "forecast", "requested", "only_candidate"]
 KindSource = Literal["caller", "local_model", "cli", "text"]
@@ -200,3 +200,7 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision
     explanation: dict[str, Any]
     known: Known = Known()
+    request: Task | None = None
+    """What was asked, so that it can be decided anew with another catalog."""
+    minutes_of_text: float | None = None
+    """What the text itself said of how long it takes, where no classifier did."""

@@ -63,12 +63,24 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     minutes: float | None = None
     failed: list[tuple[str, str]] = []
     plan: list[tuple[str, str, float]] = []
+    forecast_choice: tuple[str, str] | None = None
+    """What the forecast alone would have put first, where a classifier chose and that is known."""
     advice: Advice | None = None
 
     @property
     def choice(self) -> Key:
         """The key of its choice."""
         return key_of(self.agent_type, self.model, self.effort)
+
+
+def promised(outcome: Outcome, context: Context | None) -> tuple[float, int] | None:
+    """The chance that its decision gave an attempt, and the failures before it; None where it gave none."""
+    if context is None:
+        return None
+    for number, (agent_type, model, p_solve) in enumerate(context.plan):
+        if (agent_type, model) == outcome.pair:
+            return min(1.0, max(0.0, p_solve)), len(context.failed) + number
+    return None
 
 
 class OutcomeBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -39,7 +39,7 @@ def key_of(agent_type: str, model: str, effort: str | None) -> Key:
     return agent_type, model if effort is None else f"{model}@{effort}"
 
 
-class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Strict and immutable: an unknown field is an error, so that a misspelt limit is never silently dropped."""
 
 

@@ -8,13 +8,14 @@ import msgspec
 from service.base.text import one_line
 from service.classifiers.classifier import Brief
 from service.classifiers.protocols.questions import MAX_OPTIONS
-from service.contract.catalog import Candidate, without_local
+from service.contract.catalog import Candidate, Catalog, without_local
 from service.contract.decision import Excluded, Failure, Source
 from service.contract.errors import NoEligibleCandidateError
 from service.contract.task import Task, key_of
 from service.decide.budget import expected_cost
 from service.decide.eligibility import Eligibility, Obstacle, leaves_open, refusal, screen
 from service.decide.kind import told_kind
+from service.decide.names import first_of, unknown_names
 from service.decide.quota import Quota, quota_of
 from service.forecast.stakes import Stakes
 from service.knowledge.knowledge import Knowledge
@@ -100,14 +101,14 @@ def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:
         task = msgspec.structs.replace(task, agent_type=None, model=None, effort=None)
     kind, unknown = told_kind(task, catalog.kind_ids)
     quota = quota_of(task.pools, catalog, now)
-    noted += [*unknown, *quota.noted]
+    noted += [*unknown, *unknown_names(task, catalog), *first_of(quota.noted, "$.pools")]
     cost_usd = None if task.require.max_cost_usd is None else expected_cost(task, kind, knowledge, quota)
     eligibility = screen(catalog, task, now=now, cost_usd=cost_usd, quota=quota)
     requested = None
     if task.agent_type is not None and task.model is not None and not leaves_open(task, catalog):
         requested = catalog.by_key.get(key_of(task.agent_type, task.model, task.effort))
         if requested is None:
-            raise _no_such_model(task.agent_type, task.model, task.effort, knowledge, eligibility)
+            raise _no_such_model(task, catalog, eligibility, noted)
     if not eligibility.eligible or (requested is not None and requested not in eligibility.eligible):
         raise refusal(eligibility, now=now, requested=requested, failures=noted)
     return Case(
@@ -135,11 +136,13 @@ def _stakes(task: Task, knowledge: Knowledge) -> Stakes:
 
 
 def _no_such_model(
-    agent_type: str, model: str, effort: str | None, knowledge: Knowledge, eligibility: Eligibility
+    task: Task, catalog: Catalog, eligibility: Eligibility, noted: list[Failure]
 ) -> NoEligibleCandidateError:
-    models = ", ".join(c.key[1] for c in knowledge.catalog.candidates if c.agent_type == agent_type)
-    asked = Excluded(agent_type=agent_type, model=model, effort=effort, why="that agent has no such model")
-    name = key_of(agent_type, model, effort)[1]
+    agent_type, model = str(task.agent_type), str(task.model)
+    models = ", ".join(c.key[1] for c in catalog.candidates if c.agent_type == agent_type)
+    asked = Excluded(agent_type=agent_type, model=model, effort=task.effort, why="that agent has no such model")
     return NoEligibleCandidateError(
-        f"agent {agent_type!r} has no model {name!r}; it has {models}", excluded=[asked, *eligibility.excluded]
+        f"agent {agent_type!r} has no model {key_of(agent_type, model, task.effort)[1]!r}; it has {models}",
+        excluded=[asked, *eligibility.excluded],
+        failures=noted,
     )

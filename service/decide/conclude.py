@@ -40,7 +40,7 @@ def conclude(
         not_before=dispatch.not_before,
         reason=_reason(case, found, dispatch, source),
         source=source,
-        degraded=bool(found.failures),
+        degraded=found.degraded,
         failures=[*case.noted, *found.failures],
         confidence=verdict.confidence if verdict and source == found.source else None,
         p_solve=chosen.p_solve,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from service.classifiers.reading import Reading
+from service.classifiers.size_text import TINY
 from service.contract.catalog import Candidate
 from service.contract.decision import KindTold
 from service.contract.task import Key
@@ -98,7 +99,7 @@ def _forecast(case: Case, read: Read | None, candidates: Sequence[Candidate], wo
         minutes=read.reading.size.minutes if read.minutes is None else read.minutes,
         minutes_source="text" if read.minutes is None else "classifier",
         attempts=task.attempts,
-        kinds=read.kind.probabilities if read.kind else None,
+        kinds=_shares(read),
         leaning=read.reading.leaning,
         verifier=case.stakes.verifier,
         again=case.eligibility.again,
@@ -106,6 +107,15 @@ def _forecast(case: Case, read: Read | None, candidates: Sequence[Candidate], wo
     if not read.sway:
         return forecast
     return forecast.swayed(tuple([read.sway.get(candidate.key, 0.0) for candidate in candidates]))
+
+
+def _shares(read: Read) -> dict[str, float] | None:
+    """How far each kind's figures count: what is published of a kind was measured on whole tasks of it, and says little
+    of one that the text shows to be tiny. That share counts as work of no known kind."""
+    if read.kind is None or read.kind.source != "text" or read.minutes is not None:
+        return read.kind.probabilities if read.kind else None
+    whole = 1.0 - read.reading.size.features.get(TINY, 0.0)
+    return {kind: whole * share for kind, share in read.kind.probabilities.items()}
 
 
 def _within(case: Case, forecast: Forecast, prices: Prices | None, first: Candidate | None) -> bool:

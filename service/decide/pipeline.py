@@ -125,6 +125,8 @@ class Pipeline:
             labels=task.labels,
             decision=decision,
             explanation=explanation(case, found, effort, words, dispatch.forecast.explained),
+            request=task,
+            minutes_of_text=effort.minutes if effort else None,
             known=Known(
                 failed=[one.key for one in task.attempts if one.result == "failed"],
                 minutes=minutes,

@@ -26,10 +26,11 @@ class SharedClassifiers:
         ladder: Ladder,
         *,
         max_in_flight: int,
-        cache_seconds: float,
+        cache_seconds: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """At most `max_in_flight` decisions wait at once; a verdict serves identical requests for `cache_seconds`."""
+        """At most `max_in_flight` decisions wait at once; a verdict serves identical requests for `cache_seconds`,
+        which is asked each time, because it may change."""
         self.ladder = ladder
         self.max_in_flight = max_in_flight
         self.waiting = 0
@@ -52,7 +53,7 @@ class SharedClassifiers:
         recent = self._recent.get(key)
         if recent is not None and recent.classified is not None and recent.classified.verdict.candidate in eligible:
             return _passed_on(recent), True
-        if not self.ladder.answering(deadline=deadline, strict=task.strict):
+        if not self.ladder.answering(task, deadline=deadline):
             return await self.ladder.classify(brief, deadline=deadline), False  # nothing is waited for
         if self.waiting >= self.max_in_flight:
             raise OverloadedError(f"{self.waiting} decisions wait for a classifier already")
@@ -65,9 +66,14 @@ class SharedClassifiers:
             self.waiting -= 1
         if found is None:
             return self._out_of_time(task), False
-        if found.classified is not None and not found.failures:
+        if found.classified is not None and not found.degraded:
             self._recent.put(key, found)
         return (_passed_on(found), found.classified is not None) if joined else (found, False)
+
+    def wake(self) -> None:
+        """Those that rest are asked again, also where a Retry-After had them rest for an hour."""
+        for stage in self.ladder.stages:
+            stage.breaker.wake()
 
     async def hurry(self) -> None:
         """Ends the classifications under way: who waits for one is answered by the forecast now."""
@@ -112,7 +118,7 @@ class SharedClassifiers:
 
     def _out_of_time(self, task: Task) -> Classification:
         """The last guard, where a classifier did not keep to its time."""
-        source = self.ladder.stages[0].classifier.source
+        source = self.ladder.stages_for(task)[0].classifier.source
         failure = Failure(source=source, problem="timeout", detail="no verdict before the deadline")
         if task.strict:
             raise DeadlineExceededError(f"{source} did not answer in time", failures=[failure])

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decoding import decode_lines
-from service.contract.errors import InvalidInputError
+from service.contract.errors import InvalidInputError, WrongFileError
 from service.contract.kind import Kind, KindId
 from service.contract.outcome import Outcome
 from service.contract.task import Labels, Name
@@ -46,20 +46,17 @@ _DECODER = msgspec.json.Decoder(RecordedTask)
 
 
 def read_tasks(path: Path, *, limit: int | None = None) -> list[RecordedTask]:
-    """The tasks of a file, at most `limit`. Raises InvalidInputError that names file, line and place."""
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"{path}: {error.strerror}") from None
+    """The tasks of a file, at most `limit`. Raises WrongFileError that names file, line and place, and OSError."""
+    body = path.read_bytes()
     tasks: list[RecordedTask] = []
     for number, task in decode_lines(body, _DECODER):
         if isinstance(task, InvalidInputError):
-            raise InvalidInputError(task.expected, path=f"{path}, line {number}: {task.path}")
+            raise WrongFileError(task.expected, path=task.path, source=f"{path}, line {number}")
         tasks.append(task)
         if len(tasks) == limit:
             break
     if not tasks:
-        raise InvalidInputError(f"{path}: expected one task a line, found none")
+        raise WrongFileError("expected one task a line, found none", source=str(path))
     return tasks
 
 

@@ -15,7 +15,7 @@ from service.forecast.difficulty import SHAPE, Array, Shape, cost_factor
 from service.forecast.evidence import Evidence, collect
 from service.forecast.history import History, OutcomeRow, label_keys
 from service.forecast.label_width import label_spreads, label_widths
-from service.forecast.learned import Learned
+from service.forecast.learned import Learned, LearnedAbility, LearnedKind
 from service.forecast.likelihood import POINTS, Likelihood, Place, Prior, start_shape
 from service.forecast.maximise import maximise, next_shape
 
@@ -89,7 +89,9 @@ def learn(
         weight=columns.weight[rows],
     )
     abilities = learned_kinds(catalog, found.theta, seen)
-    everywhere = [one for known in abilities.values() for one in (known, *known.kinds.values())]
+    everywhere: list[LearnedAbility | LearnedKind] = []
+    for known in abilities.values():
+        everywhere += [known, *known.kinds.values()]
     numbers = np.array([(one.theta, one.cost_usd, one.minutes or 0.0, one.n) for one in everywhere]).ravel()
     shift = place.shift
     content = np.concatenate([numbers, shift, place.shape.ravel(), evidence.labels.astype(np.float64)])

@@ -63,27 +63,43 @@ def estimated(
     is that of a catalog without kinds, `width` a first guess."""
     size = len(cells.place)
     if expected.columns == 1:
+        if expected.siblings:
+            within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
+            precision = np.linalg.inv(within).astype(np.float64)
+            prior = replace(
+                prior,
+                weight=np.zeros(size),
+                rate=np.full(size, 0.5),
+                theta_mean=expected.mean.ravel()[cells.place],
+                theta_precision=precision,
+                block=np.full(size, -1),
+            )
         found = maximum(prior, place, _TIMES)
         covariance = found.fit.covariance[: size + 1, : size + 1]
         return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
     mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
-    for last in (*(False,) * _ROUNDS, True):
+
+    def tie(width: Width) -> Array:
         within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
-        precision = np.linalg.inv(within)
-        prior = replace(
+        found: Array = np.linalg.inv(within).astype(np.float64)
+        return found
+
+    def tied(width: Width) -> Prior:
+        return replace(
             prior,
             weight=np.zeros(size),
             rate=np.full(size, 0.5),
             theta_mean=mean,
-            theta_precision=precision,
+            theta_precision=tie(width),
             block=np.where(kind == expected.columns - 1, -1, kind),
         )
-        found = maximum(prior, place, _TIMES if last else 1)
+
+    for _ in range(_ROUNDS):
+        found = maximum(tied(width), place, 1)
         place = found.fit.place
-        if last:
-            break
-        known = np.linalg.inv(found.fit.covariance[:size, :size])
-        width = widths(expected, cells.place, known - precision, known @ (place.theta - mean), width)
+        known: Array = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
+        width = widths(expected, cells.place, known - tie(width), known @ (place.theta - mean), width)
+    found = maximum(tied(width), place, _TIMES)
     return _everywhere(expected, cells, width, found.fit), found
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from service.contract.outcome import Context, Outcome, RecordedOutcome
+from service.contract.outcome import RecordedOutcome, promised
 
 MOST_FAILURES = 3
 """Attempts after so many failures and more are compared together."""
@@ -69,13 +69,3 @@ class Calibration:
             )
             for (agent_type, model, kind, failures), (n, expected, observed) in sorted(self._sums.items())
         ]
-
-
-def promised(outcome: Outcome, context: Context | None) -> tuple[float, int] | None:
-    """The chance that its decision gave an attempt, and the failures before it; None where it gave none."""
-    if context is None:
-        return None
-    for number, (agent_type, model, p_solve) in enumerate(context.plan):
-        if (agent_type, model) == outcome.pair:
-            return min(1.0, max(0.0, p_solve)), len(context.failed) + number
-    return None

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from service.base.ids import is_uuid
-from service.contract.decision import Known, LoggedDecision, Step
+from service.contract.decision import ForecastChoice, Known, LoggedDecision, Step
 from service.contract.outcome import Context
+from service.contract.task import Key
 from service.store.decisions import DecisionTable, StoredDecision
+from service.store.facts import CLASSIFIERS
 from service.store.schema import storable
 
 REMEMBERED = 4096
@@ -23,6 +25,8 @@ class _Answer(msgspec.Struct, frozen=True):
     model: str
     effort: str | None = None
     plan: Sequence[Step] = ()
+    source: str = ""
+    forecast_choice: ForecastChoice | None = None
 
 
 class _Remembered(msgspec.Struct, frozen=True):
@@ -47,7 +51,7 @@ class Contexts:
     def remember(self, logged: LoggedDecision) -> None:
         """A decision was made here. Never waits."""
         made = logged.decision
-        answer = _Answer(made.agent_type, made.model, made.effort, made.plan)
+        answer = _Answer(made.agent_type, made.model, made.effort, made.plan, made.source, made.forecast_choice)
         self._newest[made.decision_id] = _Remembered(answer, logged.task_id, logged.labels, logged.known)
         if len(self._newest) > REMEMBERED:
             self._newest.popitem(last=False)
@@ -85,4 +89,13 @@ def _context(one: _Remembered) -> Context:
         failed=[(storable(agent_type), storable(model)) for agent_type, model in one.known.failed],
         advice=one.known.advice,
         plan=[(storable(s.key[0]), storable(s.key[1]), s.p_solve) for s in one.answer.plan],
+        forecast_choice=_forecast_choice(one.answer),
     )
+
+
+def _forecast_choice(answer: _Answer) -> Key | None:
+    other = answer.forecast_choice
+    if other is None or answer.source not in CLASSIFIERS:
+        return None
+    agent_type, model = other.key
+    return storable(agent_type), storable(model)

@@ -10,6 +10,7 @@ from service.classifiers.reading import Reader
 from service.contract.catalog import Catalog
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.decision import Versions
+from service.contract.errors import ConfigurationError
 from service.contract.settings import DecisionSettings, Settings
 from service.contract.verifier import PERFECT, Verifier
 from service.forecast.forecaster import Forecaster
@@ -46,11 +47,13 @@ class InUse:
 
 def read_knowledge(settings: Settings) -> Knowledge:
     """Catalog and prompts from their files. Raises ConfigurationError that names the place."""
-    catalog = load_catalog(_catalog_file(settings))
-    local = settings.local_model
-    return knowledge_of(
-        catalog.with_local_agent(local.model if local.endpoint and not local.only_decides else None), settings
-    )
+    file, local = _catalog_file(settings), settings.local_model
+    model = local.model if local.endpoint and not local.only_decides else None
+    try:
+        catalog = load_catalog(file).with_local_agent(model, local=local.local)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.expected, path=error.path, source=error.source or str(file)) from None
+    return knowledge_of(catalog, settings)
 
 
 def knowledge_of(catalog: Catalog, settings: Settings) -> Knowledge:

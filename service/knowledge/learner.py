@@ -15,6 +15,7 @@ from service.contract.catalog import Catalog
 from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Context, RecordedOutcome
 from service.contract.settings import LearningSettings
+from service.contract.task import Key
 from service.forecast.ability import learn
 from service.forecast.draws import drawn_forecasters
 from service.forecast.forecaster import Forecaster
@@ -23,6 +24,7 @@ from service.forecast.learned import Learned
 from service.knowledge.calibration import Calibration
 from service.knowledge.knowledge import InUse, Knowledge
 from service.knowledge.memory import Memory
+from service.knowledge.pair_counts import PairCounts, UnknownPairs
 from service.logs.lines import log_defect
 from service.store.outcomes import OutcomeChanges, OutcomeTable
 from service.store.snapshots import SnapshotTable
@@ -73,6 +75,7 @@ class Learner:
         """What was learned is kept in `snapshots`, and nowhere without them."""
         self.report = LearningReport()
         self.calibration = Calibration()
+        self._counts = PairCounts()
         self._settings = settings or LearningSettings()
         self._outcomes = outcomes
         self._in_use = in_use
@@ -103,6 +106,14 @@ class Learner:
             async with asyncio.timeout(CLOSING_SECONDS), self._catching_up:
                 if self._worth_keeping():
                     await self._keep()
+
+    def knows(self, pair: Key) -> bool:
+        """Whether the catalog in use has it, so that its outcomes teach something."""
+        return pair in self._in_use.knowledge.catalog.by_key
+
+    def unknown_pairs(self) -> UnknownPairs:
+        """Those on record that it does not have."""
+        return self._counts.unknown(self._in_use.knowledge.catalog.by_key)
 
     def nudge(self) -> None:
         """An outcome was just recorded or withdrawn here: learn from it now rather than at the next look."""
@@ -171,7 +182,7 @@ class Learner:
             return
         found = await self._memory.history()
         if found is not None:
-            self._cursor, self._history, self.calibration = found
+            self._cursor, self._history, self.calibration, self._counts = found
             self._kept_at = (self._cursor, time.monotonic())
             self._stale = self._stale or self._learned is None
         self._recalled = True
@@ -187,7 +198,7 @@ class Learner:
         if self._memory is None or self._learned is None:
             return
         history = await asyncio.to_thread(self._history.to_bytes)
-        await self._memory.keep_history(self._cursor, history, self.calibration)
+        await self._memory.keep_history(self._cursor, history, self.calibration, self._counts)
         await self._memory.keep_learned(self._cursor, self._in_use.knowledge.catalog.version, self._learned)
         self._kept_for = self._in_use.knowledge.catalog.version
         self._kept_at = (self._cursor, time.monotonic())
@@ -203,6 +214,7 @@ class Learner:
             if changes.restarted:
                 self._log.warning("the record of outcomes begins anew: another database stands in its place")
                 self._history, self.calibration, changed = self._nothing(), Calibration(), True
+                self._counts = PairCounts()
                 self._kept_at = (0, -inf)
             self._take(changes)
             changed = changed or bool(changes.outcomes)
@@ -215,8 +227,11 @@ class Learner:
     def _take(self, changes: OutcomeChanges) -> None:
         unreadable = self.report.unreadable + changes.unreadable
         self.report = msgspec.structs.replace(self.report, unreadable=unreadable)
+        in_catalog = self._in_use.knowledge.catalog.by_key
         for recorded in changes.outcomes:
             known = recorded.seq <= self._cursor
+            if known == (recorded.withdrawn_at is not None):
+                self._counts.take(recorded.outcome.pair, in_catalog, back=known)
             if recorded.withdrawn_at is None:
                 self.calibration.take(recorded)
                 self._history.put(row_of(recorded), recorded.outcome_id)

@@ -1,7 +1,6 @@
 """What the local model's endpoint turns out to be: how it is best asked, and whether it can work on tasks at all."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -11,7 +10,6 @@ from service.base.background import Background
 from service.classifiers.classifier import Brief
 from service.classifiers.local_model import LocalModelClassifier
 from service.classifiers.protocols.trial import FASTER_THAN_CHAT, Trial, only_decides, try_out
-from service.contract.catalog import LOCAL_AGENT
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
 from service.contract.task import Task
@@ -103,15 +101,15 @@ class LocalEndpoint:
             await self.look()
 
     def _with_or_without_agent(self, knowledge: Knowledge) -> Knowledge:
-        there = LOCAL_AGENT in knowledge.catalog.agent_types
+        there = any(candidate.registered for candidate in knowledge.catalog.candidates)
         if self._classifier is None or there == (not self.no_agent):
             return knowledge
+        local = self._settings.local_model
         try:
-            catalog = knowledge.catalog.with_local_agent(None if self.no_agent else self._settings.local_model.model)
+            catalog = knowledge.catalog.with_local_agent(None if self.no_agent else local.model, local=local.local)
         except ConfigurationError:
-            return knowledge  # it is the only agent of the catalog
-        made = knowledge_of(catalog, msgspec.structs.replace(self._settings, decision=knowledge.decision))
-        return replace(made, verifier=knowledge.verifier)
+            return knowledge  # a catalog that was put in its place since has an agent by that name
+        return knowledge_of(catalog, msgspec.structs.replace(self._settings, decision=knowledge.decision))
 
 
 def trial_brief(knowledge: Knowledge, text: str = _TEXT) -> Brief:

@@ -7,6 +7,7 @@ import msgspec
 from service.forecast.history import History
 from service.forecast.learned import Learned
 from service.knowledge.calibration import Calibration, Compared
+from service.knowledge.pair_counts import PairCount, PairCounts
 from service.store.snapshots import Snapshot, SnapshotTable
 
 LEARNED, HISTORY = "learned", "history"
@@ -28,6 +29,8 @@ class _Learned(msgspec.Struct, frozen=True, kw_only=True):
 class _History(msgspec.Struct, frozen=True, kw_only=True):
     history: bytes
     calibration: list[Compared]
+    pairs: list[PairCount] = []
+    other_pairs: int = 0
 
 
 _LEARNED = msgspec.msgpack.Decoder(_Learned)
@@ -59,8 +62,8 @@ class Memory:
         except _UNREADABLE:
             return None
 
-    async def history(self) -> tuple[int, History, Calibration] | None:
-        """The outcomes that counted up to a cursor, and what was said and seen of them."""
+    async def history(self) -> tuple[int, History, Calibration, PairCounts] | None:
+        """The outcomes that counted up to a cursor, what was said and seen of them, and of which pairs they are."""
         found = await self._table.load(HISTORY)
         if found is None:
             return None
@@ -69,14 +72,16 @@ class Memory:
             history = History.from_bytes(kept.history, half_life=self._half_life)
         except _UNREADABLE:
             return None
-        return found.cursor, history, Calibration(kept.calibration)
+        counts = PairCounts(kept.pairs, others=kept.other_pairs)
+        return found.cursor, history, Calibration(kept.calibration), counts
 
     async def keep_learned(self, cursor: int, catalog_version: str, learned: Learned) -> None:
         """In place of what was learned from less."""
         kept = _Learned(catalog=catalog_version, half_life=self._half_life, learned=learned.to_bytes())
         await self._table.save(LEARNED, Snapshot(cursor=cursor, body=msgspec.msgpack.encode(kept)))
 
-    async def keep_history(self, cursor: int, history: bytes, calibration: Calibration) -> None:
+    async def keep_history(self, cursor: int, history: bytes, calibration: Calibration, counts: PairCounts) -> None:
         """In place of an older one."""
-        kept = _History(history=history, calibration=calibration.rows())
+        rows, pairs = calibration.rows(), counts.rows()
+        kept = _History(history=history, calibration=rows, pairs=pairs, other_pairs=counts.others)
         await self._table.save(HISTORY, Snapshot(cursor=cursor, body=msgspec.msgpack.encode(kept)))

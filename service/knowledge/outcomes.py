@@ -12,8 +12,7 @@ import structlog
 from service.base.background import Background
 from service.base.ids import is_uuid
 from service.contract.errors import InvalidInputError, StoreUnavailableError
-from service.contract.outcome import Context, Outcome
-from service.knowledge.calibration import promised
+from service.contract.outcome import Context, Outcome, promised
 from service.knowledge.contexts import Contexts
 from service.knowledge.learner import Learner
 from service.logs.lines import log_defect
@@ -101,7 +100,7 @@ class Outcomes:
         )
         answers: list[Recording | InvalidInputError] = [_refusal(one) for one in whole]
         for at, recording in zip(good, recordings, strict=True):
-            answers[at] = recording
+            answers[at] = msgspec.structs.replace(recording, learned=self._learner.knows(whole[at].pair))
             if recording.state == "new":
                 self._counted(whole[at])
                 self._compare(whole[at], found.get(whole[at].decision_id or ""))

@@ -33,6 +33,8 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
             {
                 "source": stage.classifier.source,
                 "name": stage.classifier.name,
+                "local": stage.classifier.local,
+                "quickest_seconds": None if stage.pace.quickest is None else round(stage.pace.quickest, 3),
                 **_protocol(stage.classifier),
                 "healthy": stage.breaker.state == "closed",
                 "breaker": {
@@ -48,6 +50,7 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
         "executions": None if executions is None else {"running": executions.running, "queued": executions.queued},
         "store": parts.store.status,
         "learning": parts.learner.report,
+        "unknown_pairs": parts.learner.unknown_pairs(),
         "reload": parts.reloader.status,
         "versions": parts.pipeline.knowledge.versions,
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import msgspec
 
 from service.contract.decision import LoggedDecision
 from service.contract.errors import StoreUnavailableError
+from service.store.facts import facts_of_decision
 from service.store.schema import storable, storable_or_none
 
 BATCH_ROWS = 500
@@ -30,10 +32,14 @@ class DecisionRow:
     @property
     def size(self) -> int:
         """Bytes that it holds, near enough."""
-        return len(self.body) + len(self.explanation) + 500
+        return len(self.body) + len(self.explanation) + len(self.short["request"] or "") + 500
 
     def columns(self) -> dict[str, Any]:
-        return {**self.short, "body": self.body.decode(), "explanation": self.explanation.decode()}
+        """An explanation is rarely read and half of the whole, so that it is kept compressed; an older version of the
+        service, which may read it during an update, finds an empty one.
+        """
+        packed = zlib.compress(self.explanation)
+        return {**self.short, "body": self.body.decode(), "explanation": "{}", "packed": packed}
 
 
 class DecisionBuffer:
@@ -46,6 +52,7 @@ class DecisionBuffer:
         *,
         max_rows: int,
         max_bytes: int,
+        keep_instructions: bool = False,
     ) -> None:
         """`insert` writes a batch, or raises StoreUnavailableError; `filled` is told when something waits again."""
         self.dropped = 0
@@ -53,6 +60,7 @@ class DecisionBuffer:
         self._filled = filled
         self._max_rows = max_rows
         self._max_bytes = max_bytes
+        self._keep_instructions = keep_instructions
         self._rows: deque[DecisionRow] = deque()
         self._bytes = 0
         self._flushing = asyncio.Lock()
@@ -65,7 +73,7 @@ class DecisionBuffer:
     def add(self, logged: LoggedDecision) -> None:
         """Encodes at once, so that the size is known and a later change of a dict inside does no harm. Never raises."""
         try:
-            row = _row(logged)
+            row = _row(logged, keep_instructions=self._keep_instructions)
         except Exception:  # noqa: BLE001 - what cannot be written down (half a surrogate pair) costs nobody an answer
             self.dropped += 1
             _log.exception("a decision cannot be logged")
@@ -115,7 +123,7 @@ class DecisionBuffer:
         return batch
 
 
-def _row(logged: LoggedDecision) -> DecisionRow:
+def _row(logged: LoggedDecision, *, keep_instructions: bool) -> DecisionRow:
     decision = logged.decision
     return DecisionRow(
         short={
@@ -126,6 +134,7 @@ def _row(logged: LoggedDecision) -> DecisionRow:
             "model": storable(decision.model),
             "source": decision.source,
             "degraded": decision.degraded,
+            **facts_of_decision(logged, keep_instructions=keep_instructions),
         },
         body=_ENCODER.encode(
             {"name": logged.name, "labels": logged.labels, "known": logged.known, "decision": decision.document}

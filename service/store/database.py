@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.contract.errors import StoreUnavailableError
 from service.store.address import Address, Backend
 from service.store.connections import create_engine
-from service.store.failures import UNEXPECTED, lacks_tables, reason
+from service.store.failures import FULL, UNEXPECTED, lacks_tables, reason
 from service.store.ownership import Ownership
 from service.store.schema import AnyRow, schema_version
 
@@ -54,6 +54,11 @@ class Database:
     @property
     def backend(self) -> Backend:
         return self.address.backend
+
+    @property
+    def full(self) -> bool:
+        """Whether it cannot write for want of room."""
+        return self.write_failed and self.problem in FULL
 
     async def run(
         self,

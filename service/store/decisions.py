@@ -1,32 +1,44 @@
 """The decision log: written in batches, read newest first, pruned."""
 
+import asyncio
 import logging
+import zlib
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.base.ids import first_id
 from service.contract.decision import Decision, Known, LoggedDecision
 from service.contract.decoding import DECODE_ERRORS
 from service.store.buffer import DecisionBuffer, DecisionRow
 from service.store.database import Database
 from service.store.dialect import insert_new
 from service.store.schema import AnyRow, AnySelect, decisions, sortable, storable
+from service.store.search import DecisionFilter, search
 
-PRUNE_ROWS = 1000
-"""Deleted in one transaction: short enough that no writer waits long for it."""
+NEWEST = 200
+"""Decisions that are looked through for what is told by few."""
 
-ROWS_AT_ONCE = 100
+ROWS_AT_ONCE = 50
 """In one statement of SQLite's. Its driver takes Python's lock anew for each statement, row by row in an `executemany`,
-and a busy event loop gives it away every 5 ms only: at 900 decisions/s the log then lagged by 6 s. Nine values each
-stay below the 999 that older versions of SQLite take."""
+and a busy event loop gives it away every 5 ms only: at 900 decisions/s the log then lagged by 6 s. Nineteen values
+each stay below the 999 that older versions of SQLite take."""
 
 _log = logging.getLogger(__name__)
 
 _LISTED = (decisions.c.decision_id, decisions.c.decided_at, decisions.c.task_id, decisions.c.body)
+
+
+class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked: the fields of the request's JSON, its text only where that is kept."""
+
+    task: dict[str, Any]
+    minutes_of_text: float | None = None
 
 
 class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +54,8 @@ class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
     known: Known
     decision: msgspec.Raw
     explanation: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    request: LoggedRequest | None = None
+    """Set where it was kept and is asked for."""
 
     def decoded(self) -> Decision:
         """Raises msgspec.ValidationError where a newer version wrote what is unknown here."""
@@ -56,15 +70,26 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_REQUEST = msgspec.json.Decoder(LoggedRequest)
 _DECISION = msgspec.json.Decoder(Decision)
 
 
 class DecisionTable:
     """Reading raises StoreUnavailableError, and first writes what waits: a decision just made can be read."""
 
-    def __init__(self, database: Database, filled: Callable[[], None], *, max_rows: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        filled: Callable[[], None],
+        *,
+        max_rows: int,
+        max_bytes: int,
+        keep_instructions: bool = False,
+    ) -> None:
         """At most `max_rows` of `max_bytes` wait to be written; `filled` is told when something waits again."""
-        self.buffer = DecisionBuffer(self._insert, filled, max_rows=max_rows, max_bytes=max_bytes)
+        self.buffer = DecisionBuffer(
+            self._insert, filled, max_rows=max_rows, max_bytes=max_bytes, keep_instructions=keep_instructions
+        )
         self._database = database
 
     def add(self, logged: LoggedDecision) -> None:
@@ -80,17 +105,48 @@ class DecisionTable:
         """Newest first, without explanations; `before` is a decision_id, exclusive."""
         return await self._listed(listing(limit=limit, before=before, task_id=task_id, agent_type=agent_type))
 
+    async def search(self, wanted: DecisionFilter, *, limit: int) -> tuple[list[StoredDecision], str | None]:
+        """Newest first, without explanations; and the decision_id from which to go on, None where that is all."""
+        await self.flush()
+        found = await search(self._database, wanted, limit + 1)
+        kept, more = found.ids[:limit], len(found.ids) > limit
+        stored = await self.get_many(kept) if kept else []
+        ordered = sorted(stored, key=lambda one: one.decision_id, reverse=True)
+        return ordered, kept[-1] if more else found.searched_to
+
+    async def requests(self, *, since: datetime, before: str | None, limit: int) -> list[StoredDecision]:
+        """Newest first, with what was asked; without explanations."""
+        await self.flush()
+        newest = select(*_LISTED, decisions.c.request).where(decisions.c.decision_id >= first_id(since))
+        if before is not None:
+            newest = newest.where(decisions.c.decision_id < storable(before))
+        rows = await self._database.rows(newest.order_by(decisions.c.decision_id.desc()).limit(limit))
+        found = [_readable(row, row.request) for row in rows]
+        return [stored for stored in found if stored is not None]
+
+    async def newest_pools(self) -> StoredDecision | None:
+        """The newest decision whose caller told what is left of quota pools, among the newest few."""
+        await self.flush()
+        newest = select(*_LISTED, decisions.c.request).order_by(decisions.c.decision_id.desc()).limit(NEWEST)
+        for row in await self._database.rows(newest):
+            if row.request is not None and '"pools":{"' in row.request:
+                return _readable(row, row.request)
+        return None
+
     async def get(self, decision_id: str) -> StoredDecision | None:
         """One decision with its explanation; None where there never was one, or it was pruned."""
         await self.flush()
         wanted = decisions.c.decision_id == storable(decision_id)
-        rows = await self._database.rows(select(*_LISTED, decisions.c.explanation).where(wanted))
+        columns = (*_LISTED, decisions.c.explanation, decisions.c.packed, decisions.c.request)
+        rows = await self._database.rows(select(*columns).where(wanted))
         if not rows:
             return None
-        stored = _readable(rows[0])
+        stored = _readable(rows[0], rows[0].request)
         if stored is None:
             return None
-        return msgspec.structs.replace(stored, explanation=msgspec.Raw(rows[0].explanation.encode()))
+        packed, plain = rows[0].packed, rows[0].explanation
+        explanation = plain.encode() if packed is None else zlib.decompress(packed)
+        return msgspec.structs.replace(stored, explanation=msgspec.Raw(explanation))
 
     async def get_many(self, decision_ids: Sequence[str]) -> list[StoredDecision]:
         """Those of them that are on record, in any order, without explanations; ask for a few hundred at a time."""
@@ -102,25 +158,6 @@ class DecisionTable:
         if len(self.buffer):
             await self.buffer.flush()
 
-    async def prune(self, *, now: datetime, keep_days: float | None, keep_rows: int | None) -> None:
-        """Deletes decisions older than `keep_days` and all but the newest `keep_rows`."""
-        bounds: list[str] = []
-        if keep_days is not None:
-            milliseconds = max(0, int((now - timedelta(days=keep_days)).timestamp() * 1000))
-            # Ids are UUIDv7: the first twelve hexadecimal digits are the time, so the primary key finds the old ones.
-            digits = f"{milliseconds:012x}"
-            bounds.append(f"{digits[:8]}-{digits[8:]}")
-        if keep_rows is not None:
-            ids = select(decisions.c.decision_id).order_by(decisions.c.decision_id.desc())
-            bounds.extend(row.decision_id for row in await self._database.rows(ids.offset(keep_rows - 1).limit(1)))
-        if not bounds:
-            return
-        old = select(decisions.c.decision_id).where(decisions.c.decision_id < max(bounds))
-        oldest = old.order_by(decisions.c.decision_id).limit(PRUNE_ROWS)
-        statement = delete(decisions).where(decisions.c.decision_id.in_(oldest.scalar_subquery()))
-        while await self._database.change(statement) == PRUNE_ROWS:
-            pass
-
     async def _listed(self, statement: AnySelect) -> list[StoredDecision]:
         await self.flush()
         found = [_readable(row) for row in await self._database.rows(statement)]
@@ -129,13 +166,14 @@ class DecisionTable:
     async def _insert(self, rows: list[DecisionRow]) -> None:
         """One that is there already is left alone: an earlier try may have been committed unseen."""
 
+        written = await asyncio.to_thread(lambda: [row.columns() for row in rows])  # to pack one takes some 10 µs
+
         async def write(connection: AsyncConnection) -> None:
-            statement = insert_new(self._database.backend, decisions, ["decision_id"])
-            await connection.execute(statement, [row.columns() for row in rows])
+            await connection.execute(insert_new(self._database.backend, decisions, ["decision_id"]), written)
 
         async def write_sqlite(connection: AsyncConnection) -> None:
-            for start in range(0, len(rows), ROWS_AT_ONCE):
-                part = [row.columns() for row in rows[start : start + ROWS_AT_ONCE]]
+            for start in range(0, len(written), ROWS_AT_ONCE):
+                part = [dict(columns) for columns in written[start : start + ROWS_AT_ONCE]]
                 for columns in part:
                     columns["decided_at"] = sortable(columns["decided_at"])
                 values = tuple(value for columns in part for value in columns.values())
@@ -162,17 +200,21 @@ def listing(*, limit: int, before: str | None, task_id: str | None, agent_type: 
     return statement
 
 
-def _readable(row: AnyRow) -> StoredDecision | None:
+def _readable(row: AnyRow, request: str | None = None) -> StoredDecision | None:
     """None where it is damaged: that stops no other."""
     try:
-        return _stored(row)
+        return _stored(row, request)
     except (*DECODE_ERRORS, TypeError) as error:
         _log.warning("decision %s cannot be read and is left out: %s", row.decision_id, error)
         return None
 
 
-def _stored(row: AnyRow) -> StoredDecision:
+def _stored(row: AnyRow, request: str | None) -> StoredDecision:
     body = _BODY.decode(row.body)
+    asked = None if request is None else _REQUEST.decode(request)
+    if asked is not None:
+        beside = {"name": body.name, "task_id": row.task_id, "labels": body.labels}
+        asked.task.update({name: value for name, value in beside.items() if value})
     return StoredDecision(
         decision_id=row.decision_id,
         decided_at=row.decided_at,
@@ -181,4 +223,5 @@ def _stored(row: AnyRow) -> StoredDecision:
         labels=body.labels,
         known=body.known,
         decision=body.decision.copy(),
+        request=asked,
     )

@@ -24,6 +24,7 @@ from service.contract.errors import StoreUnavailableError
 from service.contract.outcome import Context, Outcome, RecordedOutcome
 from service.store.database import Database
 from service.store.dialect import insert_new
+from service.store.facts import facts_of_outcome
 from service.store.schema import AnyRow, outcomes, storable, storable_or_none
 
 BATCH_ROWS = 1000
@@ -51,11 +52,13 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one outcome that was handed in.
 
     `new`: written now. `same`: this very outcome was there already. `conflict`: another outcome is there for that
-    attempt, and nothing was written. `outcome_id` is in each case the one that stands in the record.
+    attempt, and nothing was written. `outcome_id` is in each case the one that stands in the record. `learned`: the
+    catalog of now has its pair, so that it teaches something.
     """
 
     outcome_id: str
     state: Literal["new", "same", "conflict"]
+    learned: bool = True
 
 
 class OutcomeChanges(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,8 +147,12 @@ class OutcomeTable:
             for outcome_id, context in contexts.items():
                 wanted = outcomes.c.outcome_id == outcome_id
                 lacking = wanted & outcomes.c.context.is_(None) & outcomes.c.withdrawn_at.is_(None)
-                values = {"context": _text(context), "change": change + 1}
-                change += (await connection.execute(update(outcomes).where(lacking).values(values))).rowcount
+                row = (await connection.execute(select(outcomes.c.body).where(lacking))).first()
+                if row is None:
+                    continue
+                values = {"context": _text(context), **facts_of_outcome(_decoded(row.body), context)}
+                change += 1
+                await connection.execute(update(outcomes).where(wanted).values({**values, "change": change}))
 
         await self._database.run(write, mode="ordered")
 
@@ -205,6 +212,7 @@ class OutcomeTable:
             "body": _text(outcome),
             "context": None if context is None else _text(context),
             "origin": storable_or_none(origin),
+            **facts_of_outcome(outcome, context),
         }
 
     async def _work(self) -> None:

@@ -72,6 +72,16 @@ decisions = Table(
     Column("degraded", Boolean, nullable=False),
     Column("body", Text, nullable=False),
     Column("explanation", Text, nullable=False),
+    Column("packed", LargeBinary),
+    Column("kind", Text),
+    Column("effort", Text),
+    Column("failures", BigInteger),
+    Column("plan_p_solve", Double),
+    Column("plan_cost_usd", Double),
+    Column("classifying_usd", Double),
+    Column("agreed", Boolean),
+    Column("loss_usd", Double),
+    Column("request", Text),
 )
 
 outcomes = Table(
@@ -90,6 +100,12 @@ outcomes = Table(
     Column("body", Text, nullable=False),
     Column("context", Text),
     Column("origin", Text),
+    Column("kind", Text),
+    Column("effort", Text),
+    Column("step", BigInteger),
+    Column("p_solve", Double),
+    Column("cost_usd", Double),
+    Column("chosen_by", Text),
 )
 
 snapshots = Table(
@@ -118,6 +134,7 @@ executions = Table(
     Column("ended_at", UtcTime),
     Column("exit_reason", Text),
     Column("seen_at", UtcTime),
+    Column("request_digest", Text),
 )
 
 

@@ -26,6 +26,10 @@ class SnapshotTable:
         self._database = database
         self._clock = clock
 
+    def read_only(self) -> "SnapshotTable":
+        """The same for reading; what is saved in it goes nowhere."""
+        return _ReadOnly(self._database, clock=self._clock)
+
     async def load(self, name: str) -> Snapshot | None:
         """None where there is none."""
         columns = (snapshots.c.cursor, snapshots.c.body)
@@ -41,3 +45,8 @@ class SnapshotTable:
             await connection.execute(statement, values)
 
         await self._database.run(write, mode="write")
+
+
+class _ReadOnly(SnapshotTable):
+    async def save(self, name: str, snapshot: Snapshot) -> None:
+        del name, snapshot

@@ -71,6 +71,7 @@ class StubClassifier:
 
     source: Source = "local_model"
     name = "stub"
+    local = True
     timeout_seconds = 10.0
     least_seconds = 0.0
     patience_seconds = 0.0

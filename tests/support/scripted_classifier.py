@@ -24,9 +24,11 @@ class ScriptedClassifier:
         timeout_seconds: float = 10.0,
         least_seconds: float = 0.0,
         patience_seconds: float = 0.0,
+        local: bool = True,
     ) -> None:
         self.source: Source = source
         self.name = f"scripted {source}"
+        self.local = local
         self.timeout_seconds = timeout_seconds
         self.least_seconds = least_seconds
         self.patience_seconds = patience_seconds

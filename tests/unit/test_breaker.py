@@ -2,7 +2,16 @@
 
 import pytest
 
-from service.classifiers.breaker import FAILURES, PROBE_SECONDS, RESTS_SECONDS, USELESS_REPLIES, Breaker, Call
+from service.classifiers.breaker import (
+    FAILURES,
+    HASTY_TIME_OUTS,
+    PATIENT,
+    PROBE_SECONDS,
+    RESTS_SECONDS,
+    USELESS_REPLIES,
+    Breaker,
+    Call,
+)
 from service.classifiers.classifier import Blame
 from tests.support.builders import HandClock
 
@@ -223,3 +232,109 @@ def test_an_abandoned_call_counts_for_nothing(breaker: Breaker) -> None:
     for _ in range(100):
         breaker.abandoned(entered(breaker))
     assert state(breaker) == "closed"
+
+
+def test_it_can_be_woken(breaker: Breaker, clock: HandClock) -> None:
+    """However long it was to rest, one probe goes at once, and decides; what is closed stays closed."""
+    breaker.wake()
+    assert state(breaker) == "closed"
+    fail(breaker, retry_after=3600)
+    assert not breaker.admits
+    breaker.wake()
+    assert (state(breaker), breaker.rests_for()) == ("half-open", 0)
+    probe = entered(breaker)
+    assert breaker.enter() is None
+    breaker.failed(probe, Blame.CLASSIFIER, retry_after=60)
+    assert breaker.rests_for() == 60
+    breaker.wake()
+    breaker.succeeded(entered(breaker))
+    assert state(breaker) == "closed"
+
+
+def in_haste(breaker: Breaker, times: int = HASTY_TIME_OUTS, seconds: float = 0.2) -> None:
+    """So many time-outs of callers with so little time."""
+    for _ in range(times):
+        call = breaker.enter(seconds)
+        assert call is not None
+        breaker.failed(call, Blame.HASTE, given_seconds=seconds, why="timeout")
+
+
+def test_callers_in_haste_open_it_for_callers_in_haste(breaker: Breaker) -> None:
+    """Who has twice as much time as they had is let through, and nothing is said to be down."""
+    in_haste(breaker, HASTY_TIME_OUTS - 1)
+    assert state(breaker) == "closed"
+    in_haste(breaker, 1)
+    assert (state(breaker), breaker.down) == ("open", False)
+    assert breaker.enter(0.2) is None
+    assert breaker.enter(PATIENT * 0.2 - 0.01) is None
+    assert breaker.enter(PATIENT * 0.2) is not None
+
+
+def test_an_answer_among_them_begins_the_count_anew(breaker: Breaker) -> None:
+    """Time-outs of callers in haste with answers between them open nothing, however many they are."""
+    for _ in range(5):
+        in_haste(breaker, HASTY_TIME_OUTS - 1)
+        breaker.succeeded(entered(breaker))
+    assert state(breaker) == "closed"
+
+
+def test_a_patient_callers_answer_lets_all_in(breaker: Breaker) -> None:
+    """It answers, so it is not down: catches callers in haste who keep it shut though others are served."""
+    in_haste(breaker)
+    breaker.succeeded(entered(breaker))
+    assert state(breaker) == "closed"
+    assert breaker.enter(0.2) is not None
+
+
+def test_patient_callers_find_out_that_it_is_down(breaker: Breaker) -> None:
+    """Their failures count as if it were closed, and then it is shut for everybody."""
+    in_haste(breaker)
+    fail(breaker, FAILURES)
+    assert (state(breaker), breaker.down) == ("open", True)
+    assert breaker.enter(1e6) is None
+
+
+def test_less_hasty_callers_raise_the_bar(breaker: Breaker) -> None:
+    """Who has more time, and still too little, waits in vain only so often: catches callers with half a second who are
+    let through for ever because those with a fifth opened it."""
+    in_haste(breaker, seconds=0.2)
+    in_haste(breaker, seconds=0.5)
+    assert breaker.enter(0.5) is None
+    assert breaker.enter(1.0) is not None
+
+
+def test_a_probe_in_haste_rests_it_longer(breaker: Breaker, clock: HandClock) -> None:
+    """After its rest one caller in haste tries it, and in vain: the next rest is longer."""
+    in_haste(breaker)
+    clock.move(RESTS_SECONDS[0])
+    in_haste(breaker, 1)
+    assert breaker.rests_for() == RESTS_SECONDS[1]
+
+
+def test_a_probe_in_haste_keeps_nobody_from_one_that_was_down(breaker: Breaker, clock: HandClock) -> None:
+    """Where it was shut for everybody, a probe that had no time says nothing: the next caller is the probe."""
+    opened(breaker)
+    clock.move(RESTS_SECONDS[0])
+    in_haste(breaker, 1)
+    assert breaker.admits
+
+
+def test_calls_from_before_do_not_raise_the_bar(breaker: Breaker) -> None:
+    """Those that were under way when it opened are late news."""
+    late = [breaker.enter(0.2) for _ in range(HASTY_TIME_OUTS)]
+    in_haste(breaker)
+    for call in late:
+        assert call is not None
+        breaker.failed(call, Blame.HASTE, given_seconds=0.2)
+    assert breaker.rests_for() == RESTS_SECONDS[0]
+
+
+def test_a_wait_in_a_queue_of_our_own_is_no_haste(breaker: Breaker) -> None:
+    """Who had long and got next to nothing of it, because others were before him, shuts out only who has less than
+    that: catches a burst that keeps everybody away from a healthy server."""
+    for _ in range(HASTY_TIME_OUTS):
+        call = breaker.enter(10.0)
+        assert call is not None
+        breaker.failed(call, Blame.HASTE, given_seconds=0.01)
+    assert breaker.enter(0.01) is None
+    assert breaker.enter(0.02) is not None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.contract.catalog import LOCAL_SOLVE_RATE, Catalog
+from service.contract.catalog import LOCAL_SOLVE_RATE, Catalog, without_local
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog, parse_catalog
 from service.contract.errors import ConfigurationError
 from service.contract.kind import Figures
@@ -156,25 +156,26 @@ def test_the_version_changes_with_every_figure() -> None:
 
 
 def test_the_local_agent_is_on_offer_only_with_an_endpoint() -> None:
-    """With a model there is one `local` candidate for it; without, none, whatever the file says."""
-    catalog = Catalog([candidate("a", "m"), candidate("local", "old")])
+    """With a model there is one `local` candidate for it, and again without one there is none."""
+    catalog = Catalog([candidate("a", "m")])
     with_it = catalog.with_local_agent("qwen")
     assert [c.key for c in with_it.candidates] == [("a", "m"), ("local", "qwen")]
     local = with_it.candidates[-1]
-    assert (local.local, local.cost_usd, local.solve_rate) == (True, 0.0, LOCAL_SOLVE_RATE)
-    assert catalog.with_local_agent(None).agent_types == ("a",)
+    assert (local.local, local.registered, local.cost_usd, local.solve_rate) == (True, True, 0.0, LOCAL_SOLVE_RATE)
+    assert with_it.with_local_agent(None).candidates == catalog.candidates
+    assert with_it.with_local_agent("other").candidates[-1].key == ("local", "other")
+    assert not catalog.with_local_agent("qwen", local=False).candidates[-1].local
 
 
-def test_what_the_file_says_of_the_local_model_is_kept() -> None:
-    """An operator can give the local model a solve rate and a context of its own."""
-    known = candidate("local", "qwen", solve_rate=0.3, context_tokens=8192, local=True)
-    assert Catalog([known]).with_local_agent("qwen").candidates == (known,)
-
-
-def test_a_catalog_of_nothing_but_the_local_agent_needs_an_endpoint() -> None:
-    """A catalog that would be empty is an error at the start, not at the first request."""
-    with pytest.raises(ConfigurationError, match="endpoint"):
-        Catalog([candidate("local", "m")]).with_local_agent(None)
+def test_an_agent_of_the_catalogs_own_by_that_name_is_kept() -> None:
+    """As it is written, where no endpoint is set; where one is, the name is taken, whatever the model."""
+    own = Catalog([candidate("a", "m"), candidate("local", "qwen", local=True)])
+    assert own.with_local_agent(None).candidates == own.candidates
+    assert without_local(own.candidates) == own.candidates
+    for model in ("qwen", "other"):
+        with pytest.raises(ConfigurationError, match="another name") as caught:
+            own.with_local_agent(model)
+        assert caught.value.path == "$.agent[1].type"
 
 
 @given(st.text())

@@ -185,6 +185,15 @@ def test_a_server_is_asked(command: Command, fake_endpoint: FakeEndpoint) -> Non
     assert {request.headers["authorization"] for request in fake_endpoint.requests} == {"Bearer sesame"}
 
 
+@pytest.mark.parametrize("url", ["", " ", "127.0.0.1:8080", "http://", "ftp://host", "http:// host"])
+def test_a_server_that_is_no_address_is_wrong_usage(command: Command, url: str) -> None:
+    """An empty `--server` comes of a variable that is not set: to decide here instead would be a silent surprise."""
+    ended = command("classify", "x", "--server", url)
+    assert (ended.code, ended.stdout) == (2, "")
+    assert "--server" in ended.stderr
+    assert "http://127.0.0.1:8080" in ended.stderr
+
+
 def test_a_servers_problem_is_passed_on(command: Command, fake_endpoint: FakeEndpoint) -> None:
     """A problem document of a server is printed as it came, and the exit code is 1."""
     problem = {
@@ -192,7 +201,7 @@ def test_a_servers_problem_is_passed_on(command: Command, fake_endpoint: FakeEnd
         "title": "Nothing is available",
         "status": 503,
         "detail": "later",
-        "excluded": [{"agent_type": "a", "model": "m", "why": "no slot"}],
+        "excluded": [{"agent_type": "a", "model": "m", "effort": None, "why": "no slot"}],
         "wait_until": "2030-01-01T00:00:00Z",
     }
     fake_endpoint.always(raw(json.dumps(problem).encode(), status=503, content_type="application/problem+json"))
@@ -234,7 +243,7 @@ def test_nothing_hostile_reaches_a_terminal(command: Command, fake_endpoint: Fak
         decision[key] = HOSTILE
     decision["failures"] = [failure]
     decision["plan"][0]["model"] = HOSTILE
-    decision["excluded"] = [{"agent_type": HOSTILE, "model": HOSTILE, "why": HOSTILE}]
+    decision["excluded"] = [{"agent_type": HOSTILE, "model": HOSTILE, "effort": None, "why": HOSTILE}]
     decision["explanation"] = {HOSTILE: HOSTILE}
     problem = {"type": HOSTILE, "title": HOSTILE, "status": 502, "detail": HOSTILE, "failures": [failure]}
     for body, code in ((decision, 200), (problem, 502)):

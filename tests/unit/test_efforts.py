@@ -10,9 +10,12 @@ from service.contract.catalog_file import parse_catalog
 from service.contract.decision import Decision, Known, LoggedDecision
 from service.contract.decoding import decode_json
 from service.contract.errors import ConfigurationError, InvalidInputError, NoEligibleCandidateError
+from service.contract.kind import Kind
 from service.contract.outcome import Context, Outcome, RecordedOutcome
 from service.contract.task import Task
+from service.forecast.ability import learn
 from service.forecast.forecaster import Forecaster
+from service.forecast.history import OutcomeRow
 from service.knowledge.learner import row_of
 from tests.support.builders import NOW, candidate, failed, knowledge, pipeline, task
 from tests.support.scripted_classifier import ScriptedClassifier, chooses
@@ -150,3 +153,31 @@ def test_the_catalog_shows_efforts() -> None:
     """Its forecast numbers are told for each."""
     reports = Forecaster(EFFORTS).abilities()
     assert [(report.model, report.effort) for report in reports[:2]] == [("gpt", "low"), ("gpt", "high")]
+
+
+def rows(effort: str, number: int, *, solved: bool) -> list[OutcomeRow]:
+    """Outcomes of one effort, each of another task."""
+    return [
+        OutcomeRow(agent_type="codex", model=f"gpt@{effort}", solved=solved, task=f"{effort}{i}") for i in range(number)
+    ]
+
+
+@pytest.mark.parametrize("kinds", [(), (Kind(id="issue"), Kind(id="testing"))], ids=["no-kinds", "kinds"])
+def test_an_effort_without_figures_starts_from_its_sibling(kinds: tuple[Kind, ...]) -> None:
+    """What nothing is published of is taken to be as able as the model's other effort, weakly."""
+    catalog = Catalog([*EFFORTS.candidates, candidate("claude", "opus", effort="low", solve_rate=None)], kinds=kinds)
+    before = learn(catalog, ())
+    low, high = before.abilities["claude", "opus@low"], before.abilities["claude", "opus@high"]
+    assert low.theta == pytest.approx(high.theta)
+    assert low.theta > before.abilities["codex", "mini"].theta + 1
+
+
+@pytest.mark.parametrize("kinds", [(), (Kind(id="issue"), Kind(id="testing"))], ids=["no-kinds", "kinds"])
+def test_outcomes_of_one_effort_move_the_other_in_part(kinds: tuple[Kind, ...]) -> None:
+    """Failures at one effort lower the other by less than itself, and a stranger by nothing to speak of."""
+    catalog = Catalog(EFFORTS.candidates, kinds=kinds)
+    before, after = learn(catalog, ()).abilities, learn(catalog, rows("low", 40, solved=False)).abilities
+    fall = {key: before[key].theta - after[key].theta for key in before}
+    assert fall["codex", "gpt@low"] > 1
+    assert 0.25 * fall["codex", "gpt@low"] < fall["codex", "gpt@high"] < 0.75 * fall["codex", "gpt@low"]
+    assert abs(fall["codex", "mini"]) < 0.1 * fall["codex", "gpt@low"]

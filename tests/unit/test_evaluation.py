@@ -194,7 +194,7 @@ def test_tasks_are_read_with_file_line_and_place_of_what_is_wrong(tmp_path: Path
     file.write_bytes(b"\n")
     with pytest.raises(InvalidInputError, match="found none"):
         read_tasks(file)
-    with pytest.raises(InvalidInputError, match="No such file"):
+    with pytest.raises(FileNotFoundError):
         read_tasks(tmp_path / "missing.jsonl")
 
 

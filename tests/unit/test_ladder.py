@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from service.classifiers.breaker import FAILURES, Breaker
+from service.classifiers.breaker import FAILURES, HASTY_TIME_OUTS, Breaker
 from service.classifiers.classifier import Blame, Brief, Classified
 from service.classifiers.ladder import RESERVE_SECONDS, SHARE, Classification, Ladder, Stage
 from service.contract.decision import Usage
 from service.contract.errors import ClassifierFailedError, DeadlineExceededError
 from tests.support.builders import HandClock, brief, task
-from tests.support.scripted_classifier import Act, ScriptedClassifier, chooses, fails
+from tests.support.scripted_classifier import Act, ScriptedClassifier, chooses, fails, verdict
 
 
 def ladder(*classifiers: ScriptedClassifier, clock: Callable[[], float] | None = None) -> Ladder:
@@ -40,6 +41,18 @@ async def hangs(_brief: Brief, _seconds: float) -> Classified:
     """Never answers and heeds no time-out of its own."""
     await asyncio.Event().wait()
     raise AssertionError("unreachable")
+
+
+def takes(clock: HandClock, seconds: float) -> Act:
+    """Chooses after so long; times out where it is given less."""
+
+    async def act(asked: Brief, given: float) -> Classified:
+        clock.move(min(seconds, given))
+        if seconds > given:
+            raise TimeoutError
+        return verdict(asked.eligible[0])
+
+    return act
 
 
 async def breaks(_brief: Brief, _seconds: float) -> Classified:
@@ -111,13 +124,40 @@ async def test_the_last_one_gets_all_that_is_left_but_the_reserve() -> None:
 
 
 async def test_too_little_time_is_not_spent() -> None:
-    """A classifier that cannot even start in the time left is not started, and that is nobody's fault."""
-    slow = cli(chooses(), least_seconds=1.0)
-    steps = ladder(slow)
+    """A classifier that has never answered so soon is not asked, and that is nobody's fault."""
+    clock = HandClock()
+    slow = cli(takes(clock, 2.0), least_seconds=1.0)
+    steps = ladder(slow, clock=clock)
+    assert (await classified_by(steps, 10.0)).source == "cli"
     for _ in range(10):
         found = await classified_by(steps, 0.5)
         assert [f.problem for f in found.failures] == ["no-time"]
-    assert (slow.given, steps.stages[0].breaker.state) == ([], "closed")
+        assert found.failures[0].detail == "488 ms were left, and it has not answered in less than 2 s"
+    assert (len(slow.given), steps.stages[0].breaker.state) == (1, "closed")
+
+
+async def test_a_probe_goes_now_and_then() -> None:
+    """Ever more rarely, as long as it is in vain; what it finds to have become quicker is asked by all again."""
+    clock = HandClock()
+    slow = cli(*[takes(clock, 2.0)] * 5, takes(clock, 0.1))
+    steps = ladder(slow, clock=clock)
+    found = await classified_by(steps, 10.0)
+    asked: list[float] = []
+    began = clock()
+    while len(slow.given) < 6:
+        clock.move(0.5)
+        found, before = await classified_by(steps, 1.0), len(slow.given)
+        asked += [clock() - began] if before > len(asked) + 1 else []
+    waits = [later - sooner for sooner, later in pairwise(asked)]
+    assert waits == sorted(waits)
+    assert (waits[0] < 8.0, waits[-1] > 15.0) == (True, True)
+    assert (found.source, steps.stages[0].breaker.state) == ("cli", "closed")
+    assert (await classified_by(steps, 0.2)).source == "cli"
+
+
+async def test_whoever_comes_first_asks() -> None:
+    """Of a classifier that has not answered yet nobody knows how long it takes, whatever is kept back for it."""
+    assert (await classified_by(ladder(cli(chooses(), least_seconds=1.0)), 0.5)).source == "cli"
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, RESERVE_SECONDS / 2])
@@ -147,9 +187,9 @@ async def test_it_comes_back_with_one_probe() -> None:
     steps = ladder(local(fails(), fails(), fails(), chooses()), clock=clock)
     for _ in range(FAILURES):
         await classified_by(steps)
-    assert not steps.answering(deadline=clock() + 5)
+    assert not steps.answering(task(), deadline=clock() + 5)
     clock.move(2.0)
-    assert steps.answering(deadline=clock() + 5)
+    assert steps.answering(task(), deadline=clock() + 5)
     assert (await classified_by(steps)).source == "local_model"
     assert steps.stages[0].breaker.state == "closed"
 
@@ -157,14 +197,15 @@ async def test_it_comes_back_with_one_probe() -> None:
 async def test_answering_needs_time_and_an_open_door() -> None:
     """Only where somebody would really be asked is there something to wait for; with `strict`, the first one."""
     clock = HandClock()
-    slow = cli(chooses(), least_seconds=1.0)
+    slow = cli(takes(clock, 1.5))
     steps = ladder(slow, clock=clock)
-    assert steps.answering(deadline=clock() + 2)
-    assert not steps.answering(deadline=clock() + 1)
-    assert not ladder(clock=clock).answering(deadline=clock() + 9)
-    both = ladder(slow, local(chooses()), clock=clock)
-    assert both.answering(deadline=clock() + 0.5)
-    assert not both.answering(deadline=clock() + 0.5, strict=True)
+    await classified_by(steps)
+    assert steps.answering(task(), deadline=clock() + 2)
+    assert not steps.answering(task(), deadline=clock() + 1)
+    assert not ladder(clock=clock).answering(task(), deadline=clock() + 9)
+    both = Ladder([*steps.stages, *ladder(local(chooses()), clock=clock).stages], clock=clock)
+    assert both.answering(task(), deadline=clock() + 0.5)
+    assert not both.answering(task(strict=True), deadline=clock() + 0.5)
 
 
 async def test_strict_asks_only_the_first_one() -> None:
@@ -186,9 +227,13 @@ async def test_strict_and_out_of_time_is_another_error(problem: str) -> None:
 
 
 async def test_strict_with_too_little_time_is_out_of_time() -> None:
-    """Neither is a classifier called broken that could not even start."""
-    with pytest.raises(DeadlineExceededError):
-        await classified_by(ladder(cli(chooses(), least_seconds=1.0)), 0.5, strict=True)
+    """Neither is a classifier called broken that nobody asked, because it takes longer."""
+    clock = HandClock()
+    steps = ladder(cli(takes(clock, 1.5)), clock=clock)
+    await classified_by(steps)
+    with pytest.raises(DeadlineExceededError) as caught:
+        await classified_by(steps, 0.5, strict=True)
+    assert [f.problem for f in caught.value.failures] == ["no-time"]
 
 
 async def test_strict_and_resting_has_failed() -> None:
@@ -215,13 +260,68 @@ async def test_one_that_ignores_its_time_is_made_to_keep_it() -> None:
     assert steps.stages[0].breaker.state == "open"
 
 
-async def test_a_hasty_callers_time_out_does_not_count() -> None:
-    """Given less than it may ever need, a time-out says nothing about the classifier."""
-    clock = asyncio.get_running_loop().time
-    steps = ladder(local(hangs, timeout_seconds=0.01, patience_seconds=1.0), clock=clock)
-    for _ in range(FAILURES + 1):
+async def test_hasty_callers_open_it_for_each_other() -> None:
+    """Given less than it may need, time-outs tell those in as much haste, and keep nobody else away."""
+    clock = HandClock()
+    steps = ladder(local(takes(clock, 60.0), patience_seconds=1.0), clock=clock)
+    for _ in range(HASTY_TIME_OUTS):
+        assert [f.problem for f in (await classified_by(steps, 0.2)).failures] == ["timeout"]
+    assert [f.problem for f in (await classified_by(steps, 0.3)).failures] == ["resting"]
+    assert not steps.answering(task(), deadline=clock() + 0.3)
+    assert steps.answering(task(), deadline=clock() + 0.5)
+    assert [f.problem for f in (await classified_by(steps, 0.5)).failures] == ["timeout"]
+    assert not steps.stages[0].breaker.down
+
+
+async def test_a_classifier_that_always_takes_long_is_given_it() -> None:
+    """A time-out of one who has less than three times the usual is haste, however long that is."""
+    clock = HandClock()
+    steps = ladder(local(*[takes(clock, 3.0)] * 3, takes(clock, 60.0), patience_seconds=1.0), clock=clock)
+    for _ in range(3):
         await classified_by(steps)
+    for _ in range(FAILURES):
+        await classified_by(steps, 5.0)
     assert steps.stages[0].breaker.state == "closed"
+    for _ in range(FAILURES):
+        await classified_by(steps, 60.0)
+    assert steps.stages[0].breaker.down
+
+
+@pytest.mark.parametrize(("given", "blame"), [(0.0, Blame.REQUEST), (0.3, Blame.HASTE), (1.0, Blame.CLASSIFIER)])
+def test_whose_fault_a_time_out_is(given: float, blame: Blame) -> None:
+    """One that waited in a queue of our own never reached it; one with little time is haste; else it is its own."""
+    (stage,) = ladder(local(chooses(), patience_seconds=1.0)).stages
+    assert stage.blame(given) is blame
+
+
+def test_all_the_time_that_is_set_is_enough() -> None:
+    """Where the settings give it no more, a time-out counts, however little that is: catches a breaker that never opens
+    with `timeout_seconds` below what is thought to be patience."""
+    (stage,) = ladder(local(chooses(), timeout_seconds=0.5, patience_seconds=1.0)).stages
+    assert (stage.blame(0.3), stage.blame(0.499)) == (Blame.HASTE, Blame.CLASSIFIER)
+
+
+async def test_what_may_not_be_shown_the_task_is_not_asked() -> None:
+    """With `local_only` those that are not local are passed over, told, and no sign of trouble; the next one has its
+    share as if they were not there."""
+    hosted, inside = local(chooses(), local=False), cli(chooses())
+    steps = ladder(hosted, inside)
+    request = brief(task(require={"local_only": True}))
+    found = await steps.classify(request, deadline=steps._clock() + 5.0)
+    assert (found.source, found.degraded, [f.problem for f in found.failures]) == ("cli", False, ["not-local"])
+    assert hosted.given == []
+    assert inside.given == [pytest.approx(5 - RESERVE_SECONDS)]
+    assert not ladder(hosted).answering(request.task, deadline=1e9)
+
+
+async def test_strict_means_the_first_that_may_be_asked() -> None:
+    """One that may not be shown the task is not the configured one that fails; where none may, nobody answers."""
+    request = brief(task(require={"local_only": True}, strict=True))
+    hosted = local(chooses(), local=False)
+    steps = ladder(hosted, cli(chooses()))
+    assert (await steps.classify(request, deadline=steps._clock() + 5.0)).source == "cli"
+    with pytest.raises(ClassifierFailedError, match="not-local"):
+        await ladder(hosted).classify(request, deadline=1e9)
 
 
 async def test_a_defect_in_a_classifier_is_a_failure_like_others() -> None:

@@ -184,8 +184,8 @@ async def test_beyond_the_limit_it_is_overloaded_but_only_for_who_would_wait() -
 async def test_decisions_of_the_forecast_alone_never_queue() -> None:
     """While every classifier rests, or has too little time to start, nobody waits, so nobody is overloaded."""
     gate = Gate()
-    slow = ScriptedClassifier(gate, source="cli", least_seconds=1.0)
-    steps = pipeline(slow, known=KNOWN, max_in_flight=1)
+    steps = pipeline(ScriptedClassifier(gate, source="cli"), known=KNOWN, max_in_flight=1)
+    steps.classifiers.ladder.stages[0].pace.answered(1.0, asyncio.get_running_loop().time())
     waiting = asyncio.create_task(steps.decide(task(instructions="slow")))
     await settle()
     decision = await steps.decide(task(deadline_ms=100))

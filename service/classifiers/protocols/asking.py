@@ -38,7 +38,7 @@ def failure(error: LLMError, *, prompt: str, usage: Usage | None = None, repairi
         prompt=prompt,
     )
     if isinstance(error, LLMTimeoutError) and not repairing:
-        failed.server_seconds = error.server_seconds
+        failed.given_seconds = error.server_seconds
     return failed
 
 
