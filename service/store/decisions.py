@@ -18,8 +18,7 @@ from service.contract.decoding import DECODE_ERRORS
 from service.store.buffer import DecisionBuffer, DecisionRow
 from service.store.database import Database
 from service.store.dialect import insert_new
-from service.store.facts import explanation_of
-from service.store.schema import AnyRow, AnySelect, decisions, sortable, storable
+from service.store.schema import EXPLAINED, AnyRow, AnySelect, decisions, explanation_of, sortable, storable
 from service.store.search import DecisionFilter, search
 
 NEWEST = 200
@@ -138,15 +137,14 @@ class DecisionTable:
         """One decision with its explanation; None where there never was one, or it was pruned."""
         await self.flush()
         wanted = decisions.c.decision_id == storable(decision_id)
-        columns = (*_LISTED, decisions.c.explanation, decisions.c.packed, decisions.c.request)
+        columns = (*_LISTED, *EXPLAINED, decisions.c.request)
         rows = await self._database.rows(select(*columns).where(wanted))
         if not rows:
             return None
         stored = _readable(rows[0], rows[0].request)
         if stored is None:
             return None
-        explanation = explanation_of(rows[0])
-        return msgspec.structs.replace(stored, explanation=msgspec.Raw(explanation))
+        return msgspec.structs.replace(stored, explanation=msgspec.Raw(explanation_of(rows[0])))
 
     async def get_many(self, decision_ids: Sequence[str]) -> list[StoredDecision]:
         """Those of them that are on record, in any order, without explanations; ask for a few hundred at a time."""

@@ -4,7 +4,6 @@ Rows of a version before have none of them, and nothing is known of what a later
 NULL.
 """
 
-import zlib
 from typing import Any, Literal
 
 import msgspec
@@ -12,7 +11,7 @@ import msgspec
 from service.contract.decision import Decision, ForecastChoice, Known, LoggedDecision
 from service.contract.outcome import Context, Outcome, promised
 from service.contract.task import Task, key_of
-from service.store.schema import AnyRow, storable, storable_or_none
+from service.store.schema import storable, storable_or_none
 
 ChosenBy = Literal["both", "classifier", "forecast"]
 """Who wanted the pair that an outcome is about, where a classifier chose: it, the forecast, or both."""
@@ -91,9 +90,3 @@ def kept_request(logged: LoggedDecision, *, keep_instructions: bool) -> KeptRequ
 def request_text(kept: KeptRequest | None) -> str | None:
     """As the column has it."""
     return None if kept is None else storable(_ENCODER.encode(kept).decode())
-
-
-def explanation_of(row: AnyRow) -> bytes:
-    """The JSON text of a row's explanation, compressed in newer rows. Raises zlib.error where it is damaged."""
-    plain: str = row.explanation
-    return plain.encode() if row.packed is None else zlib.decompress(row.packed)

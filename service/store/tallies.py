@@ -12,8 +12,7 @@ from sqlalchemy import ColumnElement, Float, Text, and_, case, cast, func, liter
 from service.base.ids import first_id
 from service.contract.decoding import DECODE_ERRORS
 from service.store.database import Database
-from service.store.facts import explanation_of
-from service.store.schema import AnyRow, AnySelect, decisions, outcomes
+from service.store.schema import EXPLAINED, AnyRow, AnySelect, decisions, explanation_of, outcomes
 from service.store.search import not_by_index
 
 REPORT_SECONDS = 60.0
@@ -139,8 +138,7 @@ class Tallies:
             decisions.c.decision_id,
             decisions.c.plan_p_solve,
             decisions.c.plan_cost_usd,
-            decisions.c.explanation,
-            decisions.c.packed,
+            *EXPLAINED,
         )
         for start in range(0, len(ids), SAMPLE_AT_ONCE):
             some = select(*columns).where(decisions.c.decision_id.in_(ids[start : start + SAMPLE_AT_ONCE]))

@@ -1,13 +1,14 @@
 """What reports add up, in both databases: the same figures, whatever a row of an older version does not tell."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from service.contract.outcome import Outcome
 from service.observe.report import Question, report_of
-from service.store import Store
+from service.store import Store, StoredDecision
 from service.store.migrations import MIGRATIONS, migrate
 from service.store.search import DecisionFilter
 from service.store.tallies import Span
@@ -57,26 +58,24 @@ async def test_a_search_finds_what_fits_newest_first(store_url: str, open_store:
     everything, rest = await store.decisions.search(DecisionFilter(), limit=100)
     assert rest is None
     assert [one.decision_id for one in everything] == sorted((one.decision_id for one in everything), reverse=True)
-    sample = everything[17]
-    decision = sample.decoded()
-    known = {"agent_type": decision.agent_type, "model": decision.model, "source": decision.source}
-    known |= {"kind": decision.kind.id if decision.kind else None, "task_id": sample.task_id, "degraded": False}
     named = facts.split()
-    wanted = DecisionFilter(**{name: True if name == "degraded" else known[name] for name in named})
 
-    def fits(one: object) -> bool:
-        stored = one.decoded()  # type: ignore[attr-defined]
-        has = {"agent_type": stored.agent_type, "model": stored.model, "source": stored.source}
-        has |= {"kind": stored.kind.id, "task_id": one.task_id, "degraded": stored.degraded}  # type: ignore[attr-defined]
-        return all(has[name] == getattr(wanted, name) for name in named)
+    def told(stored: StoredDecision) -> dict[str, Any]:
+        decision = stored.decoded()
+        kind = decision.kind.id if decision.kind else None
+        more = {"kind": kind, "task_id": stored.task_id, "degraded": decision.degraded}
+        return {"agent_type": decision.agent_type, "model": decision.model, "source": decision.source, **more}
+
+    given = {name: value for name, value in {**told(everything[17]), "degraded": True}.items() if name in named}
+
+    def fits(stored: StoredDecision) -> bool:
+        return all(told(stored)[name] == value for name, value in given.items())
 
     expected = [one.decision_id for one in everything if fits(one)]
     found: list[str] = []
     before: str | None = None
     for _ in range(100):
-        page, before = await store.decisions.search(
-            DecisionFilter(**{name: getattr(wanted, name) for name in named}, before=before), limit=3
-        )
+        page, before = await store.decisions.search(DecisionFilter(**given, before=before), limit=3)
         found += [one.decision_id for one in page]
         if before is None:
             break

@@ -16,7 +16,6 @@ from service.contract.decision import ForecastChoice, KindTold, Known, LoggedDec
 from service.contract.decoding import convert_tree
 from service.contract.outcome import Context, Outcome
 from service.contract.quota import PoolState
-from service.contract.task import key_of
 from service.store import Store, StoreLimits
 from tests.support.builders import knowledge, pipeline, task
 
@@ -108,7 +107,7 @@ def outcome_of(logged: LoggedDecision, chance: random.Random) -> tuple[Outcome, 
         cost_usd=None if chance.random() < 0.1 else round(first.cost_usd * chance.uniform(0.5, 1.8), 4),
         duration_seconds=chance.uniform(60, 1500),
     )
-    by_classifier = decision.source == "local_model" and other is not None
+    wanted = other.key if other is not None and decision.source == "local_model" else None
     context = Context(
         agent_type=decision.agent_type,
         model=decision.model,
@@ -116,7 +115,7 @@ def outcome_of(logged: LoggedDecision, chance: random.Random) -> tuple[Outcome, 
         kind=known.kind,
         failed=known.failed,
         plan=[(*step.key, step.p_solve) for step in decision.plan],
-        forecast_choice=key_of(other.agent_type, other.model, other.effort) if by_classifier else None,
+        forecast_choice=wanted,
     )
     return outcome, context
 

@@ -73,7 +73,6 @@ EXPECTED: dict[str, set[str]] = {
     "pointsman_classifier_calls_in_flight": {"classifier"},
     "pointsman_classifier_calls_queued": {"classifier"},
     "pointsman_breaker_state": {"classifier"},
-    "pointsman_classifier_agreements_total": {"agreed"},
     "pointsman_classifier_disagreement_loss_usd_total": set(),
     "pointsman_quota_window_used_ratio": {"pool", "minutes"},
     "pointsman_quota_window_resets_timestamp_seconds": {"pool", "minutes"},
