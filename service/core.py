@@ -27,6 +27,7 @@ from service.decide.shared_classifiers import SharedClassifiers
 from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
+from service.knowledge.classifier_weights import ClassifierWeights
 from service.knowledge.contexts import Contexts
 from service.knowledge.kind_learner import KindLearner
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
@@ -99,7 +100,9 @@ class Core:
             counted=self.metrics.recorded,
             compared=self.metrics.compared,
             unlinked=self.metrics.unlinked,
+            advised=self.metrics.advised,
         )
+        self.weights = ClassifierWeights(self.store.outcomes, self.in_use)
         self.local_endpoint = LocalEndpoint(local, settings, self.in_use, self.learner.adopt)
         self.reloader = Reloader(
             settings,
@@ -129,6 +132,8 @@ class Core:
         await self.store.start()
         await self.learner.start(wait=learn_first)
         await self.local_endpoint.start(wait=not serve)
+        if self.pipeline.classifiers.ladder.stages:
+            await self.weights.start(wait=learn_first)
         if serve:
             if self.executions is not None:
                 await self.executions.start()
@@ -151,6 +156,7 @@ class Core:
         await self.outcomes.background.aclose()
         await self.kinds.background.aclose()
         await self.learner.aclose()
+        await self.weights.background.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
             if client is not None:
