@@ -43,6 +43,7 @@ from service.logs.writer import LogWriter
 from service.observe.decisions import DecisionCounts, DecisionLines
 from service.observe.gauges import StateCollector
 from service.observe.metrics import Metrics
+from service.observe.quota import QuotaWindows
 from service.observe.status import Parts, status_document
 from service.store import Store, StoreLimits
 
@@ -88,6 +89,7 @@ class Core:
         local = None if self.llm is None else LocalModelClassifier(self.llm, settings.local_model)
         self.kinds = KindLearner(self.in_use)
         self.contexts = Contexts(self.store.decisions)
+        self.quota = QuotaWindows(self.in_use)
         self.pipeline = self._pipeline(local, cli)
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
@@ -121,6 +123,7 @@ class Core:
             store=self.store,
             executions=self.executions,
         )
+        self.metrics.registry.register(self.quota)
         self.metrics.registry.register(StateCollector(self.parts, {"local_model": self.llm, "cli": cli}, log))
 
     async def start(self, *, learn_first: bool = False, serve: bool = False) -> None:
@@ -201,7 +204,13 @@ class Core:
                 max_in_flight=settings.server.max_in_flight,
                 cache_seconds=lambda: self.in_use.knowledge.decision.cache_seconds,
             ),
-            observers=[self.store.decisions.add, self.contexts.remember, counts.decided, DecisionLines().decided],
+            observers=[
+                self.store.decisions.add,
+                self.contexts.remember,
+                self.quota.decided,
+                counts.decided,
+                DecisionLines().decided,
+            ],
             told=self.kinds.told,
             explorer=Explorer(settings.learning.explore_usd_per_day),
         )

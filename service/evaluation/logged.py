@@ -81,7 +81,9 @@ class Replayer:
             return Again(before=before, after=after, gain_usd=None if after is None else 0.0)
         old = {"agent_type": before.agent_type, "model": before.model, "effort": before.effort}
         kept = await self._decided(msgspec.structs.replace(task, **old))
-        gain = None if kept is None else self._worth(task, after) - self._worth(task, kept)
+        # An agent that is not in the catalog any more is no error, and then every agent competes.
+        offered = kept is not None and kept.key == before.key
+        gain = self._worth(task, after) - self._worth(task, kept) if kept is not None and offered else None
         return Again(before=before, after=after, gain_usd=gain)
 
     async def _decided(self, task: Task) -> Decision | None:

@@ -9,6 +9,7 @@ from service.classifiers.classifier import Classified, Classifier, ClassifierErr
 from service.classifiers.ladder import Answered, LadderObserver
 from service.contract.decision import Decision, LoggedDecision
 from service.observe.metrics import LABELS_KEPT, Metrics
+from service.store.facts import forecast_choice
 
 _STAGES = frozenset({"total", "eligibility", "forecast", "local_model", "cli"})
 
@@ -35,6 +36,9 @@ class DecisionCounts(LadderObserver):
             metrics.cached.inc()
         if (advice := logged.known.advice) is not None:
             metrics.verdicts.labels(advice.source, str(advice.agrees).lower()).inc()
+        other = forecast_choice(decision)
+        if other is not None:
+            metrics.disagreement_loss.inc(max(0.0, other.loss_usd))
         for failure in decision.failures:
             if failure.source == "request":  # the others are counted where they happen, a shared one once
                 metrics.failures.labels(failure.source, failure.problem).inc()

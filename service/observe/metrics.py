@@ -45,6 +45,9 @@ class Metrics:
         self.decisions = counter("decisions", "Decisions made", "source", "agent_type", "model")
         self.degraded = counter("decisions_degraded", "Decisions where a configured classifier failed")
         self.cached = counter("decisions_cached", "Decisions that took the verdict of an identical request")
+        self.disagreement_loss = counter(
+            "classifier_disagreement_loss_usd", "What classifiers' other choices are expected to lose, by the forecast"
+        )
         self.stages = histogram("decision_stage_seconds", "Time in each stage of a decision", "stage", STAGE_BUCKETS)
         self.failures = counter(
             "classifier_failures",
