@@ -66,7 +66,9 @@ async def test_a_search_finds_what_fits_newest_first(store_url: str, open_store:
         more = {"kind": kind, "task_id": stored.task_id, "degraded": decision.degraded}
         return {"agent_type": decision.agent_type, "model": decision.model, "source": decision.source, **more}
 
-    given = {name: value for name, value in {**told(everything[17]), "degraded": True}.items() if name in named}
+    given: dict[str, Any] = {
+        name: value for name, value in {**told(everything[17]), "degraded": True}.items() if name in named
+    }
 
     def fits(stored: StoredDecision) -> bool:
         return all(told(stored)[name] == value for name, value in given.items())
