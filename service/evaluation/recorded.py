@@ -75,7 +75,10 @@ def catalog_of_tasks(tasks: Sequence[RecordedTask]) -> Catalog:
 def _candidate_called(name: str) -> Candidate:
     """By `agent/model@effort`, `agent/model` or a bare model id, which may hold an `@` of its own."""
     agent_type, _, model = name.partition("/")
-    return Candidate(**pair_named(name)) if agent_type and model else Candidate(agent_type=ANY_AGENT, model=name)
+    if not agent_type or not model:
+        return Candidate(agent_type=ANY_AGENT, model=name)
+    pair = pair_named(name)
+    return Candidate(agent_type=pair["agent_type"], model=pair["model"], effort=pair.get("effort"))
 
 
 def catalog_for_tasks(catalog: Catalog, tasks: Sequence[RecordedTask]) -> Catalog:

@@ -99,7 +99,7 @@ def by_kind(
     own_weight = np.where(told, PRIOR_WEIGHT, np.minimum(general_weight, MISSING_WEIGHT)[:, None])
     exposure = factor * ratio[who, kind]
     mean, n = learned_means(general, general_weight, who, seen, exposure, weight, unknown)
-    untold: Flags = np.isnan(figures).all(axis=1)
+    untold: Flags = np.asarray(np.isnan(figures).all(axis=1))
     start = np.where(untold, _of_siblings(mean, ~untold | (n > 0), model, general), general)
     if (start != general).any():
         mean, n = learned_means(start, general_weight, who, seen, exposure, weight, unknown)
