@@ -17,7 +17,7 @@ from service.contract.decoding import DECODE_ERRORS, decode_json
 from service.contract.errors import InvalidInputError, WrongFileError
 from service.contract.problem import Problem
 from service.contract.settings import Settings
-from service.contract.task import InputKind, Objective, Task
+from service.contract.task import InputKind, Objective, Task, pair_named
 from service.logs.output import print_json
 
 _TASK = msgspec.json.Decoder(Task)
@@ -76,7 +76,7 @@ def _address(_context: click.Context, _option: click.Parameter, value: str | Non
 @click.option("--strict", is_flag=True, default=None, help="Fail rather than ask another classifier.")
 @click.option("--explain", is_flag=True, default=None, help="Add prompt, reply, abilities and difficulty.")
 @click.option("--only-agent-type", "agent_types", multiple=True, help="require.agent_types.")
-@click.option("--exclude", multiple=True, metavar="AGENT[/MODEL]", help="require.exclude.")
+@click.option("--exclude", multiple=True, metavar="AGENT[/MODEL[@EFFORT]]", help="require.exclude.")
 @click.option("--input", "inputs", multiple=True, type=click.Choice(get_args(InputKind)), help="require.inputs.")
 @click.option("--context-tokens", type=int, help="require.context_tokens.")
 @click.option("--local-only", is_flag=True, default=None, help="require.local_only.")
@@ -133,7 +133,7 @@ def _request(given: dict[str, Any]) -> tuple[bytes, frozenset[str]]:
     _merge(fields, "labels", dict(_pair(label) for label in given["labels"]))
     require = _told(given, _OF_REQUIRE)
     if given["exclude"]:
-        require["exclude"] = [_excluded(pair) for pair in given["exclude"]]
+        require["exclude"] = [pair_named(name) for name in given["exclude"]]
     _merge(fields, "require", require)
     unchanged = frozenset(name for name, value in fields.items() if value is of_file.get(name))
     try:
@@ -163,11 +163,6 @@ def _pair(label: str) -> tuple[str, str]:
     if not equals or not key:
         raise click.UsageError(f"--label {label!r}: expected KEY=VALUE.")
     return key, value
-
-
-def _excluded(pair: str) -> dict[str, str]:
-    agent_type, slash, model = pair.partition("/")
-    return {"agent_type": agent_type, "model": model} if slash else {"agent_type": agent_type}
 
 
 def _ask(server: str, body: bytes, settings: Settings, task: Task) -> Decision | Problem:

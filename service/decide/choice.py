@@ -1,7 +1,8 @@
 """Who goes first: the classifier, the forecast, or both weighed against each other; and what each would have chosen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from service.classifiers.ladder import Classification
 from service.contract.catalog import Candidate
@@ -9,14 +10,13 @@ from service.contract.decision import Advice, ForecastChoice, Source
 from service.contract.task import Key
 from service.decide.case import Case
 from service.decide.dispatch import Dispatch, Read, plan_now
-from service.forecast.forecast import COST_DIGITS
-from service.forecast.leaning import Weight, in_logits, leans_of_choice, leans_of_shares
+from service.forecast.forecast import COST_DIGITS, Forecast, Plan
+from service.forecast.leaning import Weight, in_logits, lean_of_choice, leans_of_choice, leans_of_shares
 
 UNKNOWN = Weight()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lead:
+class Lead(NamedTuple):
     """Who is to go first (None: whom the plan puts there), who said so (None: the forecast), and what was read of the
     task, the classifier's say included."""
 
@@ -31,26 +31,36 @@ def lead_of(
     """`source` says why nothing was left to be chosen, None where something was."""
     policy, first = case.knowledge.decision.first_choice, case.requested
     if found.classified is None or policy == "forecast":
-        return Lead(first=first, source=source, read=read)
-    verdict, leans = found.classified.verdict, _leans(case, found)
-    weight = weights.get(_form(found), UNKNOWN)
-    swayed = replace(read, sway=_sway(leans, weight))
-    if source is not None:
-        return Lead(first=first, source=source, read=swayed)
+        return Lead(first, source, read)
+    verdict, weight = found.classified.verdict, weights.get(_form(found), UNKNOWN)
+    if weight is UNKNOWN and policy == "classifier":
+        return Lead(verdict.candidate, found.source, read)
+    leans = _leans(case, found)
+    swayed = replace(read, sway=sway) if (sway := _sway(leans, weight)) else read
     if policy == "classifier":
-        return Lead(first=verdict.candidate, source=found.source, read=swayed)
+        return Lead(verdict.candidate, found.source, swayed)
     hopeful = plan_now(case, replace(read, sway=_sway(leans, weight.hopeful)), None)
     first = case.knowledge.catalog.by_key[hopeful.plan.steps[0].key]
-    return Lead(first=first, source=found.source if first == verdict.candidate else None, read=swayed)
+    return Lead(first, found.source if first == verdict.candidate else None, swayed)
 
 
-def forecast_choice_of(case: Case, read: Read, dispatch: Dispatch) -> ForecastChoice:
-    """What the forecast alone puts first, by what was `read` without a classifier's say, beside the choice made."""
-    alone, chosen = plan_now(case, read, None), dispatch.plan.steps[0]
-    first, loss = alone.plan.steps[0], 0.0
-    given = case.knowledge.catalog.by_key[chosen.key]
-    if chosen.key != first.key and given in case.eligibility.eligible:
-        loss = alone.plan.worth_usd - plan_now(case, read, given).plan.worth_usd
+def forecast_alone(case: Case, lead: Lead, read: Read, dispatch: Dispatch) -> Dispatch:
+    """What the forecast would do by itself, by what was `read` without a classifier's say."""
+    if lead.first is None and lead.read is read:
+        return dispatch
+    if lead.read is read and dispatch.not_before is None:
+        return replace(dispatch, plan=_plan(case, dispatch.forecast, None))
+    return plan_now(case, read, None)
+
+
+def forecast_choice_of(case: Case, alone: Dispatch, dispatch: Dispatch) -> ForecastChoice:
+    """What `alone` puts first, beside the choice that was made."""
+    first, chosen, loss = alone.plan.steps[0], dispatch.plan.steps[0], 0.0
+    if dispatch is not alone and chosen.key != first.key:
+        place = alone.forecast.places.get(chosen.key)
+        if place is not None:
+            given = alone.forecast.candidates[place]
+            loss = alone.plan.worth_usd - _plan(case, alone.forecast, given).worth_usd
     return ForecastChoice(
         agent_type=first.agent_type,
         model=first.model,
@@ -59,23 +69,29 @@ def forecast_choice_of(case: Case, read: Read, dispatch: Dispatch) -> ForecastCh
     )
 
 
-def advice_of(
-    case: Case, found: Classification, read: Read, dispatch: Dispatch, alone: ForecastChoice
-) -> Advice | None:
-    """What is kept of the classifier's say, to be learned from; None where it said nothing."""
-    chosen = dispatch.plan.steps[0].key
-    leans = _leans(case, found)
-    if found.classified is None or chosen not in leans:
+def advice_of(found: Classification, alone: Dispatch, dispatch: Dispatch) -> Advice | None:
+    """What is kept of the classifier's say, to be learned from; None where it said nothing of the choice."""
+    if found.classified is None:
         return None
-    forecast = plan_now(case, read, None).forecast
-    place = [candidate.key for candidate in forecast.candidates].index(chosen)
+    verdict, chosen = found.classified.verdict, dispatch.plan.steps[0].key
+    place = alone.forecast.places.get(chosen)
+    if place is None:
+        return None
+    if verdict.weighed is None:
+        lean = lean_of_choice(len(alone.forecast.candidates), chosen=chosen == verdict.candidate.key)
+    else:
+        (lean,) = leans_of_shares({one.key: share for one, share in verdict.weighed.candidates}, [chosen])
     return Advice(
         form=_form(found),
-        choice=found.classified.verdict.candidate.key,
-        forecast_choice=alone.key,
-        lean=round(leans[chosen], 4),
-        p_forecast=round(forecast.p_solve[place], 6),
+        choice=verdict.candidate.key,
+        forecast_choice=alone.plan.steps[0].key,
+        lean=round(lean, 4),
+        p_forecast=round(alone.forecast.p_solve[place], 6),
     )
+
+
+def _plan(case: Case, forecast: Forecast, first: Candidate | None) -> Plan:
+    return forecast.plan(case.stakes, first, prices=case.quota.prices(forecast.candidates))
 
 
 def _form(found: Classification) -> str:

@@ -14,7 +14,7 @@ from service.contract.catalog import Candidate
 from service.contract.decision import Decision, KindTold, Known, LoggedDecision, Source
 from service.contract.task import Task
 from service.decide.case import Case, open_case
-from service.decide.choice import advice_of, forecast_choice_of, lead_of
+from service.decide.choice import advice_of, forecast_alone, forecast_choice_of, lead_of
 from service.decide.conclude import conclude, explanation
 from service.decide.dispatch import Dispatch, Read, dispatch_of, plan_now
 from service.decide.exploring import Drawn, Explorer
@@ -106,13 +106,15 @@ class Pipeline:
             dispatch = plan_now(case, lead.read, drawn.candidate)
         if drawn is not None or dispatch.not_before is not None:
             source = "forecast"
-        alone = forecast_choice_of(case, read, dispatch)
+        alone = forecast_alone(case, lead, read, dispatch)
+        forecast_choice = forecast_choice_of(case, alone, dispatch)
         watch.lap("forecast")
 
         # 6. The decision
         source = source or "forecast"
+        timings = watch.milliseconds()
         decision = conclude(
-            case, found, dispatch, alone, source=source, kind=kind, cached=cached, timings_ms=watch.milliseconds()
+            case, found, dispatch, forecast_choice, source=source, kind=kind, cached=cached, timings_ms=timings
         )
         effort = reading.size if minutes is None else None
         words = reading.weights() if kind and task.explain else None
@@ -131,7 +133,7 @@ class Pipeline:
                 failed=[one.key for one in task.attempts if one.result == "failed"],
                 minutes=minutes,
                 kind=learned_kind(kind),
-                advice=advice_of(case, found, read, dispatch, alone),
+                advice=advice_of(found, alone, dispatch),
             ),
         )
         for observer in self.observers:

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.contract.catalog import Catalog
 from service.forecast import costs
-from service.forecast.cells import Cells, Grid, Width, widths
+from service.forecast.cells import Cells, Grid, Width, models, widths
 from service.forecast.columns import Codes
 from service.forecast.difficulty import Array
 from service.forecast.learned import LearnedAbility, LearnedKind
@@ -135,9 +135,11 @@ class Seen:
 
 def learned_kinds(catalog: Catalog, theta: Array, seen: Seen) -> dict[tuple[str, str], LearnedAbility]:
     """Everything that is known of each candidate, over all and by kind."""
+    model = models(catalog.candidates)
     cost, n_cost = costs.by_kind(
         _figures(catalog, "cost_usd"),
         costs.UNKNOWN_COST_USD,
+        model,
         seen.who,
         seen.kind,
         seen.cost_usd,
@@ -148,7 +150,9 @@ def learned_kinds(catalog: Catalog, theta: Array, seen: Seen) -> dict[tuple[str,
     timed = bool(np.isfinite(takes).any() or np.isfinite(seen.minutes).any())
     minutes = np.zeros(takes.shape)
     if timed:
-        minutes, _ = costs.by_kind(takes, UNKNOWN_MINUTES, seen.who, seen.kind, seen.minutes, seen.factor, seen.weight)
+        minutes, _ = costs.by_kind(
+            takes, UNKNOWN_MINUTES, model, seen.who, seen.kind, seen.minutes, seen.factor, seen.weight
+        )
     shape = theta.shape
     n = np.bincount(seen.who * shape[1] + seen.kind, minlength=theta.size).reshape(shape)
     known: dict[tuple[str, str], LearnedAbility] = {}

@@ -112,8 +112,7 @@ def grid(catalog: Catalog, shape: Shape) -> Grid:
     of_kinds = np.where(known, by_kinds, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     unrated: Array = np.where(known.any(axis=1), of_kinds, np.nan)
     base: Array = np.where(np.isnan(general), unrated, general)
-    names = [(candidate.agent_type, candidate.model) for candidate in candidates]
-    model = np.array([names.index(name) for name in names], dtype=np.intp)
+    model = models(candidates)
     base = np.where(np.isnan(base), _of_siblings(base, model, nothing), base)
     missing = np.isnan(special)
     mean = np.where(missing, base[:, None] + typical, special)
@@ -128,6 +127,12 @@ def grid(catalog: Catalog, shape: Shape) -> Grid:
         candidate_sd=np.sqrt(rate_variance(rate, weight, shape)),
         apart=np.column_stack([np.where(missing, spread, 0.0), np.zeros(len(candidates))]),
     )
+
+
+def models(candidates: Sequence[Candidate]) -> Places:
+    """Numbers the model of each candidate, of which several may be efforts."""
+    number: dict[tuple[str, str], int] = {}
+    return np.array([number.setdefault((one.agent_type, one.model), len(number)) for one in candidates], dtype=np.intp)
 
 
 def _of_siblings(base: Array, model: Places, nothing: float) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 
 from service.contract.catalog import Candidate
 from service.contract.decision import Step
+from service.contract.task import Key
 from service.contract.verifier import PERFECT, Verifier
 from service.forecast.difficulty import GRID, Array
 from service.forecast.options import Options
@@ -109,6 +110,11 @@ class Forecast:
         if prices is None:
             return self.cost_usd
         return tuple(cost * price for cost, price in zip(self.cost_usd, prices, strict=True))
+
+    @cached_property
+    def places(self) -> dict[Key, int]:
+        """Where each candidate stands, by its key."""
+        return {candidate.key: place for place, candidate in enumerate(self.candidates)}
 
     def explain(self) -> dict[str, Any]:
         """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used. Not to be

@@ -31,8 +31,8 @@ CHOSEN_LEAD = 0.5
 REMEMBERED = 2000
 """Newest outcomes of each form that are learned from: models are replaced, and prompts are edited."""
 
-LEAST_LOGITS = 0.05
-"""A smaller effect on every candidate is none, and spares a forecast of its own."""
+LEAST_LOGITS = 0.15
+"""A smaller effect on every candidate is none, and spares a forecast of its own: so is that of FIRST_WEIGHT."""
 
 STEP_LOGITS = 0.1
 """Effects are rounded to it, so that tasks share forecasts and plans."""
@@ -72,11 +72,16 @@ def leans_of_shares(shares: Mapping[Key, float], candidates: Sequence[Key]) -> t
 def leans_of_choice(chosen: Key, candidates: Sequence[Key]) -> tuple[float, ...]:
     """The same for a classifier that names its choice and no shares."""
     count = len(candidates)
+    lead, other = lean_of_choice(count, chosen=True), lean_of_choice(count, chosen=False)
+    return tuple([lead if key == chosen else other for key in candidates])
+
+
+def lean_of_choice(count: int, *, chosen: bool) -> float:
+    """x for one of so many candidates, which a classifier that gives no shares has `chosen`, or not."""
     if count < 2:
-        return (0.0,) * count
+        return 0.0
     lead = 1 / count + (1 - 1 / count) * CHOSEN_LEAD
-    other = (1 - lead) / (count - 1)
-    return tuple([_clipped(count * (lead if key == chosen else other)) for key in candidates])
+    return _clipped(count * (lead if chosen else (1 - lead) / (count - 1)))
 
 
 def in_logits(leans: Sequence[float], weight: Weight) -> tuple[float, ...]:

@@ -28,6 +28,17 @@ FLAGS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("--exclude", "claude", "--exclude", "gemini/flash"),
         {"require": {"exclude": [{"agent_type": "claude"}, {"agent_type": "gemini", "model": "flash"}]}},
     ),
+    "exclude an effort": (
+        ("--exclude", "codex/gpt@2026@high", "--exclude", "codex/gpt@"),
+        {
+            "require": {
+                "exclude": [
+                    {"agent_type": "codex", "model": "gpt@2026", "effort": "high"},
+                    {"agent_type": "codex", "model": "gpt@"},
+                ]
+            }
+        },
+    ),
     "inputs": (("--input", "image", "--input", "pdf"), {"require": {"inputs": ["image", "pdf"]}}),
     "context": (("--context-tokens", "9"), {"require": {"context_tokens": 9}}),
     "local only": (("--local-only",), {"require": {"local_only": True}}),

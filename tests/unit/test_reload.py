@@ -201,8 +201,9 @@ async def test_every_setting_takes_effect_or_says_that_it_needs_a_restart(
     base = (mounted.folder / "pointsman.toml").read_text()
     mounted.change(pointsman_toml=base + '[local_model]\nmodel = "m"\n')
     settings = load_settings(str(mounted.folder / "pointsman.toml"), {})
-    field = next(f for f in msgspec.structs.fields(type(getattr(settings, section))) if f.name == key)
-    value = another(getattr(getattr(settings, section), key), field.type)
+    given: msgspec.Struct = getattr(settings, section)
+    field = next(field for field in msgspec.structs.fields(given) if field.name == key)
+    value = another(getattr(given, key), field.type)
     if section in {"catalog", "prompts"}:
         value = str(others(mounted.folder)[section])
     async with serving(mounted) as (core, _):
