@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from service.contract.decision import Decision, ForecastChoice, Known, LoggedDecision
+from service.contract.decision import Decision, ForecastChoice, LoggedDecision
 from service.contract.outcome import Context, Outcome, promised
 from service.contract.task import Task, key_of
 from service.store.schema import storable, storable_or_none
@@ -32,9 +32,10 @@ def facts_of_decision(logged: LoggedDecision) -> dict[str, Any]:
     """The columns of a decision beside those that say which one it is."""
     decision, known = logged.decision, logged.known
     other = forecast_choice(decision)
+    # Kinds and efforts are names of the catalog, which are printable.
     return {
-        "kind": storable_or_none(_kind(decision, known)),
-        "effort": storable_or_none(decision.effort),
+        "kind": known.kind if decision.kind is None else decision.kind.id,
+        "effort": decision.effort,
         "failures": len(known.failed),
         "plan_p_solve": decision.plan_p_solve,
         "plan_cost_usd": decision.plan_cost_usd,
@@ -70,10 +71,6 @@ def _chosen_by(outcome: Outcome, context: Context) -> ChosenBy | None:
 def forecast_choice(decision: Decision) -> ForecastChoice | None:
     """What the forecast alone would have put first, where a classifier chose and that is told."""
     return decision.forecast_choice if decision.source in CLASSIFIERS else None
-
-
-def _kind(decision: Decision, known: Known) -> str | None:
-    return known.kind if decision.kind is None else decision.kind.id
 
 
 def kept_request(logged: LoggedDecision, *, keep_instructions: bool) -> KeptRequest | None:

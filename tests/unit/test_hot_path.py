@@ -79,10 +79,10 @@ def test_two_lines_are_logged_for_a_request(bench: Bench) -> None:
 
 
 def test_decisions_are_written_in_batches(bench: Bench) -> None:
-    """Every fifty decisions are one statement, as many as SQLite's limit of values allows, after the begin of their
-    transaction: catches an `executemany`, which counts as one and takes Python's lock for each row."""
-    assert bench.statements_of(100) == 1 + 2
-    assert bench.statements_of(250) == 1 + 5
+    """A hundred decisions are one statement and the begin of its transaction, more are one for each hundred: catches an
+    `executemany`, which counts as one and takes Python's lock for each row."""
+    assert bench.statements_of(100) == 2
+    assert bench.statements_of(250) == 4
 
 
 def test_the_prompt_does_not_grow() -> None:
