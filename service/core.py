@@ -27,6 +27,7 @@ from service.decide.shared_classifiers import SharedClassifiers
 from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
+from service.knowledge.classifier_weights import ClassifierWeights
 from service.knowledge.contexts import Contexts
 from service.knowledge.kind_learner import KindLearner
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
@@ -42,6 +43,7 @@ from service.logs.writer import LogWriter
 from service.observe.decisions import DecisionCounts, DecisionLines
 from service.observe.gauges import StateCollector
 from service.observe.metrics import Metrics
+from service.observe.quota import QuotaWindows
 from service.observe.status import Parts, status_document
 from service.store import Store, StoreLimits
 
@@ -87,6 +89,7 @@ class Core:
         local = None if self.llm is None else LocalModelClassifier(self.llm, settings.local_model)
         self.kinds = KindLearner(self.in_use)
         self.contexts = Contexts(self.store.decisions)
+        self.quota = QuotaWindows(self.in_use)
         self.pipeline = self._pipeline(local, cli)
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
@@ -99,7 +102,9 @@ class Core:
             counted=self.metrics.recorded,
             compared=self.metrics.compared,
             unlinked=self.metrics.unlinked,
+            advised=self.metrics.advised,
         )
+        self.weights = ClassifierWeights(self.store.outcomes, self.in_use)
         self.local_endpoint = LocalEndpoint(local, settings, self.in_use, self.learner.adopt)
         self.reloader = Reloader(
             settings,
@@ -118,6 +123,7 @@ class Core:
             store=self.store,
             executions=self.executions,
         )
+        self.metrics.registry.register(self.quota)
         self.metrics.registry.register(StateCollector(self.parts, {"local_model": self.llm, "cli": cli}, log))
 
     async def start(self, *, learn_first: bool = False, serve: bool = False) -> None:
@@ -129,6 +135,8 @@ class Core:
         await self.store.start()
         await self.learner.start(wait=learn_first)
         await self.local_endpoint.start(wait=not serve)
+        if self.pipeline.classifiers.ladder.stages:
+            await self.weights.start(wait=learn_first)
         if serve:
             if self.executions is not None:
                 await self.executions.start()
@@ -151,6 +159,7 @@ class Core:
         await self.outcomes.background.aclose()
         await self.kinds.background.aclose()
         await self.learner.aclose()
+        await self.weights.background.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
             if client is not None:
@@ -195,7 +204,13 @@ class Core:
                 max_in_flight=settings.server.max_in_flight,
                 cache_seconds=lambda: self.in_use.knowledge.decision.cache_seconds,
             ),
-            observers=[self.store.decisions.add, self.contexts.remember, counts.decided, DecisionLines().decided],
+            observers=[
+                self.store.decisions.add,
+                self.contexts.remember,
+                self.quota.decided,
+                counts.decided,
+                DecisionLines().decided,
+            ],
             told=self.kinds.told,
             explorer=Explorer(settings.learning.explore_usd_per_day),
         )

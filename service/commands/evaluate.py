@@ -53,7 +53,9 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 @click.argument("tasks_file", metavar="TASKS.jsonl", type=_FILE)
 @click.option("--learn", "history", type=_FILE, help="Tasks to learn from first.")
 @click.option("--value-usd", "values", type=_VALUE, multiple=True, help="Repeatable.")
-@click.option("--policy", "policies", type=click.Choice(["classifier", "forecast"]), multiple=True, help="Repeatable.")
+@click.option(
+    "--policy", "policies", type=click.Choice(["classifier", "forecast", "blend"]), multiple=True, help="Repeatable."
+)
 @click.option("--max-attempts", type=click.IntRange(min=1), help="No limit where it is not given.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many tasks.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and of the verifier.")

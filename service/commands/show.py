@@ -18,7 +18,7 @@ _WIDTH_WITHOUT_TERMINAL = 110
 _ENDLESS = 10_000
 
 WIDE = 100
-"""Columns from which on tables show what is of less importance too."""
+"""Columns from which on pictures are larger."""
 
 
 def console() -> Console:

@@ -91,7 +91,7 @@ class LocalModelSettings(_Section, frozen=True, kw_only=True):
     """A longer task is clipped, head and tail: choosing needs the gist, and prompt tokens are time."""
     reason: bool = True
     """Off: the reply has no reason, half the tokens (23 instead of 43: tests/load/bench_prompt.py)."""
-    protocol: ProtocolName | Literal["auto"] = "chat"
+    protocol: Literal["chat", "labels", "systemone", "decisions", "auto"] = "chat"
     """`chat`: one JSON object. `labels`: single letters, read from probabilities. `systemone`, `decisions`: decision
     models. `auto`: the fastest that the server speaks, looked for at the start and after a reload."""
     extra_body: dict[str, Any] = {}

@@ -1,18 +1,18 @@
 """What to do with a task: which plan, now or when a better candidate is back."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from service.classifiers.reading import Reading
 from service.classifiers.size_text import TINY
 from service.contract.catalog import Candidate
-from service.contract.decision import ForecastChoice, KindTold
+from service.contract.decision import KindTold
 from service.contract.task import Key
 from service.decide.budget import too_dear
 from service.decide.case import Case
 from service.decide.quota import quota_of
-from service.forecast.forecast import COST_DIGITS, Forecast, Plan, Prices
+from service.forecast.forecast import Forecast, Plan, Prices
 from service.forecast.forecaster import Forecaster
 
 MOMENTS = 8
@@ -21,31 +21,22 @@ MOMENTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What was read of the task: its text, its kind, and a classifier's `minutes`, None where the text's count."""
+    """What was read of the task: its text, its kind, and a classifier's `minutes`, None where the text's count; `sway`
+    says by how many logits the classifier's choice moves the chances of candidates, by their keys."""
 
     reading: Reading
     kind: KindTold | None
     minutes: float | None
+    sway: Mapping[Key, float] = field(default_factory=dict[Key, float])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
-    """The plan and what it rests on; `not_before` is None where it begins now. `best` is what the forecast alone would
-    do, where another first step was named."""
+    """The plan and what it rests on; `not_before` is None where it begins now."""
 
     forecast: Forecast
     plan: Plan
     not_before: datetime | None = None
-    best: Plan | None = None
-
-    @property
-    def choice(self) -> ForecastChoice:
-        """The forecast's own."""
-        best = self.best or self.plan
-        step, loss = best.steps[0], max(0.0, best.worth_usd - self.plan.worth_usd)
-        return ForecastChoice(
-            agent_type=step.agent_type, model=step.model, effort=step.effort, loss_usd=round(loss, COST_DIGITS)
-        )
 
 
 def dispatch_of(case: Case, read: Read, first: Candidate | None) -> Dispatch:
@@ -85,9 +76,7 @@ def _planned(
     forecast = _forecast(case, read, candidates, world)
     if not _within(case, forecast, prices, first):
         forecast = _forecast(case, None, candidates, world)
-    plan = forecast.plan(case.stakes, first, prices=prices)
-    best = None if first is None else forecast.plan(case.stakes, prices=prices)
-    return Dispatch(forecast=forecast, plan=plan, best=best)
+    return Dispatch(forecast=forecast, plan=forecast.plan(case.stakes, first, prices=prices))
 
 
 def _forecast(case: Case, read: Read | None, candidates: Sequence[Candidate], world: Forecaster) -> Forecast:
@@ -104,7 +93,7 @@ def _forecast(case: Case, read: Read | None, candidates: Sequence[Candidate], wo
             verifier=case.stakes.verifier,
             again=case.eligibility.again,
         )
-    return world.forecast(
+    forecast = world.forecast(
         candidates,
         labels=task.labels,
         minutes=read.reading.size.minutes if read.minutes is None else read.minutes,
@@ -115,6 +104,9 @@ def _forecast(case: Case, read: Read | None, candidates: Sequence[Candidate], wo
         verifier=case.stakes.verifier,
         again=case.eligibility.again,
     )
+    if not read.sway:
+        return forecast
+    return forecast.swayed(tuple([read.sway.get(candidate.key, 0.0) for candidate in candidates]))
 
 
 def _shares(read: Read) -> dict[str, float] | None:

@@ -87,6 +87,7 @@ def _context(one: _Remembered) -> Context:
         kind=one.known.kind,
         minutes=one.known.minutes,
         failed=[(storable(agent_type), storable(model)) for agent_type, model in one.known.failed],
+        advice=one.known.advice,
         plan=[(storable(s.key[0]), storable(s.key[1]), s.p_solve) for s in one.answer.plan],
         forecast_choice=_forecast_choice(one.answer),
     )

@@ -3,6 +3,7 @@
 A newer service may have added columns and tables: every statement names its columns, and nothing here is complete.
 """
 
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -136,6 +137,15 @@ executions = Table(
     Column("seen_at", UtcTime),
     Column("request_digest", Text),
 )
+
+
+EXPLAINED = (decisions.c.explanation, decisions.c.packed)
+"""Both are needed to read an explanation."""
+
+
+def explanation_of(row: AnyRow) -> bytes:
+    """The JSON of it; `packed` is empty where an older version of the service wrote it, or the column was not there."""
+    return row.explanation.encode() if row.packed is None else zlib.decompress(row.packed)
 
 
 def storable(text: str) -> str:

@@ -81,4 +81,5 @@ def _span(wanted: DecisionFilter) -> list[ColumnElement[bool]]:
 
 def not_by_index(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """SQLite's unary plus: it has no index for that, and so keeps to the one that holds all facts."""
-    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+    plus: custom_op[Any] = custom_op("+")
+    return UnaryExpression(column, operator=plus, type_=column.type)

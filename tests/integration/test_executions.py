@@ -242,9 +242,9 @@ def test_what_runs_at_sigterm_comes_to_its_end(
     )
     with service.client() as client:
         ids: list[str] = []
-        for number in range(2):
+        for _ in range(2):
             ids.append(client.post(PATH, json={"instructions": "x"}).json()["execution_id"])
-            fake_endpoint.wait_for(lambda fake, number=number: len(fake.chats) == number + 1)
+            fake_endpoint.wait_for(lambda fake: len(fake.chats) == len(ids))
         began = time.monotonic()
         service.signal()
         time.sleep(1)

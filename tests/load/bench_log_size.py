@@ -40,7 +40,7 @@ async def decided(folder: Path, tasks: list[dict[str, Any]], local_model: dict[s
     await core.start()
     for number in range(DECISIONS):
         given = tasks[number % len(tasks)]
-        fields = {name: given[name] for name in ("instructions", "name", "labels") if name in given}
+        fields: dict[str, Any] = {name: given[name] for name in ("instructions", "name", "labels") if name in given}
         fields["task_id"] = f"task-{number}"
         fields["instructions"] = fields["instructions"][:200_000]
         await core.decide(msgspec.convert(fields, Task))
@@ -58,7 +58,7 @@ def bytes_each(file: Path, *, plain: bool) -> float:
             database.commit()
         database.execute("VACUUM")
         (written,) = database.execute("SELECT count(*) FROM decisions").fetchone()
-    return file.stat().st_size / written
+    return file.stat().st_size / int(written)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A store as it looks after some days of work: decisions of the real pipeline, with outcomes as their chances say.
 
-Fields that decisions of a later version have are there too, so that what shows them can be looked at.
+Among them are decisions of a classifier, some of which the forecast would have made otherwise.
 """
 
 import random
@@ -12,11 +12,10 @@ import msgspec
 
 from service.base.ids import uuid7
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
-from service.contract.decision import Decision, KindTold, Known, LoggedDecision, Usage
+from service.contract.decision import ForecastChoice, KindTold, Known, LoggedDecision, Usage
 from service.contract.decoding import convert_tree
 from service.contract.outcome import Context, Outcome
 from service.contract.quota import PoolState
-from service.contract.task import key_of
 from service.store import Store, StoreLimits
 from tests.support.builders import knowledge, pipeline, task
 
@@ -33,25 +32,6 @@ TITLES = (
 PLAN_MINUTES = 18.5
 
 Pools = dict[str, PoolState]
-
-
-def extended(decision: Decision, **more: Any) -> Decision:  # noqa: ANN401 - fields of any type
-    """The decision with fields beside those that it has: those that a later version of the service writes."""
-    old = set(Decision.__struct_fields__)
-    fields = [(name, Any, None) for name in more if name not in old]
-    kind: Any = msgspec.defstruct("LaterDecision", fields, bases=(Decision,), frozen=True, kw_only=True, dict=True)
-    values = {name: getattr(decision, name) for name in old if getattr(decision, name) is not msgspec.UNSET}
-    later: Decision = kind(**{**values, **more})
-    return later
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """As `forecast_choice` is in an answer."""
-
-    agent_type: str
-    model: str
-    effort: str | None
-    loss_usd: float
 
 
 async def decided(count: int, *, days: float, until: datetime, seed: int = 0) -> list[LoggedDecision]:
@@ -80,12 +60,14 @@ async def decided(count: int, *, days: float, until: datetime, seed: int = 0) ->
         decision = logged.decision
         agreed = number % 5 != 3
         first = decision if agreed else decision.plan[-1]
-        forecast_choice = Choice(first.agent_type, first.model, first.effort, 0.0 if agreed else 0.04)
+        forecast_choice = ForecastChoice(
+            agent_type=first.agent_type, model=first.model, effort=first.effort, loss_usd=0.0 if agreed else 0.04
+        )
         failed_before = [("gemini", "gemini-2.5-flash")] * (number % 7 == 4)
         made[-1] = msgspec.structs.replace(
             logged,
             decided_at=moment,
-            decision=extended(
+            decision=msgspec.structs.replace(
                 decision,
                 decision_id=uuid7(now_ns=lambda at=moment: int(at.timestamp() * 1e9)),  # type: ignore[misc]
                 source="local_model" if by_classifier else decision.source,
@@ -113,7 +95,7 @@ async def decided(count: int, *, days: float, until: datetime, seed: int = 0) ->
 def outcome_of(logged: LoggedDecision, chance: random.Random) -> tuple[Outcome, Context]:
     """What became of its choice: solved as often as was said, a little less for tests, and not always priced."""
     decision, known = logged.decision, logged.known
-    other: Any = getattr(decision, "forecast_choice", None)
+    other = decision.forecast_choice
     first = decision.plan[0]
     said = first.p_solve - (0.25 if known.kind == "testing" else 0.0)
     outcome = Outcome(
@@ -125,7 +107,7 @@ def outcome_of(logged: LoggedDecision, chance: random.Random) -> tuple[Outcome, 
         cost_usd=None if chance.random() < 0.1 else round(first.cost_usd * chance.uniform(0.5, 1.8), 4),
         duration_seconds=chance.uniform(60, 1500),
     )
-    by_classifier = decision.source == "local_model" and other is not None
+    wanted = other.key if other is not None and decision.source == "local_model" else None
     context = Context(
         agent_type=decision.agent_type,
         model=decision.model,
@@ -133,7 +115,7 @@ def outcome_of(logged: LoggedDecision, chance: random.Random) -> tuple[Outcome, 
         kind=known.kind,
         failed=known.failed,
         plan=[(*step.key, step.p_solve) for step in decision.plan],
-        forecast_choice=key_of(other.agent_type, other.model, other.effort) if by_classifier else None,
+        forecast_choice=wanted,
     )
     return outcome, context
 

@@ -128,7 +128,8 @@ async def test_shared_fields_hold_for_those_that_have_none(plain_app: RunningApp
     shared, kept = await results(plain_app, [GOOD, own], fleet=fleet)
     assert shared["agent_type"] == "gemini"
     assert kept["agent_type"] == "claude"
-    dear, cheap = await results(plain_app, [GOOD, {**GOOD, "objective": "economy"}], objective="quality")
+    issue = {**GOOD, "instructions": "The scheduler skips jobs after a clock change; find out why and fix it."}
+    dear, cheap = await results(plain_app, [issue, {**issue, "objective": "economy"}], objective="quality")
     assert dear["plan_cost_usd"] > cheap["plan_cost_usd"]
 
 

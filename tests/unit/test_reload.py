@@ -148,7 +148,8 @@ def keys() -> list[tuple[str, str]]:
 
 def another(value: object, kind: Any) -> object:  # noqa: ANN401 - the type of whichever key it is
     """Another value of the same type, within its limits."""
-    choices = msgspec.json.schema(kind).get("enum")
+    schema = msgspec.json.schema(kind)
+    choices = [choice for part in [schema, *schema.get("anyOf", [])] for choice in part.get("enum", [])]
     match value:
         case _ if choices:
             return next(choice for choice in choices if choice != value)
@@ -165,7 +166,7 @@ def another(value: object, kind: Any) -> object:  # noqa: ANN401 - the type of w
         case str():
             return "another"
         case _:
-            return 0.5 if "number" in str(msgspec.json.schema(kind)) else "llm"
+            return 0.5 if "number" in str(schema) else "llm"
 
 
 def written(settings: Settings, section: str, key: str, value: object) -> str:
@@ -200,8 +201,9 @@ async def test_every_setting_takes_effect_or_says_that_it_needs_a_restart(
     base = (mounted.folder / "pointsman.toml").read_text()
     mounted.change(pointsman_toml=base + '[local_model]\nmodel = "m"\n')
     settings = load_settings(str(mounted.folder / "pointsman.toml"), {})
-    field = next(f for f in msgspec.structs.fields(type(getattr(settings, section))) if f.name == key)
-    value = another(getattr(getattr(settings, section), key), field.type)
+    given: msgspec.Struct = getattr(settings, section)
+    field = next(field for field in msgspec.structs.fields(given) if field.name == key)
+    value = another(getattr(given, key), field.type)
     if section in {"catalog", "prompts"}:
         value = str(others(mounted.folder)[section])
     async with serving(mounted) as (core, _):

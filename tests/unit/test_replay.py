@@ -73,11 +73,11 @@ async def test_a_cheaper_candidate_takes_over_and_the_gain_is_what_it_saves(
 ) -> None:
     """From what to what, how often, and what that is expected to be worth by the new reckoning."""
     before = await plain_app.decide("Fix the login", value_usd=3)
-    assert before["model"] == "haiku"
-    new = CATALOG.replace("solve_rate = 0.3\ncost_usd = 0.02", "solve_rate = 0.6\ncost_usd = 0.01")
+    assert before["model"] == "flash"
+    new = CATALOG.replace("solve_rate = 0.4\ncost_usd = 0.05", "solve_rate = 0.8\ncost_usd = 0.01")
     replay = await replayed(await log_of(plain_app), tmp_path, new)
     (change,) = replay.changes
-    assert (change.before.model, change.to and change.to.model, change.n, change.compared) == ("haiku", "flash", 1, 1)
+    assert (change.before.model, change.to and change.to.model, change.n, change.compared) == ("flash", "haiku", 1, 1)
     assert change.gain_usd > 0
     assert replay.gain_usd == change.gain_usd
 
@@ -86,7 +86,7 @@ async def test_what_is_not_on_offer_any_more_is_said(plain_app: RunningApp, tmp_
     """A request that nothing could take is counted; a change from a pair that is gone has no gain to compare with."""
     await plain_app.decide("Read the scan", require={"inputs": ["pdf"]})
     await plain_app.decide("Fix the login", value_usd=3)
-    claude = CATALOG[: CATALOG.index('[[agent]]\ntype = "gemini"')].replace('id = "haiku"', 'id = "sonnet"')
+    claude = CATALOG[: CATALOG.index('[[agent]]\ntype = "gemini"')]
     replay = await replayed(await log_of(plain_app), tmp_path, claude)
     assert (replay.replayed, replay.refused, replay.changed) == (2, 1, 2)
     assert {change.compared for change in replay.changes} == {0}
