@@ -12,7 +12,7 @@ from service.contract.decoding import decode_json
 from service.contract.errors import ConfigurationError, InvalidInputError, NoEligibleCandidateError
 from service.contract.kind import Figures, Kind
 from service.contract.outcome import Context, Outcome, RecordedOutcome
-from service.contract.task import Task
+from service.contract.task import Task, pair_named
 from service.forecast.ability import learn
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
@@ -52,6 +52,26 @@ async def test_a_model_is_excluded_at_every_effort() -> None:
     """`exclude` without an effort means them all."""
     made = await decide(require={"exclude": [{"agent_type": "codex", "model": "gpt"}]})
     assert [(e.model, e.effort) for e in made.excluded] == [("gpt", "low"), ("gpt", "high")]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("a", {"m@2026", "m@2026@low", "n"}),
+        ("a/n", {"n"}),
+        ("a/m@2026", {"m@2026", "m@2026@low"}),
+        ("a/m@2026@low", {"m@2026@low"}),
+    ],
+)
+async def test_names_are_compared_as_a_whole(name: str, gone: set[str]) -> None:
+    """`agent/model@effort` means what it says, also where the model's own id has an `@`."""
+    catalog = Catalog(
+        [candidate("a", "m@2026"), candidate("a", "m@2026", effort="low"), candidate("a", "n"), candidate("b", "n")]
+    )
+    pair = pair_named(name)
+    made = await pipeline(known=knowledge(catalog)).decide(task(require={"exclude": [msgspec.to_builtins(pair)]}))
+    assert {one.key[1] for one in made.excluded} == gone
+    assert made.failures == []
 
 
 async def test_what_is_asked_for() -> None:
