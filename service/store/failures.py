@@ -9,11 +9,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.store.ownership import OwnedElsewhereError
 
+CANNOT_OPEN = "the file cannot be opened or created; is there such a directory, and may it be written?"
+
 _SQLITE = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_BUSY: "the database is locked by another process",
     sqlite3.SQLITE_LOCKED: "the database is locked",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened or created; is there such a directory, and may it be written?",
+    sqlite3.SQLITE_CANTOPEN: CANNOT_OPEN,
     sqlite3.SQLITE_READONLY: "the file may not be written",
     sqlite3.SQLITE_PERM: "the file may not be read",
     sqlite3.SQLITE_AUTH: "the file may not be read",
@@ -46,6 +48,15 @@ _POSTGRESQL = {
 }
 """By SQLSTATE (PostgreSQL manual, appendix A)."""
 
+_UNWRITABLE_SQLITE = {
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+}
+_UNWRITABLE_POSTGRESQL = {"42501", "25006", "53100"}
+
 UNEXPECTED = "the database failed"
 """Begins what is said of a failure that is not foreseen here; the log then has the traceback."""
 
@@ -63,6 +74,13 @@ def reason(error: BaseException) -> str | None:
     if isinstance(error, SQLAlchemyError):
         return f"{UNEXPECTED} ({type(error).__name__})"
     return _driver_reason(error)
+
+
+def unwritable(error: BaseException) -> bool:
+    """Whether it is writing that was refused, so that reading may do."""
+    original = getattr(error, "orig", None) or error
+    code = getattr(original, "sqlite_errorcode", 0)
+    return bool({code, code & 0xFF} & _UNWRITABLE_SQLITE) or sqlstate(error) in _UNWRITABLE_POSTGRESQL
 
 
 def sqlstate(error: BaseException) -> str | None:
