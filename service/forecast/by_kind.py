@@ -17,7 +17,7 @@ from service.forecast.learned import LearnedAbility, LearnedKind
 from service.forecast.likelihood import Likelihood, Place, Prior
 from service.forecast.maximise import Fit
 
-_ROUNDS = 2
+ROUNDS = 2
 """How often widths and abilities are estimated from each other, before all is estimated with these widths."""
 
 _TIMES = 8
@@ -58,6 +58,8 @@ def estimated(
     place: Place,
     width: Width,
     maximum: Callable[[Prior, Place, int], Fitted],
+    *,
+    rounds: int = ROUNDS,
 ) -> tuple[Abilities, Fitted]:
     """`maximum` is that for a prior, searched from a place on, with what else is estimated so many times over; `prior`
     is that of a catalog without kinds, `width` a first guess."""
@@ -78,7 +80,7 @@ def estimated(
         covariance = found.fit.covariance[: size + 1, : size + 1]
         return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
     mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
-    for last in (*(False,) * _ROUNDS, True):
+    for last in (*(False,) * rounds, True):
         within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
         precision = np.linalg.inv(within).astype(np.float64)
         prior = replace(
