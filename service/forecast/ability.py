@@ -155,7 +155,8 @@ def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int, *, hurri
     model, again = Likelihood(evidence, prior), Likelihood(evidence, prior, again=True)
     left = times
     if hurried:
-        place = place.reshaped(next_shape(again, place))
+        shape = next_shape(again, place)
+        place = place.reshaped(shape) if np.abs(shape - place.shape).max() >= _SETTLED else place
     while True:
         left -= 1
         fit = maximise(model, place)

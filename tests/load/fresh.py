@@ -166,8 +166,8 @@ async def measure(url: str, count: int, rate: int, seconds: float) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"  {sent / taken:.0f} a second for {taken:.0f} s: {_spread(watch.waited)}; {len(watch.rounds)} rounds, "
-        f"longest between two {gaps.max(initial=0):.2f} s;\n  the event loop late by {lag[0]:.1f} ms (p50), {lag[1]:.1f} ms "
-        f"(p99), {spent / taken:.2f} of a core, peak {peak:.0f} MB",
+        f"longest between two {gaps.max(initial=0):.2f} s;\n  "
+        f"the event loop late by {lag[0]:.1f} ms (p50), {lag[1]:.1f} ms (p99), {spent / taken:.2f} of a core, peak {peak:.0f} MB",
         flush=True,
     )
     await core.aclose()

@@ -101,10 +101,11 @@ def test_abilities_of_a_simulated_population_are_recovered() -> None:
 
 
 def test_hurried_learning_is_near_and_then_settles() -> None:
-    """Learned in a hurry from one part after another, abilities are within a fifth of a logit of the most probable
+    """Learned in a hurry from one part after another, abilities are within a tenth of a logit of the most probable
     ones; learned from there at leisure, they are the most probable ones.
     """
-    rows = list(escalated(np.random.default_rng(3), 800))
+    rng = np.random.default_rng(3)
+    rows = [one for t in range(800) for one in tried(rng, rng.permutation(4)[:2].tolist(), rng.normal(), task=str(t))]
     history = History(rows[:600])
     known = learn(catalog(), history)
     for begin in range(600, len(rows), 200):
@@ -112,7 +113,7 @@ def test_hurried_learning_is_near_and_then_settles() -> None:
             history.put(one)
         known = learn(catalog(), history, start=known, hurried=True)
     settled = learn(catalog(), history)
-    assert thetas(known) == pytest.approx(thetas(settled), abs=0.2)
+    assert thetas(known) == pytest.approx(thetas(settled), abs=0.1)
     assert thetas(known).tolist() != thetas(settled).tolist()
     assert thetas(learn(catalog(), history, start=known)) == pytest.approx(thetas(settled), abs=0.02)
 
