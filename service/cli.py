@@ -1,6 +1,8 @@
 """The command `pointsman`: its subcommands, and how each way of ending becomes an exit code."""
 
 import atexit
+import contextlib
+import errno
 import gc
 import importlib
 import io
@@ -30,6 +32,10 @@ not wait for the parts that only the server needs."""
 
 GARBAGE_THRESHOLD = 20_000
 """New objects before the next collection, where Python's own number is 700 (3.11): imports make no garbage."""
+
+
+_NOWHERE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+"""How writing to a stream fails that is closed or full, or whose reader has gone."""
 
 
 class _Late(click.Group):
@@ -66,11 +72,17 @@ def main() -> None:
     if hasattr(signal, "SIGCHLD"):
         # Inherited as ignored, it would make the kernel throw away how a classifying program ended.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if sys.argv[1:2] == ["serve"] and hasattr(signal, "pthread_sigmask"):
+        # Half a second before anybody listens to it, it would end the service; so it waits until then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     atexit.register(gc.freeze)  # the interpreter looks through everything once more at its end: a fifth of a command
+    _fill_gaps()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no UTF-8 gets `?` and not a traceback
     try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")  # noqa: TRY301 - told like what comes to light later
         code = pointsman.main(prog_name="pointsman", standalone_mode=False)
         sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -79,7 +91,29 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except BrokenPipeError:  # the reader has gone, as with `| head`; what is left in the buffer is for nobody
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+    except OSError as error:
+        if error.errno not in _NOWHERE or error.filename is not None:
+            raise
+        code = _nowhere(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fill_gaps() -> None:
+    """Whoever started this may have closed standard streams, and the next file that is opened would take the place of
+    one: a database in place of stderr gets its log lines written into it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free: this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the end
+
+
+def _nowhere(error: OSError) -> int:
+    """The result cannot be written; what is left in the buffer is for nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if error.errno != errno.EPIPE:  # as with `| head`, whose end is no mishap
+        with contextlib.suppress(OSError):
+            click.echo(f"stdout cannot be written: {error.strerror}", err=True)
+    return 1

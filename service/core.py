@@ -27,6 +27,7 @@ from service.decide.shared_classifiers import SharedClassifiers
 from service.executions.executions import Executions
 from service.executions.local_runner import LocalRunner
 from service.executions.log_folder import LogFolder
+from service.knowledge.classifier_weights import ClassifierWeights
 from service.knowledge.contexts import Contexts
 from service.knowledge.kind_learner import KindLearner
 from service.knowledge.knowledge import InUse, knowledge_of, read_knowledge
@@ -42,6 +43,7 @@ from service.logs.writer import LogWriter
 from service.observe.decisions import DecisionCounts, DecisionLines
 from service.observe.gauges import StateCollector
 from service.observe.metrics import Metrics
+from service.observe.quota import QuotaWindows
 from service.observe.status import Parts, status_document
 from service.store import Store, StoreLimits
 
@@ -87,6 +89,7 @@ class Core:
         local = None if self.llm is None else LocalModelClassifier(self.llm, settings.local_model)
         self.kinds = KindLearner(self.in_use)
         self.contexts = Contexts(self.store.decisions)
+        self.quota = QuotaWindows(self.in_use)
         self.pipeline = self._pipeline(local, cli)
         self.decide: Decide = self.pipeline.decide
         if self.tracing is not None:
@@ -99,9 +102,17 @@ class Core:
             counted=self.metrics.recorded,
             compared=self.metrics.compared,
             unlinked=self.metrics.unlinked,
+            advised=self.metrics.advised,
         )
+        self.weights = ClassifierWeights(self.store.outcomes, self.in_use)
         self.local_endpoint = LocalEndpoint(local, settings, self.in_use, self.learner.adopt)
-        self.reloader = Reloader(settings, self.local_endpoint.adopt, config_file=config_file, reread=reread)
+        self.reloader = Reloader(
+            settings,
+            self.local_endpoint.adopt,
+            wake=self.pipeline.classifiers.wake,
+            config_file=config_file,
+            reread=reread,
+        )
         # A client of its own, with its own slots: a decision never waits behind an execution.
         self._running_llm = _llm(settings, self.http, settings.executions.max_concurrency)
         self.executions = self._executions(environ)
@@ -112,6 +123,7 @@ class Core:
             store=self.store,
             executions=self.executions,
         )
+        self.metrics.registry.register(self.quota)
         self.metrics.registry.register(StateCollector(self.parts, {"local_model": self.llm, "cli": cli}, log))
 
     async def start(self, *, learn_first: bool = False, serve: bool = False) -> None:
@@ -123,6 +135,8 @@ class Core:
         await self.store.start()
         await self.learner.start(wait=learn_first)
         await self.local_endpoint.start(wait=not serve)
+        if self.pipeline.classifiers.ladder.stages:
+            await self.weights.start(wait=learn_first)
         if serve:
             if self.executions is not None:
                 await self.executions.start()
@@ -145,6 +159,7 @@ class Core:
         await self.outcomes.background.aclose()
         await self.kinds.background.aclose()
         await self.learner.aclose()
+        await self.weights.background.aclose()
         await self.pipeline.classifiers.aclose()
         for client in (self.llm, self._running_llm):
             if client is not None:
@@ -187,9 +202,15 @@ class Core:
             SharedClassifiers(
                 ladder,
                 max_in_flight=settings.server.max_in_flight,
-                cache_seconds=settings.decision.cache_seconds,
+                cache_seconds=lambda: self.in_use.knowledge.decision.cache_seconds,
             ),
-            observers=[self.store.decisions.add, self.contexts.remember, counts.decided, DecisionLines().decided],
+            observers=[
+                self.store.decisions.add,
+                self.contexts.remember,
+                self.quota.decided,
+                counts.decided,
+                DecisionLines().decided,
+            ],
             told=self.kinds.told,
             explorer=Explorer(settings.learning.explore_usd_per_day),
         )
@@ -239,16 +260,34 @@ def _tracing(settings: Settings) -> "Tracing | None":
     return Tracing(settings)
 
 
+def lasting_store(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The same settings. Raises ConfigurationError where what is recorded would be gone with the process, though
+    nobody asked for a store in memory: what is acknowledged must be kept.
+    """
+    if not settings.store.url and state_folder(environ) is None:
+        raise ConfigurationError(
+            "there is neither HOME nor XDG_STATE_HOME, so what is recorded would be lost at the end; expected the "
+            "database's place, such as `sqlite:////var/lib/pointsman/pointsman.db`, or `sqlite://` for memory",
+            path="store.url",
+            source="POINTSMAN_STORE__URL",
+        )
+    return settings
+
+
 def _store(settings: Settings, environ: Mapping[str, str]) -> Store:
-    """Where nothing is said, a file in the user's state folder; where there is no home, in memory."""
+    """Where nothing is said, a file in the user's state folder; where there is no home, in memory: for a decision that
+    is enough.
+    """
     url, folder = settings.store.url, state_folder(environ)
     if not url and folder is not None:
         with contextlib.suppress(OSError):  # the store then says what is wrong, and decisions go on
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         url = f"sqlite:///{folder / 'pointsman.db'}"
-    kept = StoreLimits(
-        keep_days=settings.store.keep_days,
-        keep_decisions=settings.store.keep_decisions,
-        keep_instructions=settings.store.keep_instructions,
+    kept = settings.store
+    limits = StoreLimits(
+        keep_days=kept.keep_days,
+        keep_decisions=kept.keep_decisions,
+        keep_instructions=kept.keep_instructions,
+        max_bytes=kept.max_bytes,
     )
-    return Store(url or "sqlite://", kept)
+    return Store(url or "sqlite://", limits)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Any, cast
-from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
@@ -10,8 +9,7 @@ from litestar import HttpMethod, Request, Response, route
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from service.base.text import one_line
-from service.contract.errors import InvalidInputError, PointsmanError
+from service.contract.errors import PointsmanError
 from service.contract.problem import MEDIA_TYPE, TYPES, URN, Problem, headers_of, problem_of, problem_of_status
 from service.logs.lines import log_defect
 from service.observe.metrics import Metrics
@@ -19,9 +17,6 @@ from service.observe.metrics import Metrics
 _ENCODER = msgspec.json.Encoder()
 
 AnyRequest = Request[Any, Any, Any]
-
-MAX_PARAMETERS = 20
-"""Of a query; the most that any path takes is four."""
 
 _DETAILS = {
     404: "There is nothing at this path.",
@@ -38,29 +33,6 @@ def reading(path: str) -> HTTPRouteHandler:
 def json_response(value: object, *, status: int = 200) -> Response[bytes]:
     """`value` as JSON."""
     return Response(_ENCODER.encode(value), status_code=status, media_type="application/json")
-
-
-def query_of(request: AnyRequest) -> list[tuple[str, str]]:
-    """The query's names and values, in order. The framework's own parser would keep the last thousand queries, each
-    with what it was parsed into, which is thirty times its size."""
-    text = request.scope["query_string"].decode("latin-1")
-    try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
-    except ValueError:
-        raise InvalidInputError(f"expected at most {MAX_PARAMETERS} parameters", path="query") from None
-
-
-def one_of_each(request: AnyRequest, known: frozenset[str]) -> dict[str, str]:
-    """The query's values by name. Raises InvalidInputError for a name that is not known, or that stands there twice."""
-    query: dict[str, str] = {}
-    for name, value in query_of(request):
-        if name not in known:
-            shown = one_line(name, 80)
-            raise InvalidInputError(f"expected one of {', '.join(sorted(known))}", path=f"query {shown}")
-        if name in query:
-            raise InvalidInputError("expected it once", path=f"query {name}")
-        query[name] = value
-    return query
 
 
 class ErrorAnswers:

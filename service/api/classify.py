@@ -11,6 +11,7 @@ from service.api.posting import Answer, Headers, Posted, decode_item, posting
 from service.contract.decision import Decision
 from service.contract.decoding import decode_json
 from service.contract.errors import PointsmanError
+from service.contract.items import decode_batch
 from service.contract.problem import Problem, problem_of
 from service.contract.task import Task, TaskBatch
 from service.decide.pipeline import Decide
@@ -52,7 +53,7 @@ class ClassifyRoutes:
 
     async def classify_batch(self, posted: Posted) -> Answer:
         arrived = time.monotonic()
-        batch = decode_json(posted.take(), _BATCH)
+        batch = decode_batch(posted.take(), _BATCH, "tasks")
         with Caller(posted.receive) as caller:
 
             async def one(index: int, raw: msgspec.Raw) -> Decision | Problem:

@@ -1,6 +1,6 @@
 """`POST /v1/executions` and what can be seen of an execution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -8,8 +8,9 @@ from litestar import HttpMethod, Response, delete, route
 from litestar.params import FromPath
 from litestar.response import Stream
 
-from service.api.answers import AnyRequest, json_response, query_of, reading
+from service.api.answers import AnyRequest, json_response, reading
 from service.api.posting import Answer, Posted, posting
+from service.api.query import page_of, query_of
 from service.base.ids import is_uuid
 from service.contract.decoding import decode_json
 from service.contract.errors import InvalidInputError, LocalAgentOffError, NotFoundError
@@ -20,7 +21,7 @@ _REQUEST = msgspec.json.Decoder(ExecutionRequest)
 _LINES = "application/x-ndjson"
 _AS_IT_COMES = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Proxies pass on what there is, and keep nothing."""
-_INTERNAL = ("owner", "seen_at")
+_INTERNAL = ("owner", "seen_at", "request_digest")
 
 
 class ExecutionRoutes:
@@ -32,7 +33,7 @@ class ExecutionRoutes:
         self._why_off = why_off
         one = "/v1/executions/{execution_id:str}"
         self.handlers = [
-            posting("/v1/executions", self.create, max_body_bytes),
+            posting("/v1/executions", self.create, max_body_bytes, reads=self.newest),
             route(one, http_method=HttpMethod.OPTIONS, status_code=204)(self.options),
             reading(one)(self.read),
             delete(one, status_code=200)(self.cancel),
@@ -53,6 +54,11 @@ class ExecutionRoutes:
         location = f"/v1/executions/{execution.execution_id}"
         return Answer.of(_short(execution), status=202, headers=[(b"location", location.encode())])
 
+    async def newest(self, scope: Mapping[str, Any]) -> Answer:
+        """Newest first, as they are now."""
+        page = page_of(scope, of="an execution_id", filters=("task_id",))
+        return Answer.of({"executions": [_known(execution) for execution in await self._executions.newest(**page)]})
+
     async def options(self, execution_id: FromPath[str]) -> Response[None]:  # noqa: ARG002 - the path has it
         """The framework's own one knows only the handler that stands first at a path."""
         return Response(None, headers={"Allow": "DELETE, GET, HEAD, OPTIONS"})
@@ -61,9 +67,7 @@ class ExecutionRoutes:
         """What is kept of it, and once it has ended what it came to, where its log is still here."""
         executions = self._executions
         execution = await executions.get(_checked(execution_id))
-        document: dict[str, Any] = {
-            name: value for name, value in msgspec.structs.asdict(execution).items() if name not in _INTERNAL
-        }
+        document = _known(execution)
         summary = await executions.summary(execution_id) if execution.ended_at is not None else None
         if summary is not None:
             document |= {"text": summary.text, "report": summary.report}
@@ -92,10 +96,15 @@ def _checked(execution_id: str) -> str:
 
 
 def _follows(request: AnyRequest) -> bool:
-    given = dict(query_of(request)).get("follow", "false")
+    given = dict(query_of(request.scope)).get("follow", "false")
     if given not in {"true", "false"}:
         raise InvalidInputError("expected true or false", path="query follow")
     return given == "true" and request.method == "GET"
+
+
+def _known(execution: Execution) -> dict[str, Any]:
+    """What is kept of it, but for what is the service's own affair."""
+    return {name: value for name, value in msgspec.structs.asdict(execution).items() if name not in _INTERNAL}
 
 
 def _short(execution: Execution) -> dict[str, Any]:

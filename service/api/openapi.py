@@ -73,6 +73,7 @@ def openapi_document() -> dict[str, Any]:
         "recorded": recorded,
         "recordings": _object(results=_list({"anyOf": [recorded, problem]})),
         "execution": execution,
+        "executions": _object(executions=_list(_ANYTHING)),
         "state": _object(execution_id={"type": "string"}, state={"type": "string"}),
         "report": report,
         "anything": _ANYTHING,

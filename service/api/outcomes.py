@@ -8,6 +8,7 @@ from service.api.answers import json_response
 from service.api.posting import Answer, Posted, decode_item, posting
 from service.contract.decoding import decode_json
 from service.contract.errors import ConflictError, InvalidInputError, NotFoundError
+from service.contract.items import decode_batch
 from service.contract.outcome import Outcome, OutcomeBatch
 from service.contract.problem import problem_of
 from service.knowledge.outcomes import Outcomes
@@ -40,7 +41,7 @@ class OutcomeRoutes:
         return Answer.of(_kept(recording), status=201 if recording.state == "new" else 200)
 
     async def record_batch(self, posted: Posted) -> Answer:
-        batch = decode_json(posted.take(), _BATCH)
+        batch = decode_batch(posted.take(), _BATCH, "outcomes")
         decoded = [_decode(raw, index) for index, raw in enumerate(batch.outcomes)]
         recordings = iter(await self._outcomes.record([one for one in decoded if isinstance(one, Outcome)]))
         results: list[object] = []

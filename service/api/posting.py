@@ -4,7 +4,7 @@ The framework still routes, guards and turns exceptions into answers. Its reques
 make and fill them took as long as half a decision.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,7 +22,6 @@ T = TypeVar("T")
 
 Headers = Sequence[tuple[bytes, bytes]]
 JSON = b"application/json"
-_ALLOWED = "OPTIONS, POST"
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -57,17 +56,31 @@ class Answer:
 Handler = Callable[[Posted], Awaitable[Answer]]
 
 
-def posting(path: str, handler: Handler, max_body_bytes: int) -> ASGIRouteHandler:
-    """Makes a route of a handler: 405 for other methods, 413 for a body over the limit, 400 for a compressed one."""
+def posting(
+    path: str,
+    handler: Handler,
+    max_body_bytes: int,
+    *,
+    reads: Callable[[Mapping[str, Any]], Awaitable[Answer]] | None = None,
+) -> ASGIRouteHandler:
+    """Makes a route of a handler: 405 for other methods, 413 for a body over the limit, 400 for a compressed one.
+
+    `reads` answers GET and HEAD at the same path, by the ASGI scope.
+    """
+    allowed = "OPTIONS, POST" if reads is None else "GET, HEAD, OPTIONS, POST"
 
     @asgi(path, copy_scope=False)
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         facts: Any = scope
         if facts["method"] == "OPTIONS":
-            await _send(send, 204, b"", [(b"allow", _ALLOWED.encode())])
+            await _send(send, 204, b"", [(b"allow", allowed.encode())])
+            return
+        if reads is not None and facts["method"] in {"GET", "HEAD"}:
+            found = await reads(facts)
+            await send_document(send, found.status, found.body, JSON, found.headers)
             return
         if facts["method"] != "POST":
-            raise MethodNotAllowedException(headers={"allow": _ALLOWED})
+            raise MethodNotAllowedException(headers={"allow": allowed})
         posted = Posted(await _body(facts, receive, max_body_bytes), receive, facts.get("request_id"))
         answer = await handler(posted)
         await send_document(send, answer.status, answer.body, JSON, answer.headers)

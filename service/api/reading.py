@@ -6,18 +6,16 @@ from typing import Any
 from litestar import Response
 from litestar.params import FromPath
 
-from service.api.answers import AnyRequest, json_response, one_of_each, reading
+from service.api.answers import AnyRequest, json_response, reading
+from service.api.query import one_of_each, page_of
 from service.base.clock import utc_now
 from service.base.ids import is_uuid
-from service.contract.decoding import convert_tree
-from service.contract.errors import InvalidInputError, NotFoundError
+from service.contract.errors import NotFoundError
 from service.knowledge.knowledge import InUse
 from service.observe.candidates import catalog_document
 from service.observe.report import question_of, report_of
 from service.store import Store, StoredDecision
 
-_MAX_PAGE = 500
-_OF_DECISIONS = frozenset({"limit", "before", "task_id", "agent_type"})
 _OF_REPORT = frozenset({"days", "baseline"})
 
 
@@ -43,16 +41,8 @@ class ReadingRoutes:
         return json_response(self._status())
 
     async def decisions(self, request: AnyRequest) -> Response[bytes]:
-        query = one_of_each(request, _OF_DECISIONS)
-        before = query.get("before")
-        if before is not None and not is_uuid(before):
-            raise InvalidInputError("expected a decision_id", path="query before")
-        found = await self._store.decisions.newest(
-            limit=_limit(query.get("limit", "50")),
-            before=before,
-            task_id=query.get("task_id"),
-            agent_type=query.get("agent_type"),
-        )
+        page = page_of(request.scope, of="a decision_id", filters=("task_id", "agent_type"))
+        found = await self._store.decisions.newest(**page)
         return json_response({"decisions": [_entry(stored) for stored in found]})
 
     async def decision(self, decision_id: FromPath[str]) -> Response[bytes]:
@@ -63,7 +53,7 @@ class ReadingRoutes:
         return json_response({**_entry(stored), "explanation": stored.explanation, "outcomes": outcomes})
 
     async def report(self, request: AnyRequest) -> Response[bytes]:
-        question = question_of(one_of_each(request, _OF_REPORT))
+        question = question_of(one_of_each(request.scope, _OF_REPORT))
         return json_response(await report_of(self._store, question, utc_now()))
 
 
@@ -76,13 +66,3 @@ def _entry(stored: StoredDecision) -> dict[str, Any]:
         "labels": stored.labels,
         "decision": stored.decision,
     }
-
-
-def _limit(text: str) -> int:
-    try:
-        limit = convert_tree(text[:20], int, strict=False)
-    except InvalidInputError:
-        limit = 0
-    if not 1 <= limit <= _MAX_PAGE:
-        raise InvalidInputError(f"expected an integer from 1 to {_MAX_PAGE}", path="query limit")
-    return limit

@@ -50,34 +50,44 @@ class Server(uvicorn.Server):
         )
         self._core = core
         self._drain_seconds = settings.drain_seconds
+        self._hasty = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._hurry_after_seconds = shutdown_seconds - min(HURRY_SECONDS, shutdown_seconds / 2)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         settle_garbage()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ctrl-C and a second SIGTERM do not wait."""
+        """Ctrl-C and a second SIGTERM do not wait, neither for load balancers nor for executions."""
         if sig == signal.SIGTERM and self._drain_seconds and not self._core.leaving:
             self._core.leave()
             timer = threading.Timer(self._drain_seconds, super().handle_exit, (sig, frame))
             timer.daemon = True
             timer.start()
             return
+        again = self.should_exit
+        self._hasty = self._hasty or again or sig == signal.SIGINT
         self._core.leave()
         super().handle_exit(sig, frame)
+        if again and self._loop is not None and self._core.executions is not None:
+            self._loop.call_soon_threadsafe(self._core.executions.hurry)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Executions end first: whoever follows one would else hold the rest up for as long as that may take.
+        """Executions that run get nearly all of the time, and those who follow one see how it ends.
 
         Who still waits for a classifier when the time is nearly over is answered by the forecast: uvicorn would cut
         the request off with a 500.
         """
+        pending = [asyncio.create_task(self._hurry())]
         if self._core.executions is not None:
-            await self._core.executions.aclose()
-        hurrying = asyncio.create_task(self._hurry())
+            grace = 0.0 if self._hasty else self._hurry_after_seconds
+            # The end of the application, which `shutdown` waits for, waits for this.
+            pending.append(asyncio.create_task(self._core.executions.aclose(grace_seconds=grace)))
         await super().shutdown(sockets)
-        hurrying.cancel()
+        for task in pending:
+            task.cancel()
 
     async def _hurry(self) -> None:
         await asyncio.sleep(self._hurry_after_seconds)

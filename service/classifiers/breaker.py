@@ -74,6 +74,11 @@ class Breaker:
         """Seconds until the next probe may go; 0 where one may go now."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - self._clock())
 
+    def wake(self) -> None:
+        """Ends the rest, however long it was to be: the next call is a probe."""
+        if self._open_until is not None:
+            self._open_until = min(self._open_until, self._clock())
+
     def enter(self, seconds: float = math.inf) -> Call | None:
         """Permission for a call that has so much time, or None while it rests or another probe is under way."""
         if not self.admits_for(seconds):

@@ -28,7 +28,7 @@ TINY_MINUTES = 2.5
 HUGE_MINUTES = 10_000.0
 """A working month: what is built from nothing by several people for longer makes no difference to an attempt."""
 
-MIDDLE = (8.0, 240.0)
+MIDDLE = (10.0, 240.0)
 """Minutes that the count of features alone may give: on real issues its extremes mean nothing."""
 
 

@@ -3,18 +3,19 @@
 import asyncio
 import os
 import time
-from typing import Literal
 
 import click
-import msgspec
 
 from service.classifiers.classifier import Blame, Brief, Classified, Classifier, ClassifierError
+from service.classifiers.local_model import LocalModelClassifier
 from service.classifiers.program import DEFAULT_PRESET
 from service.classifiers.prompt import CHARACTERS_PER_TOKEN
+from service.commands.check_protocols import check_protocols
 from service.commands.common import PROBLEM, Command, config_option, json_option, running_core, settings_of
+from service.commands.finding import Finding
 from service.contract.settings import Settings
-from service.contract.task import Task
 from service.core import Core
+from service.knowledge.local_endpoint import trial_brief
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError
 from service.llm.wire import ChatMessage
@@ -34,14 +35,6 @@ _MODELS_SHOWN = 20
 _FILLER = "The login page shows an error after the session has ended, and the test that covers it fails now and then. "
 
 _MARKS = {"works": ("✓", "green"), "warning": ("!", "yellow"), "broken": ("✗", "red"), "absent": ("-", "bright_black")}
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that was tried, and what came of it in words."""
-
-    subject: str
-    state: Literal["works", "warning", "broken", "absent"]
-    says: str
 
 
 @click.command("check", cls=Command)
@@ -110,6 +103,9 @@ def _absent(core: Core) -> list[Finding]:
 
 def _store(core: Core) -> Finding:
     status = core.store.status
+    if status.backend == "memory" and not core.settings.store.url:
+        says = "in memory, because there is neither HOME nor XDG_STATE_HOME; `serve` needs store.url"
+        return Finding("store", "warning", says)
     if status.recording:
         return Finding("store", "works", f"{status.backend}, recording")
     return Finding("store", "broken", f"nothing is being recorded: {status.problem}")
@@ -129,6 +125,8 @@ async def _ask(core: Core, classifier: Classifier) -> list[Finding]:
         answered = reached = True
         findings = _answered(subject, classified, time.monotonic() - started, classifier.timeout_seconds)
     if classifier.source == "local_model" and core.llm is not None:
+        if (answered or reached) and isinstance(classifier, LocalModelClassifier):
+            findings += await check_protocols(classifier, trial_brief(core.in_use.knowledge), core.settings)
         if answered:
             findings += await _cut(core.llm, brief, core.settings, subject)
         if answered or reached:
@@ -148,17 +146,9 @@ def _answered(subject: str, classified: Classified, seconds: float, timeout_seco
 
 
 def _brief(core: Core, classifier: Classifier) -> Brief:
-    knowledge = core.pipeline.knowledge
     tokens = core.settings.local_model.max_task_tokens
     length = tokens * CHARACTERS_PER_TOKEN if classifier.source == "local_model" else len(_FILLER)
-    text = (_FILLER * (length // len(_FILLER) + 1))[:length]
-    return Brief(
-        task=Task(name="Fix the flaky login test", instructions=text),
-        eligible=knowledge.catalog.candidates,
-        catalog=knowledge.catalog,
-        prompts=knowledge.prompts,
-        value_usd=core.settings.decision.value_usd(None),
-    )
+    return trial_brief(core.pipeline.knowledge, (_FILLER * (length // len(_FILLER) + 1))[:length])
 
 
 async def _cut(llm: LLMClient, brief: Brief, settings: Settings, subject: str) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from typing import Any, get_args
 
 import click
@@ -10,18 +11,20 @@ import msgspec
 
 from service.base.text import one_line
 from service.commands.common import Command, config_option, end_with, json_option, running_core, settings_of
-from service.commands.instructions import read_input, read_instructions
+from service.commands.instructions import decode_file, read_instructions
 from service.contract.decision import Decision
 from service.contract.decoding import DECODE_ERRORS, decode_json
-from service.contract.errors import InvalidInputError
+from service.contract.errors import InvalidInputError, WrongFileError
 from service.contract.problem import Problem
 from service.contract.settings import Settings
-from service.contract.task import InputKind, Objective, Task
+from service.contract.task import InputKind, Objective, Task, pair_named
 from service.logs.output import print_json
 
 _TASK = msgspec.json.Decoder(Task)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 """A request of which only the parts that an option changes are touched; all else goes on as it was written."""
+
+_ADDRESS = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 _FILE = click.Path(dir_okay=False)
 _REQUEST_FILE = click.Path(dir_okay=False, allow_dash=True)
@@ -48,6 +51,13 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
     return value
 
 
+def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """An empty one is a variable that was not set, and no wish to decide here."""
+    if value is not None and not _ADDRESS.fullmatch(value):
+        raise click.BadParameter("expected an address such as http://127.0.0.1:8080.")
+    return value
+
+
 # An option for every field of a request; the objects `fleet` and `attempts` come with `--request`.
 @click.command("classify", cls=Command)
 @click.argument("text", required=False)
@@ -66,19 +76,25 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
 @click.option("--strict", is_flag=True, default=None, help="Fail rather than ask another classifier.")
 @click.option("--explain", is_flag=True, default=None, help="Add prompt, reply, abilities and difficulty.")
 @click.option("--only-agent-type", "agent_types", multiple=True, help="require.agent_types.")
-@click.option("--exclude", multiple=True, metavar="AGENT[/MODEL]", help="require.exclude.")
+@click.option("--exclude", multiple=True, metavar="AGENT[/MODEL[@EFFORT]]", help="require.exclude.")
 @click.option("--input", "inputs", multiple=True, type=click.Choice(get_args(InputKind)), help="require.inputs.")
 @click.option("--context-tokens", type=int, help="require.context_tokens.")
 @click.option("--local-only", is_flag=True, default=None, help="require.local_only.")
 @click.option("--max-cost-usd", type=float, callback=_finite, help="require.max_cost_usd.")
-@click.option("--server", help="Ask a running service at this URL instead of deciding here.")
+@click.option("--server", callback=_address, help="Ask a running service at this URL instead of deciding here.")
 @config_option
 @json_option
 def command(config: str | None, server: str | None, *, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - the fields of a request
     """Decide which agent and model should handle a task. TEXT is the instructions; `-` reads them from stdin."""
     settings = settings_of(config)
-    body = _request(given)
-    task = decode_json(body, _TASK)
+    body, from_file = _request(given)
+    try:
+        task = decode_json(body, _TASK)
+    except InvalidInputError as error:
+        # What is no text at all has no path, and an option is always text.
+        if given["request_file"] and (error.path == "$" or _first_step(error.path) in from_file):
+            raise WrongFileError(error.expected, path=error.path, source=given["request_file"]) from None
+        raise
     decision = _ask(server, body, settings, task) if server else asyncio.run(_decide(settings, task))
     if isinstance(decision, Problem):
         end_with(decision, as_json=as_json)
@@ -96,12 +112,18 @@ async def _decide(settings: Settings, task: Task) -> Decision:
         return await core.decide(task)
 
 
-def _request(given: dict[str, Any]) -> bytes:
-    """The JSON request that file and options make together."""
+def _first_step(path: str) -> str:
+    """The field of a request in which something is wrong."""
+    return re.split(r"[.\[]", path.removeprefix("$."), maxsplit=1)[0]
+
+
+def _request(given: dict[str, Any]) -> tuple[bytes, frozenset[str]]:
+    """The JSON request that file and options make together, and which of its fields are as the file has them."""
     file = given["request_file"]
     fields: dict[str, Any] = {}
     if file is not None:
-        fields = decode_json(read_input(file), _FIELDS)
+        fields = decode_file(file, _FIELDS)
+    of_file = dict(fields)
     instructions = read_instructions(given["text"], given["file"])
     if instructions is not None:
         fields["instructions"] = instructions
@@ -111,10 +133,11 @@ def _request(given: dict[str, Any]) -> bytes:
     _merge(fields, "labels", dict(_pair(label) for label in given["labels"]))
     require = _told(given, _OF_REQUIRE)
     if given["exclude"]:
-        require["exclude"] = [_excluded(pair) for pair in given["exclude"]]
+        require["exclude"] = [pair_named(name) for name in given["exclude"]]
     _merge(fields, "require", require)
+    unchanged = frozenset(name for name, value in fields.items() if value is of_file.get(name))
     try:
-        return msgspec.json.encode(fields)
+        return msgspec.json.encode(fields), unchanged
     except UnicodeError:
         raise InvalidInputError("expected UTF-8 text") from None
 
@@ -140,11 +163,6 @@ def _pair(label: str) -> tuple[str, str]:
     if not equals or not key:
         raise click.UsageError(f"--label {label!r}: expected KEY=VALUE.")
     return key, value
-
-
-def _excluded(pair: str) -> dict[str, str]:
-    agent_type, slash, model = pair.partition("/")
-    return {"agent_type": agent_type, "model": model} if slash else {"agent_type": agent_type}
 
 
 def _ask(server: str, body: bytes, settings: Settings, task: Task) -> Decision | Problem:

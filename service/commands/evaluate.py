@@ -1,6 +1,7 @@
 """`pointsman evaluate`: how good decisions are on recorded tasks."""
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from rich.table import Table
 
 from service.commands.common import Command, config_option, json_option, running_core, settings_of
 from service.commands.outcomes import record
-from service.commands.show import console, table
+from service.commands.show import WIDE, console, safe, table
 from service.contract.catalog import Candidate
-from service.contract.errors import InvalidInputError
+from service.contract.errors import WrongFileError
 from service.contract.outcome import Outcome
 from service.contract.settings import Settings, StoreSettings
 from service.core import Core
 from service.evaluation.baselines import Baseline, always, by_kind, in_order, oracle, random_mix
-from service.evaluation.curve import draw, svg
+from service.evaluation.by_kind import EquallyWeighted, KindPart
+from service.evaluation.curve import MOST_WIDE, draw, svg
 from service.evaluation.recorded import Names, RecordedTask, catalog_for_tasks, catalog_of_tasks, read_tasks
 from service.evaluation.replay import Played, PolicyResult, Verifier, play, summarise
 from service.knowledge.knowledge import read_knowledge
@@ -51,7 +53,9 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 @click.argument("tasks_file", metavar="TASKS.jsonl", type=_FILE)
 @click.option("--learn", "history", type=_FILE, help="Tasks to learn from first.")
 @click.option("--value-usd", "values", type=_VALUE, multiple=True, help="Repeatable.")
-@click.option("--policy", "policies", type=click.Choice(["classifier", "forecast"]), multiple=True, help="Repeatable.")
+@click.option(
+    "--policy", "policies", type=click.Choice(["classifier", "forecast", "blend"]), multiple=True, help="Repeatable."
+)
 @click.option("--max-attempts", type=click.IntRange(min=1), help="No limit where it is not given.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many tasks.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and of the verifier.")
@@ -72,12 +76,14 @@ class _Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path | None, **given: Any) -> None:  # noqa: ANN401 - click's values
     """Put each task of TASKS.jsonl through the pipeline and play its recorded outcomes back."""
     settings = settings_of(config)
-    read = read_tasks(tasks_file, limit=given["limit"])
-    history = read_tasks(given["history"]) if given["history"] else []
+    read = _read(tasks_file, limit=given["limit"])
+    history = _read(given["history"]) if given["history"] else []
+    if plot is not None and not plot.absolute().parent.is_dir():  # said now, and not after an hour's work
+        raise click.UsageError(f"{plot}: cannot be written: there is no such folder")
     names = _names(settings, [*read, *history], from_tasks=given["catalog_from_tasks"])
     tasks = names.renamed(read)
     if not tasks:
-        raise InvalidInputError(f"{tasks_file}: no task has an outcome of a model of the catalog")
+        raise WrongFileError("no task has an outcome of a model of the catalog", source=str(tasks_file))
     evaluation = _Evaluation(
         tasks=tasks,
         history=names.renamed(history),
@@ -94,12 +100,20 @@ def command(config: str | None, tasks_file: Path, *, as_json: bool, plot: Path |
         try:
             plot.write_text(svg(results, _shown(baselines), title=f"{len(tasks)} tasks"), encoding="utf-8")
         except OSError as error:
-            raise click.UsageError(f"{plot}: {error.strerror}") from None
+            raise click.UsageError(f"{plot}: cannot be written: {error.strerror}") from None
     if as_json:
         skipped = len(read) - len(tasks)
         print_json({"tasks": len(tasks), "skipped": skipped, "policies": results, "baselines": baselines})
     else:
         _show(len(tasks), len(read) - len(tasks), results, baselines)
+
+
+def _read(file: Path, *, limit: int | None = None) -> list[RecordedTask]:
+    """The tasks of a file; wrong usage where it cannot be read."""
+    try:
+        return read_tasks(file, limit=limit)
+    except OSError as error:
+        raise click.UsageError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _names(settings: Settings, tasks: list[RecordedTask], *, from_tasks: bool) -> Names:
@@ -192,11 +206,14 @@ def _shown(baselines: list[Baseline]) -> list[Baseline]:
 
 
 def _show(number: int, skipped: int, results: list[PolicyResult], baselines: list[Baseline]) -> None:
-    titles = ("policy", "solved", "95 %", "wrong", "cost per task", "attempts", "ms p50", "ms p99")
+    out = console()
+    wide = out.width >= WIDE
+    titles = ("policy", "solved", "95 %", "wrong", "cost", "attempts", *(("ms p50", "ms p99") if wide else ()))
     without = f", {skipped} more without outcomes of the catalog" if skipped else ""
-    policies = table(*titles, title=f"{number} tasks{without}")
+    policies = table(*titles, title=f"{number} tasks{without}", least_telling=(6, 7, 2, 5) if wide else (2, 5))
     for result in results:
         low, high = result.solve_rate_ci95
+        latency = (f"{result.latency_ms['p50']:.2f}", f"{result.latency_ms['p99']:.2f}") if wide else ()
         policies.add_row(
             f"{result.policy}, value ${result.value_usd:g}",
             f"{result.solve_rate:.1%}",
@@ -204,8 +221,7 @@ def _show(number: int, skipped: int, results: list[PolicyResult], baselines: lis
             f"{result.wrong_rate:.1%}",
             f"${result.cost_usd_per_task:.4f}",
             f"{result.attempts_per_task:.2f}",
-            f"{result.latency_ms['p50']:.2f}",
-            f"{result.latency_ms['p99']:.2f}",
+            *latency,
         )
     steps = table("policy", "step", "said", "seen", "attempts", title="chance said and share seen to solve")
     for result in results:
@@ -219,27 +235,50 @@ def _show(number: int, skipped: int, results: list[PolicyResult], baselines: lis
             )
     policies.add_section()
     for baseline in baselines:
-        policies.add_row(baseline.name, f"{baseline.solve_rate:.1%}", "", "", f"${baseline.cost_usd_per_task:.4f}")
-    out = console()
+        policies.add_row(
+            safe(baseline.name), f"{baseline.solve_rate:.1%}", "", "", f"${baseline.cost_usd_per_task:.4f}"
+        )
     out.print(policies)
     if any(result.kinds for result in results):
-        out.print(_kinds(results, baselines))
+        out.print("")
+        out.print(_kinds(results, baselines) if wide else _kinds_in_rows(results, baselines))
+    out.print("")
     out.print(steps)
     out.print("")
-    out.print(draw(results, _shown(baselines)), markup=False, highlight=False)
+    out.print(draw(results, _shown(baselines), width=min(out.width, MOST_WIDE)), markup=False)
+
+
+def _compared(
+    results: list[PolicyResult], baselines: list[Baseline]
+) -> Iterator[tuple[str, list[tuple[str, KindPart | EquallyWeighted | None]]]]:
+    """What is compared by kind: its name, and solved and spent a task by kind and with the kinds weighted equally."""
+    kinds = [part.kind for part in results[0].kinds]
+    everyone: list[tuple[str, Baseline | PolicyResult]] = [
+        *((f"{result.policy}, value ${result.value_usd:g}", result) for result in results),
+        *((safe(baseline.name), baseline) for baseline in _shown(baselines)),
+    ]
+    for name, one in everyone:
+        of_kind = {part.kind: part for part in one.kinds}
+        parts = [(safe(kind or "no kind"), of_kind.get(kind)) for kind in kinds]
+        yield name, [*parts, ("kinds equally", one.equally_weighted)]
 
 
 def _kinds(results: list[PolicyResult], baselines: list[Baseline]) -> Table:
-    """Solved and spent a task, kind by kind and with the kinds weighted equally."""
-    kinds = [part.kind for part in results[0].kinds]
-    shown = table("policy", *(kind or "no kind" for kind in kinds), "kinds equally", title="by kind of work")
-    named: list[tuple[str, Baseline | PolicyResult]] = [
-        *((f"{result.policy}, value ${result.value_usd:g}", result) for result in results),
-        *((baseline.name, baseline) for baseline in _shown(baselines)),
-    ]
-    for name, one in named:
-        of_kind = {part.kind: part for part in one.kinds}
-        parts = [*(of_kind.get(kind) for kind in kinds), one.equally_weighted]
-        cells = [f"{part.solve_rate:.0%} ${part.cost_usd_per_task:.3f}" if part else "" for part in parts]
+    """A column for each kind."""
+    compared = list(_compared(results, baselines))
+    shown = table("policy", *(kind for kind, _ in compared[0][1]), title="by kind of work")
+    for name, parts in compared:
+        cells = [f"{part.solve_rate:.0%} ${part.cost_usd_per_task:.3f}" if part else "" for _, part in parts]
         shown.add_row(name, *cells)
+    return shown
+
+
+def _kinds_in_rows(results: list[PolicyResult], baselines: list[Baseline]) -> Table:
+    """A row for each kind, where there is no room for columns."""
+    shown = table("policy and kind of work", "solved", "cost")
+    for name, parts in _compared(results, baselines):
+        shown.add_row(name)
+        for kind, part in parts:
+            if part is not None:
+                shown.add_row(f"  {kind}", f"{part.solve_rate:.0%}", f"${part.cost_usd_per_task:.3f}")
     return shown

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from service.contract.decoding import decode_lines
 from service.contract.errors import InvalidInputError
 from service.contract.outcome import Outcome
 from service.contract.settings import Settings
-from service.core import Core
+from service.core import Core, lasting_store
 from service.logs.output import print_json
 from service.store.outcomes import Recording
 
@@ -40,7 +41,7 @@ def import_outcomes(file: str, config: str | None, *, as_json: bool) -> None:
     """Record the outcomes of FILE (`-`: stdin). What is there already is left as it is; a line that is wrong stops
     nothing, and is named.
     """
-    settings = settings_of(config)
+    settings = lasting_store(settings_of(config), os.environ)
     outcomes: list[Outcome] = []
     lines: list[int] = []
     wrong: list[tuple[int, str]] = []
@@ -85,7 +86,7 @@ def import_outcomes(file: str, config: str | None, *, as_json: bool) -> None:
 @config_option
 def export_outcomes(config: str | None) -> None:
     """Print every outcome that was not withdrawn, in the order in which they came."""
-    asyncio.run(_export(settings_of(config)))
+    asyncio.run(_export(lasting_store(settings_of(config), os.environ)))
 
 
 async def record(

@@ -98,8 +98,8 @@ def _show(replay: Replay) -> None:
     out.print(figures)
     if replay.plans_before and replay.plans_after:
         plans = table("plans, by the forecast", "solve", "cost")
-        for name, one in (("then", replay.plans_before), ("now", replay.plans_after)):
-            plans.add_row(name, f"{one.p_solve:.1%}", f"${one.cost_usd:.4f}")
+        for name, mean in (("then", replay.plans_before), ("now", replay.plans_after)):
+            plans.add_row(name, f"{mean.p_solve:.1%}", f"${mean.cost_usd:.4f}")
         out.print("")
         out.print(plans)
     if replay.changes:

@@ -15,7 +15,9 @@ from service.observe.report import DAYS, Question, question_of, report_of
 
 @click.command("report", cls=Command)
 @click.option("--days", default=f"{DAYS:g}", show_default=True, help="How many days up to now.")
-@click.option("--baseline", metavar="AGENT/MODEL", help="What always using it would have cost and solved, estimated.")
+@click.option(
+    "--baseline", metavar="AGENT/MODEL[@EFFORT]", help="What always using it would have cost and solved, estimated."
+)
 @config_option
 @json_option
 def command(config: str | None, days: str, baseline: str | None, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from service.app import create_app, serve
 from service.commands.common import Command, WrongConfigurationError, config_option, settings_of
 from service.contract.settings import Settings, config_file, load_settings
+from service.core import lasting_store
 from service.logs.lines import configure_logging
 
 BACKLOG = 2048
@@ -23,7 +24,7 @@ BACKLOG = 2048
 @config_option
 def command(host: str | None, port: int | None, config: str | None) -> None:
     """Run the HTTP service until SIGTERM or Ctrl-C; prints the address it listens on."""
-    settings = _listening(settings_of(config), host, port)
+    settings = lasting_store(_listening(settings_of(config), host, port), os.environ)
     log = configure_logging(settings.server.log_level)
     app = create_app(
         settings,
@@ -31,13 +32,13 @@ def command(host: str | None, port: int | None, config: str | None) -> None:
         log=log,
         reread=lambda: _listening(load_settings(config, os.environ), host, port),
     )
-    listener = _listen(settings.server.host, settings.server.port)
-    address, bound = listener.getsockname()[:2]
-    shown = f"[{address}]" if ":" in address else address
-    sys.stdout.write(f"Pointsman listens on http://{shown}:{bound}\n")
-    sys.stdout.flush()
-    signal.signal(signal.SIGTERM, lambda _signal, _frame: None)  # uvicorn raises it again at its end
-    serve(app, listener)
+    with _listen(settings.server.host, settings.server.port) as listener:
+        address, bound = listener.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        sys.stdout.write(f"Pointsman listens on http://{shown}:{bound}\n")
+        sys.stdout.flush()
+        signal.signal(signal.SIGTERM, lambda _signal, _frame: None)  # uvicorn raises it again at its end
+        serve(app, listener)
 
 
 def _listening(settings: Settings, host: str | None, port: int | None) -> Settings:

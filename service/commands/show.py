@@ -2,32 +2,73 @@
 
 import os
 import sys
+from dataclasses import replace
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from service.base.text import one_line
 from service.contract.decision import Decision
 from service.contract.task import Task, key_of
-from service.forecast.forecaster import AbilityReport
+from service.forecast.forecaster import AbilityReport, KindReport
 
 _WIDTH_WITHOUT_TERMINAL = 110
+_ENDLESS = 10_000
+
+WIDE = 100
+"""Columns from which on pictures are larger."""
 
 
 def console() -> Console:
     """For stdout; as wide as a terminal, or a fixed width where there is none, so that nothing is cut in a pipe."""
+    # Highlighting by itself would colour a name such as gpt-5-mini in three pieces.
     if not sys.stdout.isatty():
-        return Console(width=_WIDTH_WITHOUT_TERMINAL, color_system=None, force_terminal=False)
-    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
+        return Console(width=_WIDTH_WITHOUT_TERMINAL, color_system=None, force_terminal=False, highlight=False)
+    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto", highlight=False)
 
 
-def table(first: str, *others: str, title: str | None = None, heads: bool = True) -> Table:
+class FittingTable(Table):
+    """Where it is too wide, its least telling columns are left out and named below it; names are not cut for them."""
+
+    least_telling: tuple[int, ...] = ()
+    """Which columns may go, the first one first."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As its base class does, once it fits."""
+        everything, gone = list(self.columns), list[int]()
+        for index in self.least_telling:
+            if Measurement.get(console, options.update_width(_ENDLESS), self).maximum <= options.max_width:
+                break
+            gone.append(index)
+            kept = [column for number, column in enumerate(everything) if number not in gone]
+            self.columns = [replace(column, _index=number) for number, column in enumerate(kept)]
+        if gone:
+            headers = ", ".join(str(everything[index].header) for index in gone)
+            self.caption = f"no room for: {headers} (--json has them)"
+        yield from super().__rich_console__(console, options)
+
+
+def table(
+    first: str, *others: str, title: str | None = None, heads: bool = True, least_telling: tuple[int, ...] = ()
+) -> FittingTable:
     """Without lines; its first column to the left and the others, which are figures, to the right.
 
-    Figures are never broken. A name that has no room goes on in the next line, whole.
+    Figures are never broken. A name that has no room, when no more can be left out, goes on in the next line, whole.
     """
-    made = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim", title=title, show_header=heads)
+    made = FittingTable(
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+        padding=(0, 2),
+        header_style="dim",
+        title=title,
+        title_justify="left",
+        show_header=heads,
+    )
+    made.caption_justify = "left"
+    made.least_telling = least_telling
     made.add_column(first, overflow="fold")
     for other in others:
         made.add_column(other, justify="right", no_wrap=True)
@@ -73,17 +114,18 @@ def show_decision(decision: Decision, task: Task) -> None:
     out.print(f"\n[dim]decision {safe(decision.decision_id)} in {decision.timings_ms.get('total', 0):.1f} ms{cost}[/]")
 
 
-def show_catalog(reports: list[AbilityReport]) -> None:
-    """Every candidate: published or assumed numbers, and what outcomes made of them."""
-    candidates = table("candidate", "published", "cost", "learned", "cost", "outcomes")
+def show_catalog(reports: list[AbilityReport], kind: str | None = None) -> None:
+    """Every candidate: published or assumed numbers, and what outcomes made of them; for one kind where asked."""
+    candidates = table("candidate", "published", "cost", "learned", "cost", "outcomes", least_telling=(2, 1))
     for report in reports:
+        numbers: AbilityReport | KindReport = report if kind is None else report.kinds[kind]
         candidates.add_row(
             f"{safe(report.agent_type)} / {safe(key_of(report.agent_type, report.model, report.effort)[1])}",
-            "?" if report.prior_solve_rate is None else f"{report.prior_solve_rate:.0%}",
-            "?" if report.prior_cost_usd is None else f"${report.prior_cost_usd:.3f}",
-            f"{report.learned_solve_rate:.0%}",
-            f"${report.learned_cost_usd:.3f}",
-            str(report.n),
+            "?" if numbers.prior_solve_rate is None else f"{numbers.prior_solve_rate:.0%}",
+            "?" if numbers.prior_cost_usd is None else f"${numbers.prior_cost_usd:.3f}",
+            f"{numbers.learned_solve_rate:.0%}",
+            f"${numbers.learned_cost_usd:.3f}",
+            str(numbers.n),
         )
     console().print(candidates)
 

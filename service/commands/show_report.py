@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from service.commands.show import console, named, safe, table
+from service.commands.show import WIDE, console, named, safe, table
 from service.contract.report import Agreement, BaselineEstimate, CandidateMoney, Report, Said
 
 PLOT = 24
 """Characters from 0 to 100 %; 40 where the terminal is wide."""
 
 WIDE_PLOT = 40
-WIDE = 100
 
 
 def show_report(report: Report) -> None:

@@ -67,6 +67,46 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return key_of(self.agent_type, self.model, self.effort)
 
 
+class ForecastChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What the forecast alone would have put first, with the minutes and the kind that the decision knew, and by how
+    many US dollars the choice that was made is expected to be worse by its reckoning."""
+
+    agent_type: str
+    model: str
+    effort: str | None = None
+    loss_usd: float
+
+    @property
+    def key(self) -> Key:
+        """Which candidate it is."""
+        return key_of(self.agent_type, self.model, self.effort)
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a classifier said beside what the forecast said, so that its weight can be learned from the outcome.
+
+    `form` is its source and protocol; `choice` and `forecast_choice` are keys of candidates, its own and that of the
+    forecast alone. Of the choice that was made `lean` is the log of the classifier's share for it over an equal part,
+    and `p_forecast` the chance that the forecast alone gave it.
+    """
+
+    form: str
+    choice: tuple[str, str]
+    forecast_choice: tuple[str, str]
+    lean: float
+    p_forecast: float
+
+    @property
+    def source(self) -> str:
+        """Which classifier."""
+        return self.form.partition(":")[0]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the forecast alone would have chosen the same."""
+        return self.choice == self.forecast_choice
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What classifying cost: tokens and US dollars."""
 
@@ -109,6 +149,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     plan_p_wrong: float = 0.0
     plan_cost_usd: float
     plan_minutes: float | None = None
+    forecast_choice: ForecastChoice | None = None
+    """None only in decisions of older versions."""
     worthwhile: bool
     excluded: list[Excluded]
     usage: Usage
@@ -135,12 +177,14 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a decision knew beyond its answer and its labels, for learning from what becomes of it.
 
     `failed` are the keys of the attempts at the task that had failed; `minutes` is the classifier's
-    estimate, None where there was none; `kind` what kind of work the task was taken for.
+    estimate, None where there was none; `kind` what kind of work the task was taken for; `advice` what a classifier
+    said of the candidates, None where none did.
     """
 
     failed: list[tuple[str, str]] = []
     minutes: float | None = None
     kind: str | None = None
+    advice: Advice | None = None
 
 
 class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):

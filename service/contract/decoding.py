@@ -29,6 +29,8 @@ of a body in search of a name would keep the event loop for half a second."""
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 """What msgspec raises on bad input: invalid UTF-8 and deep nesting are no `MsgspecError`s."""
 
@@ -47,9 +49,16 @@ def decode_json(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
     except RecursionError:
         raise InvalidInputError("expected less deep nesting") from None
     except msgspec.DecodeError as error:
-        what = "a JSON document, got an empty body" if not body.strip() else f"a JSON document: {error}"
-        raise InvalidInputError(f"expected {what}") from None
+        raise InvalidInputError(f"expected {_unreadable(body, error)}") from None
     return value
+
+
+def _unreadable(body: bytes, error: msgspec.DecodeError) -> str:
+    """What msgspec says of half of a surrogate pair speaks of a hexadecimal digit or of an end that are not missing."""
+    if not body.strip():
+        return "a JSON document, got an empty body"
+    misread = any(word in str(error) for word in ("truncated", "surrogate", "hex escape")) and _SURROGATE.search(body)
+    return f"a JSON document: {error}" + ("; `\\ud800` to `\\udfff` are text in pairs only" if misread else "")
 
 
 def decode_lines(body: bytes, decoder: "msgspec.json.Decoder[T]") -> Iterator[tuple[int, T | InvalidInputError]]:

@@ -2,7 +2,8 @@
 
 PointsmanError                      whatever this service refuses or cannot do, said in words
 ├── InvalidInputError               what came in has the wrong shape; names the place and what was expected
-│   └── ConfigurationError          … in pointsman.toml, the environment, the catalog or a prompt file
+│   ├── ConfigurationError          … in pointsman.toml, the environment, the catalog or a prompt file
+│   └── WrongFileError              … in a file that a command was given
 ├── NoEligibleCandidateError        nothing in the catalog can ever take this task
 ├── NoCandidateAvailableError       something could take it, but not now
 ├── ClassifierFailedError           `strict`, and the configured classifier failed
@@ -51,6 +52,18 @@ class ConfigurationError(InvalidInputError):
         """`source: path: what was expected`."""
         where = [part for part in (self.source, self.path if self.path != "$" else "") if part]
         return ": ".join([*where, self.expected])
+
+
+class WrongFileError(InvalidInputError):
+    """A file that a command was given holds what has the wrong shape; `source` is it and, where known, the line."""
+
+    def __init__(self, expected: str, *, path: str = "$", source: str) -> None:
+        super().__init__(expected, path=path)
+        self.source = source
+
+    def __str__(self) -> str:
+        """`source: path: what was expected`."""
+        return ": ".join([self.source, *([self.path] if self.path != "$" else []), self.expected])
 
 
 class NoEligibleCandidateError(PointsmanError):

@@ -1,5 +1,6 @@
 """A task run on the local model: the request of `POST /v1/executions`, and what is kept of it."""
 
+import hashlib
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -22,6 +23,14 @@ class ExecutionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
 
+    @property
+    def digest(self) -> str:
+        """The same for the same request, and for no other."""
+        return hashlib.blake2b(_ENCODER.encode(self), digest_size=16).hexdigest()
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of one. Costs in US dollars. `owner` is the replica that runs it, and `seen_at` when that replica
@@ -42,3 +51,5 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None
     exit_reason: str | None = None
     seen_at: datetime | None = None
+    request_digest: str | None = None
+    """Of the request that it was made for; None where an older version of the service made it."""

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from service.contract.decision import Advice
 from service.contract.kind import KindId
 from service.contract.task import Effort, Key, Labels, Name, key_of
 
@@ -49,7 +50,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the decision of an outcome knew: kept beside the outcome, because decisions are pruned and outcomes are not.
 
     `agent_type`, `model` and `effort` are its choice, `failed` keys of candidates, and `plan` the chances that it gave
-    the steps of its plan: their keys, and the chance that this attempt solves the task once those before it failed.
+    the steps of its plan: their keys, and the chance that this attempt solves the task once those before it failed;
+    `advice` is what a classifier said.
     """
 
     agent_type: str
@@ -63,6 +65,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plan: list[tuple[str, str, float]] = []
     forecast_choice: tuple[str, str] | None = None
     """What the forecast alone would have put first, where a classifier chose and that is known."""
+    advice: Advice | None = None
+
+    @property
+    def choice(self) -> Key:
+        """The key of its choice."""
+        return key_of(self.agent_type, self.model, self.effort)
 
 
 def promised(outcome: Outcome, context: Context | None) -> tuple[float, int] | None:

@@ -28,6 +28,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 _TABLE: Mapping[type[Exception], tuple[str, int, str]] = {
     errors.InvalidInputError: ("invalid-request", 400, "The request has the wrong shape"),
+    errors.WrongFileError: ("invalid-request", 400, "The file has the wrong content"),
     errors.NoEligibleCandidateError: ("no-eligible-candidate", 422, "Nothing in the catalog can take this task"),
     errors.NoCandidateAvailableError: ("no-candidate-available", 503, "Nothing is available for this task now"),
     errors.ClassifierFailedError: ("classifier-failed", 502, "The configured classifier failed"),

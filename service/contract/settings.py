@@ -26,6 +26,8 @@ Seconds = Annotated[float, Meta(gt=0, le=3600)]
 SECRETS = frozenset({"token", "api_key", "url"})
 """Keys whose values are never shown; a database URL may hold a password."""
 _PASSWORD_IN_URL = re.compile(r"(?<=://)[^/\s@']+(?=@)")
+_OF_THE_CLUSTER = re.compile(r"POINTSMAN_(?:SERVICE_.*|PORT|PORT_.*)", re.DOTALL)
+"""What Kubernetes puts into the environment of every pod beside a Service of the name `pointsman`."""
 
 ProtocolName = Literal["chat", "labels", "systemone", "decisions"]
 """How a model server is asked to classify."""
@@ -89,7 +91,7 @@ class LocalModelSettings(_Section, frozen=True, kw_only=True):
     """A longer task is clipped, head and tail: choosing needs the gist, and prompt tokens are time."""
     reason: bool = True
     """Off: the reply has no reason, half the tokens (23 instead of 43: tests/load/bench_prompt.py)."""
-    protocol: ProtocolName | Literal["auto"] = "chat"
+    protocol: Literal["chat", "labels", "systemone", "decisions", "auto"] = "chat"
     """`chat`: one JSON object. `labels`: single letters, read from probabilities. `systemone`, `decisions`: decision
     models. `auto`: the fastest that the server speaks, looked for at the start and after a reload."""
     extra_body: dict[str, Any] = {}
@@ -175,10 +177,13 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
     keep_days: Annotated[float, Meta(gt=0, le=36_500)] = 90.0
     """Older decisions leave the log; outcomes and executions stay."""
     keep_decisions: Annotated[int, Meta(ge=1000)] = 1_000_000
-    """Decisions kept at the most: some 3 GB."""
+    """Decisions kept at the most."""
     keep_instructions: bool = False
     """Whether the log keeps the task's text with the rest of the request; without it `replay` goes by what was read
     from the text then."""
+    max_bytes: Annotated[int, Meta(ge=2**20)] = 900 * 2**20
+    """Where all that is kept takes more, the oldest decisions leave the log. The volume of 2 GiB that the manifests
+    claim holds it twice, as after a restore, with the write-ahead log, the reserve and the logs of executions."""
 
 
 class LearningSettings(_Section, frozen=True, kw_only=True):
@@ -272,7 +277,7 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
         tree = read_toml(file)
         _check_names(tree, str(file))
     from_file = _convert(tree, source=str(file))
-    settings = _with_environment(from_file, environ)
+    settings = _stripped(_with_environment(from_file, environ), source=str(file))
     if settings.local_model.endpoint and not settings.local_model.model:
         raise ConfigurationError(
             "an endpoint is set, so the model's name is needed too",
@@ -304,9 +309,13 @@ def _convert(tree: Mapping[str, Any], *, source: str) -> Settings:
 def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
     sections: dict[str, Any] = {}
     for variable, text in environ.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE:
             continue
-        section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        section, underscores, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        if not underscores:
+            if _OF_THE_CLUSTER.fullmatch(variable):
+                continue
+            raise ConfigurationError(f"fits no setting{_nearest(variable, _variables())}", source=variable)
         if section not in _SECTIONS:
             raise ConfigurationError(f"unknown section{_nearest(section, _SECTIONS)}", source=variable)
         known = _keys(section)
@@ -315,6 +324,29 @@ def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
         value = _from_text(text, known[key], variable)
         current = sections.get(section, getattr(settings, section))
         sections[section] = msgspec.structs.replace(current, **{key: value})
+    return msgspec.structs.replace(settings, **sections)
+
+
+def _variables() -> dict[str, None]:
+    """Every variable that is read."""
+    names = [f"{section}__{key}" for section in _SECTIONS for key in _keys(section)]
+    return dict.fromkeys([CONFIG_VARIABLE, *(f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in names)])
+
+
+def _stripped(settings: Settings, *, source: str) -> Settings:
+    """Secrets without the white space around them: a file that holds one often ends in a newline.
+
+    White space alone is refused: it would leave a service open that was meant to be closed.
+    """
+    sections: dict[str, Any] = {}
+    for name in _SECTIONS:
+        section = getattr(settings, name)
+        secrets = {key: getattr(section, key) for key in SECRETS if hasattr(section, key)}
+        for key, value in secrets.items():
+            if value and not value.strip():
+                where = f"{source} or {ENVIRONMENT_PREFIX}{name.upper()}__{key.upper()}"
+                raise ConfigurationError("expected more than white space", path=f"{name}.{key}", source=where)
+        sections[name] = msgspec.structs.replace(section, **{key: value.strip() for key, value in secrets.items()})
     return msgspec.structs.replace(settings, **sections)
 
 

@@ -55,6 +55,25 @@ class Pair(_Wire, frozen=True, kw_only=True):
         if self.effort is not None and self.model is None:
             raise ValueError("`effort` needs `model`")
 
+    @property
+    def name(self) -> tuple[str, str | None]:
+        """The agent type alone, or a key."""
+        return (self.agent_type, None) if self.model is None else key_of(self.agent_type, self.model, self.effort)
+
+
+def pair_named(name: str) -> dict[str, str]:
+    """The fields of the pair that a person calls `agent`, `agent/model` or `agent/model@effort`.
+
+    A model whose own id has an `@` is found all the same, because names of candidates are compared as a whole.
+    """
+    agent_type, slash, name_of_model = name.partition("/")
+    if not slash:
+        return {"agent_type": agent_type}
+    model, at, effort = name_of_model.rpartition("@")
+    if not (model and at and effort):
+        return {"agent_type": agent_type, "model": name_of_model}
+    return {"agent_type": agent_type, "model": model, "effort": effort}
+
 
 class Require(_Wire, frozen=True, kw_only=True):
     """Hard limits: a candidate that breaks one is never chosen."""

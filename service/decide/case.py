@@ -7,6 +7,7 @@ import msgspec
 
 from service.base.text import one_line
 from service.classifiers.classifier import Brief
+from service.classifiers.protocols.questions import MAX_OPTIONS
 from service.contract.catalog import Candidate, Catalog, without_local
 from service.contract.decision import Excluded, Failure, Source
 from service.contract.errors import NoEligibleCandidateError
@@ -65,7 +66,25 @@ class Case:
             catalog=self.knowledge.catalog,
             prompts=self.knowledge.prompts,
             value_usd=self.stakes.value_usd,
+            shortlist=self._shortlist(),
         )
+
+    def _shortlist(self) -> tuple[Candidate, ...]:
+        """The forecast's best, where more are eligible than a classifier can tell apart in one look."""
+        eligible = self.eligibility.eligible
+        if len(eligible) <= MAX_OPTIONS:
+            return ()
+        forecast = self.knowledge.forecaster.forecast(
+            eligible,
+            labels=self.task.labels,
+            minutes=None,
+            minutes_source="text",
+            attempts=self.task.attempts,
+            verifier=self.stakes.verifier,
+        )
+        worth = [self.stakes.value_usd * p - cost for p, cost in zip(forecast.p_solve, forecast.cost_usd, strict=True)]
+        best = sorted(range(len(eligible)), key=lambda place: -worth[place])[:MAX_OPTIONS]
+        return tuple([eligible[place] for place in best])
 
 
 def open_case(task: Task, knowledge: Knowledge, now: datetime) -> Case:

@@ -7,8 +7,8 @@ from service.base.clock import written
 from service.base.ids import uuid7
 from service.base.text import one_line
 from service.classifiers.ladder import Classification
-from service.classifiers.verdict import REASON_LIMIT
-from service.contract.decision import Decision, KindTold, Source
+from service.classifiers.verdict import REASON_LIMIT, Verdict
+from service.contract.decision import Decision, ForecastChoice, KindTold, Source
 from service.decide.case import Case
 from service.decide.dispatch import Dispatch
 from service.forecast.forecast import COST_DIGITS
@@ -18,13 +18,15 @@ def conclude(
     case: Case,
     found: Classification,
     dispatch: Dispatch,
+    alone: ForecastChoice,
     *,
     source: Source,
     kind: KindTold | None,
     cached: bool,
     timings_ms: dict[str, float],
 ) -> Decision:
-    """`found` is what the classifiers said; `source` who named the first step of the plan."""
+    """`found` is what the classifiers said, `alone` what the forecast alone would have chosen; `source` who named the
+    first step of the plan."""
     plan = dispatch.plan
     chosen = plan.steps[0]
     verdict = found.classified.verdict if found.classified else None
@@ -50,6 +52,7 @@ def conclude(
         plan_p_wrong=plan.p_wrong,
         plan_cost_usd=round(plan.cost_usd, COST_DIGITS),
         plan_minutes=None if plan.minutes is None else round(plan.minutes, 3),
+        forecast_choice=alone,
         worthwhile=plan.worthwhile,
         excluded=case.eligibility.excluded,
         usage=found.usage,
@@ -60,10 +63,47 @@ def conclude(
 
 
 def explanation(case: Case, found: Classification, effort: object, kind: object, forecast: object) -> dict[str, Any]:
-    """Why: the rendered prompt, the raw reply, the minutes from the text, the words that tell its kind, the abilities
-    and the difficulty used; and the binding window of each quota pool that something was told of."""
-    shown = {"prompt": found.prompt, "reply": found.reply, "effort": effort, "kind_words": kind, "forecast": forecast}
+    """Why: the rendered prompt, the raw reply and what it was taken to say, the minutes from the text, the words that
+    tell its kind, the abilities and the difficulty used; and the binding window of each quota pool that something was
+    told of."""
+    verdict = found.classified.verdict if found.classified else None
+    shown = {
+        "prompt": found.prompt,
+        "reply": found.reply,
+        "verdict": _said(verdict) if verdict else None,
+        "effort": effort,
+        "kind_words": kind,
+        "forecast": forecast,
+    }
     return {**shown, "pools": case.quota.explain()} if case.quota.pools else shown
+
+
+def _said(verdict: Verdict) -> dict[str, Any]:
+    """With the probabilities, where there are any, so that a later fit can use them."""
+    chosen, weighed = verdict.candidate, verdict.weighed
+    said: dict[str, Any] = {
+        "agent_type": chosen.agent_type,
+        "model": chosen.model,
+        "effort": chosen.effort,
+        "kind": verdict.kind,
+        "minutes": verdict.minutes,
+        "confidence": verdict.confidence,
+    }
+    if weighed is None:
+        return said
+    shares = [
+        {"agent_type": one.agent_type, "model": one.model, "effort": one.effort, "probability": share}
+        for one, share in weighed.candidates
+    ]
+    levels = [{"minutes": minutes, "probability": share} for minutes, share in weighed.levels]
+    return {
+        **said,
+        "protocol": weighed.protocol,
+        "candidates": shares,
+        "kinds": weighed.kinds,
+        "levels": levels,
+        "note": weighed.note,
+    }
 
 
 def _reason(case: Case, found: Classification, dispatch: Dispatch, source: Source) -> str:

@@ -1,10 +1,11 @@
 """What to do with a task: which plan, now or when a better candidate is back."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from service.classifiers.reading import Reading
+from service.classifiers.size_text import TINY
 from service.contract.catalog import Candidate
 from service.contract.decision import KindTold
 from service.contract.task import Key
@@ -20,11 +21,13 @@ MOMENTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What was read of the task: its text, its kind, and a classifier's `minutes`, None where the text's count."""
+    """What was read of the task: its text, its kind, and a classifier's `minutes`, None where the text's count; `sway`
+    says by how many logits the classifier's choice moves the chances of candidates, by their keys."""
 
     reading: Reading
     kind: KindTold | None
     minutes: float | None
+    sway: Mapping[Key, float] = field(default_factory=dict[Key, float])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +93,29 @@ def _forecast(case: Case, read: Read | None, candidates: Sequence[Candidate], wo
             verifier=case.stakes.verifier,
             again=case.eligibility.again,
         )
-    return world.forecast(
+    forecast = world.forecast(
         candidates,
         labels=task.labels,
         minutes=read.reading.size.minutes if read.minutes is None else read.minutes,
         minutes_source="text" if read.minutes is None else "classifier",
         attempts=task.attempts,
-        kinds=read.kind.probabilities if read.kind else None,
+        kinds=_shares(read),
         leaning=read.reading.leaning,
         verifier=case.stakes.verifier,
         again=case.eligibility.again,
     )
+    if not read.sway:
+        return forecast
+    return forecast.swayed(tuple([read.sway.get(candidate.key, 0.0) for candidate in candidates]))
+
+
+def _shares(read: Read) -> dict[str, float] | None:
+    """How far each kind's figures count: what is published of a kind was measured on whole tasks of it, and says little
+    of one that the text shows to be tiny. That share counts as work of no known kind."""
+    if read.kind is None or read.kind.source != "text" or read.minutes is not None:
+        return read.kind.probabilities if read.kind else None
+    whole = 1.0 - read.reading.size.features.get(TINY, 0.0)
+    return {kind: whole * share for kind, share in read.kind.probabilities.items()}
 
 
 def _within(case: Case, forecast: Forecast, prices: Prices | None, first: Candidate | None) -> bool:

@@ -139,7 +139,7 @@ def _requirements(task: Task, cost_usd: Callable[[Candidate], float] | None) -> 
         allowed = frozenset(require.agent_types)
         yield lambda c: None if c.agent_type in allowed else Obstacle("its agent type is not in require.agent_types")
     if require.exclude:
-        excluded = {(pair.agent_type, pair.model, pair.effort) for pair in require.exclude}
+        excluded = {pair.name for pair in require.exclude}
         yield lambda c: Obstacle("excluded by require.exclude") if _names(excluded, c) else None
     if require.inputs:
         inputs = tuple(dict.fromkeys(require.inputs))
@@ -154,10 +154,9 @@ def _requirements(task: Task, cost_usd: Callable[[Candidate], float] | None) -> 
         yield lambda c: Obstacle(why) if (why := too_dear(cost_usd(c), limit)) else None
 
 
-def _names(excluded: AbstractSet[tuple[str, str | None, str | None]], c: Candidate) -> bool:
+def _names(excluded: AbstractSet[tuple[str, str | None]], c: Candidate) -> bool:
     """Whether one of these is its agent, its model whatever the effort, or itself."""
-    agent, model = c.agent_type, c.model
-    return not excluded.isdisjoint({(agent, None, None), (agent, model, None), (agent, model, c.effort)})
+    return not excluded.isdisjoint({(c.agent_type, None), (c.agent_type, c.model), c.key})
 
 
 def _lacks_inputs(candidate: Candidate, inputs: tuple[str, ...]) -> Obstacle | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from service.base.text import one_line
 from service.classifiers.reading import Reading
+from service.classifiers.verdict import Verdict
 from service.contract.decision import Failure, KindSource, KindTold, Source
 from service.contract.task import Task
 
@@ -27,16 +28,19 @@ def told_kind(task: Task, kinds: Sequence[str]) -> tuple[str | None, list[Failur
     return None, [Failure(source="request", problem="unknown-kind", detail=one_line(detail, 500))]
 
 
-def kind_of(told: str | None, named: str | None, source: Source | None, reading: Reading) -> KindTold | None:
-    """None where the catalog has no kinds. `told` is the caller's, `named` a classifier's, which is `source`."""
+def kind_of(told: str | None, verdict: Verdict | None, source: Source | None, reading: Reading) -> KindTold | None:
+    """None where the catalog has no kinds. `told` is the caller's; the `verdict` is of the classifier `source`."""
     if told is not None:
         return KindTold(id=told, source="caller", probabilities={told: 1.0})
     shares = reading.kinds
     if not shares:
         return None
-    if named is not None and (source == "local_model" or source == "cli"):
-        shares = {kind: (1 - CLASSIFIER_SHARE) * share for kind, share in shares.items()}
-        shares[named] += CLASSIFIER_SHARE
+    if verdict is not None and verdict.kind is not None and (source == "local_model" or source == "cli"):
+        said = verdict.weighed.kinds if verdict.weighed else {verdict.kind: 1.0}
+        shares = {
+            kind: (1 - CLASSIFIER_SHARE) * share + CLASSIFIER_SHARE * said.get(kind, 0.0)
+            for kind, share in shares.items()
+        }
         return _told(shares, source)
     return _told(shares, "text")
 

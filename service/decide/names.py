@@ -6,12 +6,12 @@ from collections.abc import Set as AbstractSet
 from service.base.text import one_line
 from service.contract.catalog import Catalog
 from service.contract.decision import Failure
-from service.contract.task import Task, key_of
+from service.contract.task import Task
 
 MOST = 10
 """Notes of one kind in one place; of more only the number is told, so that answer and record stay small."""
 
-_Name = tuple[str, str | None, str | None]
+_Name = tuple[str, str | None]
 """An agent, or one of its models, or that at one effort."""
 
 
@@ -20,12 +20,13 @@ def unknown_names(task: Task, catalog: Catalog) -> list[Failure]:
     exclude, attempts = task.require.exclude, task.attempts
     if not (exclude or task.fleet or attempts):
         return []
-    pairs = {(c.agent_type, c.model, c.effort) for c in catalog.candidates}
-    wider = {(agent, model, None) for agent, model, _ in pairs} | {(agent, None, None) for agent in catalog.agent_types}
+    pairs = {c.key for c in catalog.candidates}
+    agents = {(agent, None) for agent in catalog.agent_types}
+    wider = agents | {(c.agent_type, c.model) for c in catalog.candidates}
     places: tuple[tuple[str, Iterable[_Name], AbstractSet[_Name]], ...] = (
-        ("$.require.exclude", [(one.agent_type, one.model, one.effort) for one in exclude], pairs | wider),
-        ("$.fleet", [(agent, None, None) for agent in task.fleet], wider),
-        ("$.attempts", [(one.agent_type, one.model, one.effort) for one in attempts], pairs),
+        ("$.require.exclude", [one.name for one in exclude], pairs | wider),
+        ("$.fleet", [(agent, None) for agent in task.fleet], agents),
+        ("$.attempts", [one.key for one in attempts], pairs),
     )
     noted: list[Failure] = []
     for place, names, known in places:
@@ -51,10 +52,10 @@ def _more(place: str, count: int, problem: str) -> list[Failure]:
 
 
 def _note(path: str, name: _Name, catalog: Catalog) -> Failure:
-    agent, model, effort = name
+    agent, model = name
     if agent in catalog.agent_types and model is not None:
         models = ", ".join(candidate.key[1] for candidate in catalog.candidates if candidate.agent_type == agent)
-        says = f"agent {agent!r} has no model {key_of(agent, model, effort)[1]!r}, but {models}"
+        says = f"agent {agent!r} has no model {model!r}, but {models}"
     else:
         says = f"no agent {agent!r} in the catalog ({', '.join(catalog.agent_types)})"
     problem = "unknown-agent-type" if model is None else "unknown-pair"

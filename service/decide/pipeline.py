@@ -14,6 +14,7 @@ from service.contract.catalog import Candidate
 from service.contract.decision import Decision, KindTold, Known, LoggedDecision, Source
 from service.contract.task import Task
 from service.decide.case import Case, open_case
+from service.decide.choice import advice_of, forecast_alone, forecast_choice_of, lead_of
 from service.decide.conclude import conclude, explanation
 from service.decide.dispatch import Dispatch, Read, dispatch_of, plan_now
 from service.decide.exploring import Drawn, Explorer
@@ -79,7 +80,7 @@ class Pipeline:
         watch.lap("eligibility")
 
         # 2. Is anything left to be chosen?
-        source, first = case.short_cut(), case.requested
+        source = case.short_cut()
 
         # 3. What do the classifiers say?
         found, cached = Classification(), False
@@ -90,28 +91,30 @@ class Pipeline:
             watch.seconds.update(found.seconds)
             watch.skip()
         verdict = found.classified.verdict if found.classified else None
-        if verdict and knowledge.decision.first_choice == "classifier":
-            source, first = found.source, verdict.candidate
 
         # 4. What are the chances, and what will it cost?
         reading = knowledge.reader.read(task)
-        kind = kind_of(case.kind, verdict.kind if verdict else None, found.source, reading)
+        kind = kind_of(case.kind, verdict, found.source, reading)
         minutes = verdict.minutes if verdict else None
         read = Read(reading=reading, kind=kind, minutes=minutes)
 
         # 5. In which order, and when? Now and then another first, to learn something.
-        dispatch = dispatch_of(case, read, first)
-        drawn = self._drawn(case, read, dispatch) if knowledge.worlds else None
+        lead = lead_of(case, found, read, self.in_use.weights, source)
+        source, dispatch = lead.source, dispatch_of(case, lead.read, lead.first)
+        drawn = self._drawn(case, lead.read, dispatch) if knowledge.worlds else None
         if drawn is not None:
-            dispatch = plan_now(case, read, drawn.candidate)
+            dispatch = plan_now(case, lead.read, drawn.candidate)
         if drawn is not None or dispatch.not_before is not None:
             source = "forecast"
+        alone = forecast_alone(case, lead, read, dispatch)
+        forecast_choice = forecast_choice_of(case, alone, dispatch)
         watch.lap("forecast")
 
         # 6. The decision
         source = source or "forecast"
+        timings = watch.milliseconds()
         decision = conclude(
-            case, found, dispatch, source=source, kind=kind, cached=cached, timings_ms=watch.milliseconds()
+            case, found, dispatch, forecast_choice, source=source, kind=kind, cached=cached, timings_ms=timings
         )
         effort = reading.size if minutes is None else None
         words = reading.weights() if kind and task.explain else None
@@ -130,6 +133,7 @@ class Pipeline:
                 failed=[one.key for one in task.attempts if one.result == "failed"],
                 minutes=minutes,
                 kind=learned_kind(kind),
+                advice=advice_of(found, alone, dispatch),
             ),
         )
         for observer in self.observers:
@@ -168,7 +172,7 @@ class Pipeline:
 
     def answering_with(self) -> Source:
         """The best source that can answer now; always the forecast where the settings leave the choice to it."""
-        if self.knowledge.decision.first_choice == "classifier":
+        if self.knowledge.decision.first_choice != "forecast":
             for stage in self.classifiers.ladder.stages:
                 if stage.breaker.admits and stage.classifier.available():
                     return stage.classifier.source

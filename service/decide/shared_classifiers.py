@@ -26,10 +26,11 @@ class SharedClassifiers:
         ladder: Ladder,
         *,
         max_in_flight: int,
-        cache_seconds: float,
+        cache_seconds: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """At most `max_in_flight` decisions wait at once; a verdict serves identical requests for `cache_seconds`."""
+        """At most `max_in_flight` decisions wait at once; a verdict serves identical requests for `cache_seconds`,
+        which is asked each time, because it may change."""
         self.ladder = ladder
         self.max_in_flight = max_in_flight
         self.waiting = 0
@@ -68,6 +69,11 @@ class SharedClassifiers:
         if found.classified is not None and not found.degraded:
             self._recent.put(key, found)
         return (_passed_on(found), found.classified is not None) if joined else (found, False)
+
+    def wake(self) -> None:
+        """Those that rest are asked again, also where a Retry-After had them rest for an hour."""
+        for stage in self.ladder.stages:
+            stage.breaker.wake()
 
     async def hurry(self) -> None:
         """Ends the classifications under way: who waits for one is answered by the forecast now."""

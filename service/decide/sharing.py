@@ -16,9 +16,9 @@ MAX_RECENT = 1024
 
 
 class Recent(Generic[T]):
-    """Values of the last `seconds` (on `clock`), at most `MAX_RECENT`; the oldest go first."""
+    """Values of the last `seconds()` (on `clock`), at most `MAX_RECENT`; the oldest go first."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], clock: Callable[[], float]) -> None:
         self._seconds = seconds
         self._clock = clock
         self._kept: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
@@ -29,19 +29,21 @@ class Recent(Generic[T]):
         if entry is None:
             return None
         kept_at, value = entry
-        if self._clock() - kept_at >= self._seconds:
+        if self._clock() - kept_at >= self._seconds():
             del self._kept[key]
             return None
         return value
 
     def put(self, key: Hashable, value: T) -> None:
-        """Keeps `value`; nothing where `seconds` is 0."""
-        if self._seconds <= 0:
+        """Keeps `value`; nothing, and nothing of before either, where `seconds` is 0."""
+        seconds = self._seconds()
+        if seconds <= 0:
+            self._kept.clear()
             return
         self._kept.pop(key, None)
         self._kept[key] = (self._clock(), value)
         while self._kept and (
-            len(self._kept) > MAX_RECENT or self._clock() - next(iter(self._kept.values()))[0] >= self._seconds
+            len(self._kept) > MAX_RECENT or self._clock() - next(iter(self._kept.values()))[0] >= seconds
         ):
             self._kept.popitem(last=False)
 

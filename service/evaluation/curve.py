@@ -6,6 +6,7 @@ import string
 from collections.abc import Sequence
 from itertools import chain, repeat
 
+from service.base.text import one_line
 from service.evaluation.baselines import Baseline
 from service.evaluation.replay import PolicyResult
 
@@ -14,7 +15,10 @@ Point = PolicyResult | Baseline
 
 _LEAST_COST = 1e-6
 _MARGIN = 0.02
-_COLUMNS, _ROWS = 72, 18
+_LEFT, _ROWS = 8, 18
+MOST_WIDE = 120
+"""Characters of a picture in a terminal; wider ones are harder to read."""
+
 _SVG = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 460" font-family="system-ui" font-size="12">
 <rect width="760" height="460" fill="#fff"/>"""
@@ -46,22 +50,39 @@ class _Scale:
         return self.low + (self.high - self.low) * share
 
 
-def draw(ours: Sequence[PolicyResult], others: Sequence[Baseline]) -> str:
-    """A scatter of letters with a legend below: capitals are ours."""
-    scale = _Scale([*ours, *others])
-    grid = [[" "] * _COLUMNS for _ in range(_ROWS)]
+def draw(ours: Sequence[PolicyResult], others: Sequence[Baseline], *, width: int = 80) -> str:
+    """A scatter of letters, `width` characters wide, with a legend below: capitals are ours. Where there is room beside
+    a point its name stands there."""
+    scale, columns = _Scale([*ours, *others]), width - _LEFT
+    grid = [[" "] * columns for _ in range(_ROWS)]
     legend: list[str] = []
+    placed: list[tuple[int, int, str]] = []
     both: tuple[tuple[str, Sequence[Point]], ...] = ((string.ascii_uppercase, ours), (string.ascii_lowercase, others))
     for letters, points in both:
         for sign, point in zip(chain(letters, repeat("*")), sorted(points, key=_cost), strict=False):
-            column = round(scale.across(point) * (_COLUMNS - 1))
+            name = one_line(point.name, 200)
+            column = round(scale.across(point) * (columns - 1))
             row = _ROWS - 1 - round(scale.up(point) * (_ROWS - 1))
             if grid[row][column] == " ":
                 grid[row][column] = sign
-            legend.append(f"  {sign} {point.name}: {point.solve_rate:.1%} for ${point.cost_usd_per_task:.3f}")
+                placed.append((row, column, name))
+            legend.append(f"  {sign} {name}: {point.solve_rate:.1%} for ${point.cost_usd_per_task:.3f}")
+    for row, column, name in placed:
+        _name(grid[row], column, name)
     lines = [f"{scale.rate_at(1 - i / (_ROWS - 1)):6.1%} |{''.join(row)}".rstrip() for i, row in enumerate(grid)]
-    axis = f"{'':7}+{'-' * _COLUMNS}\n{'':8}${scale.cheap:.3f}{'cost per task (log)':^{_COLUMNS - 14}}${scale.dear:.3f}"
+    axis = f"{'':7}+{'-' * columns}\n{'':8}${scale.cheap:.3f}{'cost per task (log)':^{columns - 14}}${scale.dear:.3f}"
     return "\n".join([*lines, axis, *legend])
+
+
+def _name(row: list[str], column: int, name: str) -> None:
+    """Writes a point's name to its right, else to its left; where neither has room, nowhere."""
+    needed = len(name) + 1
+    for start, text in ((column + 1, f" {name}"), (column - needed, f"{name} ")):
+        end = start + needed
+        around = row[max(0, start) : end + 1] if start > column else row[max(0, start - 1) : end]
+        if start >= 0 and end <= len(row) and set(around) == {" "}:
+            row[start:end] = text
+            return
 
 
 def svg(ours: Sequence[PolicyResult], others: Sequence[Baseline], *, title: str) -> str:

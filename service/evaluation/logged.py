@@ -54,7 +54,7 @@ class Replayer:
         self._verdicts = verdicts
         self._logged = _LoggedClassifier()
         ladder = Ladder([Stage(self._logged, Breaker(time.monotonic))])
-        shared = SharedClassifiers(ladder, max_in_flight=16, cache_seconds=0.0)
+        shared = SharedClassifiers(ladder, max_in_flight=16, cache_seconds=lambda: 0.0)
         self._moment: Any = None
         self._pipeline = Pipeline(InUse(knowledge), shared, now=lambda: self._moment)
 
@@ -81,7 +81,9 @@ class Replayer:
             return Again(before=before, after=after, gain_usd=None if after is None else 0.0)
         old = {"agent_type": before.agent_type, "model": before.model, "effort": before.effort}
         kept = await self._decided(msgspec.structs.replace(task, **old))
-        gain = None if kept is None else self._worth(task, after) - self._worth(task, kept)
+        # An agent that is not in the catalog any more is no error, and then every agent competes.
+        offered = kept is not None and kept.key == before.key
+        gain = self._worth(task, after) - self._worth(task, kept) if kept is not None and offered else None
         return Again(before=before, after=after, gain_usd=gain)
 
     async def _decided(self, task: Task) -> Decision | None:
@@ -105,6 +107,7 @@ class _LoggedClassifier:
 
     source: Source = "local_model"
     name = "log"
+    local = True
     timeout_seconds = 3600.0
     least_seconds = 0.0
     patience_seconds = 0.0

@@ -9,10 +9,10 @@ from msgspec import Meta
 
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decoding import decode_lines
-from service.contract.errors import InvalidInputError
+from service.contract.errors import InvalidInputError, WrongFileError
 from service.contract.kind import Kind, KindId
 from service.contract.outcome import Outcome
-from service.contract.task import Labels, Name
+from service.contract.task import Labels, Name, pair_named
 
 ANY_AGENT = "any"
 """The agent type of a catalog that is made of the tasks' own models."""
@@ -26,7 +26,8 @@ class RecordedAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordedTask(msgspec.Struct, frozen=True, kw_only=True):
-    """A task and the recorded outcome of each model that was tried on it, by model id or by agent/model."""
+    """A task and the recorded outcome of each model that was tried on it, by model id, agent/model or
+    agent/model@effort."""
 
     id: Annotated[str, Meta(min_length=1, max_length=200)]
     instructions: Annotated[str, Meta(min_length=1, max_length=200_000)]
@@ -46,20 +47,17 @@ _DECODER = msgspec.json.Decoder(RecordedTask)
 
 
 def read_tasks(path: Path, *, limit: int | None = None) -> list[RecordedTask]:
-    """The tasks of a file, at most `limit`. Raises InvalidInputError that names file, line and place."""
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"{path}: {error.strerror}") from None
+    """The tasks of a file, at most `limit`. Raises WrongFileError that names file, line and place, and OSError."""
+    body = path.read_bytes()
     tasks: list[RecordedTask] = []
     for number, task in decode_lines(body, _DECODER):
         if isinstance(task, InvalidInputError):
-            raise InvalidInputError(task.expected, path=f"{path}, line {number}: {task.path}")
+            raise WrongFileError(task.expected, path=task.path, source=f"{path}, line {number}")
         tasks.append(task)
         if len(tasks) == limit:
             break
     if not tasks:
-        raise InvalidInputError(f"{path}: expected one task a line, found none")
+        raise WrongFileError("expected one task a line, found none", source=str(path))
     return tasks
 
 
@@ -76,15 +74,13 @@ def catalog_of_tasks(tasks: Sequence[RecordedTask]) -> Catalog:
 
 def _candidate_called(name: str) -> Candidate:
     """By `agent/model@effort`, `agent/model` or a bare model id, which may hold an `@` of its own."""
-    if "/" not in name.strip("/"):
-        return Candidate(agent_type=ANY_AGENT, model=name)
-    agent_type, rest = name.split("/", 1)
-    model, _, effort = rest.rpartition("@")
-    return Candidate(agent_type=agent_type, model=model or rest, effort=effort if model else None)
+    agent_type, _, model = name.partition("/")
+    return Candidate(**pair_named(name)) if agent_type and model else Candidate(agent_type=ANY_AGENT, model=name)
 
 
 def catalog_for_tasks(catalog: Catalog, tasks: Sequence[RecordedTask]) -> Catalog:
-    """The catalog's candidates that the tasks have outcomes of; of a model that they name without an agent, the first.
+    """The catalog's candidates that the tasks have outcomes of; of a model that they name without an agent or an
+    effort, the first.
 
     Raises InvalidInputError where there is none.
     """
@@ -103,7 +99,7 @@ def catalog_for_tasks(catalog: Catalog, tasks: Sequence[RecordedTask]) -> Catalo
 
 
 class Names:
-    """What each candidate is called in tasks: by its model, or by agent/model where any task does so."""
+    """What each candidate is called in tasks: by its model, or by agent/model (and effort) where any task does so."""
 
     def __init__(self, tasks: Sequence[RecordedTask], catalog: Catalog) -> None:
         recorded = {name for task in tasks for name in task.outcomes}
@@ -117,8 +113,8 @@ class Names:
         for task in tasks:
             outcomes: dict[str, RecordedAttempt] = {}
             for candidate in self.catalog.candidates:
-                attempt = task.outcomes.get(str(candidate)) or task.outcomes.get(candidate.model)
-                if attempt is not None:
+                attempts = (task.outcomes[name] for name in _names(candidate) if name in task.outcomes)
+                if (attempt := next(attempts, None)) is not None:
                     outcomes[self.of[candidate.key]] = attempt
             if outcomes:
                 found.append(msgspec.structs.replace(task, outcomes=outcomes))
@@ -150,4 +146,9 @@ def history_of(tasks: Sequence[RecordedTask], catalog: Catalog) -> list[Outcome]
 
 
 def _name(candidate: Candidate, recorded: Container[str]) -> str:
-    return str(candidate) if str(candidate) in recorded else candidate.model
+    return next((name for name in _names(candidate) if name in recorded), candidate.model)
+
+
+def _names(candidate: Candidate) -> tuple[str, str, str]:
+    """What tasks may call it, the most exact first."""
+    return str(candidate), f"{candidate.agent_type}/{candidate.model}", candidate.model

@@ -60,6 +60,8 @@ class Executions:
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._runs = Runs()
         self._closing = False
+        self._closed: asyncio.Task[None] | None = None
+        self._hurried = asyncio.Event()
         self._upkeep = Upkeep(self._runs, table, logs, settings, clocks=clocks, ended=ended)
         self._background = Background(
             self._upkeep.once, every_seconds=upkeep_seconds, defect=lambda error: log_defect(self._log, error)
@@ -80,9 +82,32 @@ class Executions:
         await self._upkeep.once()
         self._background.start()
 
-    async def aclose(self) -> None:
-        """Takes no more and ends what runs here as `interrupted`; those who follow see that. Twice is once."""
+    async def aclose(self, *, grace_seconds: float = 0.0) -> None:
+        """Takes no more, ends what waits as `interrupted`, and after `grace_seconds` what still runs; those who follow
+        see that. Twice is once: whoever comes later waits for the end of the first.
+        """
         self._closing = True
+        if self._closed is None:
+            self._closed = asyncio.create_task(self._close(grace_seconds))
+        await asyncio.wait({self._closed})
+        self._closed.result()
+
+    def hurry(self) -> None:
+        """What still runs in the grace of `aclose` is interrupted now."""
+        self._hurried.set()
+
+    async def _close(self, grace_seconds: float) -> None:
+        for run in self._runs.values():
+            if run.execution.state == "queued":
+                run.end("interrupted", "shutdown")
+        endings = {run.ending for run in self._runs.values() if run.ending is not None}
+        if endings and grace_seconds > 0:
+            all_ended = asyncio.create_task(asyncio.wait(endings))
+            hurried = asyncio.create_task(self._hurried.wait())
+            both = {all_ended, hurried}
+            await asyncio.wait(both, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+            for task in both:
+                task.cancel()
         await self._background.aclose()
         for run in self._runs.values():
             run.end("interrupted", "shutdown")
@@ -94,19 +119,13 @@ class Executions:
         self.logs.release()
 
     async def create(self, request: ExecutionRequest) -> Execution:
-        """Queues it, kept in the store before this returns; of the same `task_id` within the window, the earlier one.
+        """Queues it, kept in the store before this returns. The same request under the same `task_id` is the earlier
+        one, while that is under way or has succeeded within the window.
 
         Raises OverloadedError where the queue is full, StoreUnavailableError where it cannot be kept.
         """
         now = self._clocks.now()
         window = timedelta(seconds=self._settings.idempotency_seconds) or None
-        if self.running + self.queued >= self._settings.max_concurrency + self._settings.max_queued or self._closing:
-            if window is not None and request.task_id is not None:
-                earlier = await self._table.of_task(request.task_id, since=now - window)
-                if earlier is not None:
-                    return earlier
-            why = "the service is shutting down" if self._closing else "the queue of executions is full"
-            raise OverloadedError(why, retry_after_seconds=RETRY_AFTER_SECONDS)
         execution = Execution(
             execution_id=uuid7(),
             task_id=request.task_id,
@@ -116,10 +135,22 @@ class Executions:
             created_at=now,
             owner=self.logs.owner,
             seen_at=now,
+            request_digest=request.digest,
         )
+        if self.running + self.queued >= self._settings.max_concurrency + self._settings.max_queued or self._closing:
+            if window is not None and request.task_id is not None:
+                earlier = await self._table.same(execution, window=window)
+                if earlier is not None:
+                    return earlier
+            why = "the service is shutting down" if self._closing else "the queue of executions is full"
+            raise OverloadedError(why, retry_after_seconds=RETRY_AFTER_SECONDS)
         run = self._runs[execution.execution_id] = Run(execution)  # takes its place in the queue at once
         try:
             kept = await self._table.create(execution, window=window)
+            known = self._runs.get(kept.execution_id)
+            if known is not None and known.execution.ended_at is not None:
+                await self._runs.save(known, self._table)  # the store has not heard of its end, and it may have failed
+                kept = await self._table.create(execution, window=window)
         except BaseException:
             # It may be in the store all the same, or get there: then the upkeep closes it.
             del self._runs[execution.execution_id]
@@ -148,6 +179,11 @@ class Executions:
         if found is None:
             raise NotFoundError(f"there is no execution {execution_id[:80]!r}")
         return found
+
+    async def newest(self, *, limit: int, before: str | None, task_id: str | None) -> list[Execution]:
+        """Newest first, those of all replicas; `before` is an execution_id, exclusive."""
+        found = await self._table.newest(limit=limit, before=before, task_id=task_id)
+        return [self._runs[one.execution_id].execution if one.execution_id in self._runs else one for one in found]
 
     async def summary(self, execution_id: str) -> Summary | None:
         """What it came to, by its log; None where that is not here (any more)."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.contract.catalog import Catalog
 from service.forecast import costs
-from service.forecast.cells import Cells, Grid, Width, widths
+from service.forecast.cells import Cells, Grid, Width, models, widths
 from service.forecast.columns import Codes
 from service.forecast.difficulty import Array
 from service.forecast.learned import LearnedAbility, LearnedKind
@@ -80,23 +80,28 @@ def estimated(
         covariance = found.fit.covariance[: size + 1, : size + 1]
         return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
     mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
-    for last in (*(False,) * rounds, True):
+
+    def tie(width: Width) -> Array:
         within = expected.covariance(width.kind_sd, width.own_sd)[np.ix_(cells.place, cells.place)]
-        precision = np.linalg.inv(within).astype(np.float64)
-        prior = replace(
+        found: Array = np.linalg.inv(within).astype(np.float64)
+        return found
+
+    def tied(width: Width) -> Prior:
+        return replace(
             prior,
             weight=np.zeros(size),
             rate=np.full(size, 0.5),
             theta_mean=mean,
-            theta_precision=precision,
+            theta_precision=tie(width),
             block=np.where(kind == expected.columns - 1, -1, kind),
         )
-        found = maximum(prior, place, _TIMES if last else 1)
+
+    for _ in range(rounds):
+        found = maximum(tied(width), place, 1)
         place = found.fit.place
-        if last:
-            break
-        known = np.linalg.inv(found.fit.covariance[:size, :size])
-        width = widths(expected, cells.place, known - precision, known @ (place.theta - mean), width)
+        known: Array = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
+        width = widths(expected, cells.place, known - tie(width), known @ (place.theta - mean), width)
+    found = maximum(tied(width), place, _TIMES)
     return _everywhere(expected, cells, width, found.fit), found
 
 
@@ -132,9 +137,11 @@ class Seen:
 
 def learned_kinds(catalog: Catalog, theta: Array, seen: Seen) -> dict[tuple[str, str], LearnedAbility]:
     """Everything that is known of each candidate, over all and by kind."""
+    model = models(catalog.candidates)
     cost, n_cost = costs.by_kind(
         _figures(catalog, "cost_usd"),
         costs.UNKNOWN_COST_USD,
+        model,
         seen.who,
         seen.kind,
         seen.cost_usd,
@@ -145,7 +152,9 @@ def learned_kinds(catalog: Catalog, theta: Array, seen: Seen) -> dict[tuple[str,
     timed = bool(np.isfinite(takes).any() or np.isfinite(seen.minutes).any())
     minutes = np.zeros(takes.shape)
     if timed:
-        minutes, _ = costs.by_kind(takes, UNKNOWN_MINUTES, seen.who, seen.kind, seen.minutes, seen.factor, seen.weight)
+        minutes, _ = costs.by_kind(
+            takes, UNKNOWN_MINUTES, model, seen.who, seen.kind, seen.minutes, seen.factor, seen.weight
+        )
     shape = theta.shape
     n = np.bincount(seen.who * shape[1] + seen.kind, minlength=theta.size).reshape(shape)
     known: dict[tuple[str, str], LearnedAbility] = {}

@@ -8,6 +8,7 @@ differ.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf, log1p
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from service.contract.catalog import Candidate, Catalog
 from service.forecast.columns import WITHDRAWN, Codes, Columns, Key, Places
 from service.forecast.difficulty import Array, Shape, ability
 from service.forecast.history import label_digest, label_keys
+from service.forecast.settings import Flags
 
 PRIOR_WEIGHT = 30.0
 """A `solve_rate` of the catalog counts as so many outcomes on average tasks. The data at hand cannot fit it (published
@@ -74,10 +76,11 @@ class Grid:
 
     def covariance(self, kind_sd: float, own_sd: float) -> Array:
         """Of all cells, candidate by candidate."""
-        candidates, columns = self.mean.shape
-        known = np.r_[np.ones(columns - 1), 0.0]  # a task of no known kind is of any
-        of = np.repeat(np.arange(candidates), columns)
-        kind = np.tile(np.arange(columns), candidates)
+        columns = self.columns
+        known: Array = np.r_[np.ones(columns - 1), 0.0]  # a task of no known kind is of any
+        place: Codes = np.arange(int(self.mean.size), dtype=np.int64)
+        of: Codes = place // columns
+        kind: Codes = place % columns
         own = self.candidate_sd[of]
         found = np.where(of[:, None] == of, own[:, None] ** 2, 0.0)
         if self.siblings:
@@ -103,19 +106,19 @@ def grid(catalog: Catalog, shape: Shape) -> Grid:
         told = off[~np.isnan(off[:, k]), k]
         typical[k] = told.mean() if len(told) else 0.0
         spread[k] = told.std(ddof=1) if len(told) > 1 else 0.0
-    nothing = abilities([UNKNOWN_RATE], shape)[0]
+    nothing = float(abilities([UNKNOWN_RATE], shape)[0])
     by_kinds = special - typical
-    told = ~np.isnan(by_kinds)
-    of_kinds = np.where(told, by_kinds, 0.0).sum(axis=1) / np.maximum(told.sum(axis=1), 1)
-    base = np.where(np.isnan(general), np.where(told.any(axis=1), of_kinds, np.nan), general)
-    names = [(candidate.agent_type, candidate.model) for candidate in candidates]
-    model = np.array([names.index(name) for name in names], dtype=np.intp)
+    known: Flags = ~np.isnan(by_kinds)
+    of_kinds = np.where(known, by_kinds, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    unrated: Array = np.where(known.any(axis=1), of_kinds, np.nan)
+    base: Array = np.where(np.isnan(general), unrated, general)
+    model = models(candidates)
     base = np.where(np.isnan(base), _of_siblings(base, model, nothing), base)
     missing = np.isnan(special)
     mean = np.where(missing, base[:, None] + typical, special)
     rate = np.array([UNKNOWN_RATE if c.solve_rate is None else c.solve_rate for c in candidates])
     rate = np.clip(rate.astype(np.float64), *RATES)
-    weight = np.where(~np.isnan(general) | told.any(axis=1), PRIOR_WEIGHT, UNKNOWN_WEIGHT)
+    weight = np.where(~np.isnan(general) | known.any(axis=1), PRIOR_WEIGHT, UNKNOWN_WEIGHT)
     return Grid(
         model=model,
         mean=np.column_stack([mean, base]),
@@ -124,6 +127,12 @@ def grid(catalog: Catalog, shape: Shape) -> Grid:
         candidate_sd=np.sqrt(rate_variance(rate, weight, shape)),
         apart=np.column_stack([np.where(missing, spread, 0.0), np.zeros(len(candidates))]),
     )
+
+
+def models(candidates: Sequence[Candidate]) -> Places:
+    """Numbers the model of each candidate, of which several may be efforts."""
+    number: dict[tuple[str, str], int] = {}
+    return np.array([number.setdefault((one.agent_type, one.model), len(number)) for one in candidates], dtype=np.intp)
 
 
 def _of_siblings(base: Array, model: Places, nothing: float) -> Array:
@@ -247,9 +256,9 @@ def widths(expected: Grid, place: Places, data: Array, told: Array, start: Width
         both = np.eye(len(place)) + data @ prior
         sign, size = np.linalg.slogdet(both)
         if sign <= 0:
-            return -np.inf
+            return -inf
         fit = float(told @ prior @ np.linalg.solve(both, told))
-        return (fit - float(size)) / 2 - float(np.log1p((kind_sd / KIND_SD) ** 2) + np.log1p((own_sd / OWN_SD) ** 2))
+        return (fit - float(size)) / 2 - log1p((kind_sd / KIND_SD) ** 2) - log1p((own_sd / OWN_SD) ** 2)
 
     own_sd = max(WIDTHS.tolist(), key=lambda width: probable(start.kind_sd, width))
     kind_sd = max(WIDTHS.tolist(), key=lambda width: probable(width, own_sd))

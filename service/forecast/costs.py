@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.contract.catalog import Candidate
-from service.forecast.columns import Codes
+from service.forecast.columns import Codes, Places
 from service.forecast.difficulty import Array
+from service.forecast.settings import Flags
 
 PRIOR_WEIGHT = 5.0
 """The catalog's figure counts as so many recorded ones."""
@@ -76,13 +77,14 @@ def learned_means(
 
 
 def by_kind(
-    figures: Array, unknown: float, who: Codes, kind: Codes, seen: Array, factor: Array, weight: Array
+    figures: Array, unknown: float, model: Places, who: Codes, kind: Codes, seen: Array, factor: Array, weight: Array
 ) -> tuple[Array, Codes]:
     """Mean of each candidate in each kind, and how many outcomes told one.
 
     `figures` is candidates × kinds, the last column being the catalog's figure for all tasks; NaN where there is none.
     What is missing is as other candidates' figures of that kind are to their own for all tasks. Then outcomes move each
-    candidate as a whole, each kind as a whole, and last each candidate in each kind.
+    candidate as a whole, each kind as a whole, and last each candidate in each kind. An effort without any figure
+    starts, weakly, from what is known of the other efforts of its model; `model` numbers that of each candidate.
     """
     width = figures.shape[1]
     general, general_weight = prior_means([None if np.isnan(one) else float(one) for one in figures[:, -1]], unknown)
@@ -95,7 +97,12 @@ def by_kind(
     ratio = np.where(told, ratio, typical)
     ratio[:, -1] = 1.0
     own_weight = np.where(told, PRIOR_WEIGHT, np.minimum(general_weight, MISSING_WEIGHT)[:, None])
-    mean, n = learned_means(general, general_weight, who, seen, factor * ratio[who, kind], weight, unknown)
+    exposure = factor * ratio[who, kind]
+    mean, n = learned_means(general, general_weight, who, seen, exposure, weight, unknown)
+    untold: Flags = np.isnan(figures).all(axis=1)
+    start = np.where(untold, _of_siblings(mean, ~untold | (n > 0), model, general), general)
+    if (start != general).any():
+        mean, n = learned_means(start, general_weight, who, seen, exposure, weight, unknown)
     usable = np.isfinite(seen) & (seen >= 0)
     expected = factor * mean[who] * ratio[who, kind]
     times = np.minimum(seen / expected, CAP)[usable]
@@ -113,6 +120,15 @@ def by_kind(
     by_cell = counts.reshape(-1, width)
     by_cell[:, -1] = n
     return found, by_cell
+
+
+def _of_siblings(mean: Array, told: Flags, model: Places, otherwise: Array) -> Array:
+    """The geometric mean over the other efforts of each one's model of which something is known."""
+    siblings: Flags = (model[:, None] == model) & told
+    np.fill_diagonal(siblings, val=False)
+    number = siblings.sum(axis=1)
+    found: Array = np.exp(siblings @ np.log(np.maximum(mean, _LEAST)) / np.maximum(number, 1))
+    return np.where(number > 0, found, otherwise)
 
 
 def _median(ascending: Array, share: Array, prior: float, weight: float) -> float:

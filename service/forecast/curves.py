@@ -24,26 +24,39 @@ Mixture = tuple[tuple[str | None, int], ...]
 
 
 def mixture(kinds: Mapping[str, float], known: Sequence[str]) -> Mixture:
-    """Of what a task may be; nothing that is known: one whole of None."""
-    parts = [(kind, round(TENTHS * share)) for kind, share in kinds.items() if kind in known]
+    """Of what a task may be; what the shares lack of one is None. Nothing that is known: one whole of None."""
+    parts: list[tuple[str | None, int]] = [
+        (kind, round(TENTHS * share)) for kind, share in kinds.items() if kind in known
+    ]
+    parts.append((None, round(TENTHS * (1.0 - sum(kinds.values())))))
     kept = sorted((pair for pair in parts if pair[1] > 0), key=lambda pair: -pair[1])
     return tuple(kept) or ((None, TENTHS),)
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Candidates × (kinds × grid): P(solved), P(failed), expected US dollars, and minutes where any are known."""
+    """Candidates × (kinds × grid): P(solved), P(failed), expected US dollars, and minutes where any are known; and, for
+    each kind, by which factor an attempt costs more over all tasks than in this kind."""
 
     chance: Array
     fail: Array
     cost_usd: Array
     minutes: Array | None
+    general: Array
+
+    def times(self, factor: float, rows: Sequence[int]) -> Array | float:
+        """By which factor attempts of these candidates cost more at a task that is dearer by `factor` than most: what
+        the kind costs more already is not counted twice."""
+        if factor <= 1.0:
+            return factor
+        by_kind: Array = np.clip(factor * self.general[list(rows)], 1.0, factor)
+        return np.repeat(by_kind, len(GRID), axis=1)
 
     def of(self, rows: Sequence[int]) -> "Curves":
         """Of these candidates."""
         at = list(rows)
         minutes = None if self.minutes is None else self.minutes[at]
-        return Curves(self.chance[at], self.fail[at], self.cost_usd[at], minutes)
+        return Curves(self.chance[at], self.fail[at], self.cost_usd[at], minutes, self.general[at])
 
 
 class KindCurves:
@@ -79,6 +92,7 @@ class KindCurves:
         here = [known.of(kind) for known in self._known]
         theta = np.array([one.theta for one in here])
         factor = cost_factor(self._tasks, self._learned.shape(kind))
+        general = [_times(known.cost_usd, one.cost_usd) for known, one in zip(self._known, here, strict=True)]
         takes = [one.minutes for one in here]
         minutes = None if any(one is None for one in takes) else np.array(takes, dtype=np.float64)[:, None] * factor
         made = Curves(
@@ -86,6 +100,7 @@ class KindCurves:
             1.0 / (1.0 + np.exp(theta[:, None] - GRID)),
             np.array([one.cost_usd for one in here])[:, None] * factor,
             minutes,
+            np.array(general)[:, None],
         )
         self._made[kind,] = made
         return made
@@ -102,4 +117,9 @@ def _beside(parts: Sequence[Curves]) -> Curves:
         np.hstack([part.fail for part in parts]),
         np.hstack([part.cost_usd for part in parts]),
         np.hstack(minutes) if len(minutes) == len(parts) else None,
+        np.hstack([part.general for part in parts]),
     )
+
+
+def _times(general: float, special: float) -> float:
+    return general / special if special > 0 else 1.0

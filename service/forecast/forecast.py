@@ -9,6 +9,7 @@ import numpy as np
 
 from service.contract.catalog import Candidate
 from service.contract.decision import Step
+from service.contract.task import Key
 from service.contract.verifier import PERFECT, Verifier
 from service.forecast.difficulty import GRID, Array
 from service.forecast.options import Options
@@ -17,6 +18,9 @@ from service.forecast.stakes import Stakes
 
 COST_DIGITS = 9
 """Of an answer's dollars: a cost that equals a limit shall not exceed it by the last bit of a sum."""
+
+SWAYED_KEPT = 16
+"""Of each forecast: tasks on which a classifier says nearly the same."""
 
 PLANS_KEPT = 16
 """Of each forecast: tasks for which nothing differs that a forecast rests on share it, and its plans."""
@@ -62,6 +66,7 @@ class Forecast:
         self.verifier = verifier
         self._options = options
         self._explanation = explanation
+        self._swayed = lru_cache(SWAYED_KEPT)(self._sway)
         self._plan = lru_cache(PLANS_KEPT)(self._make_plan)
         self.p_solve: tuple[float, ...] = tuple((options.chance_now(verifier) @ posterior).tolist())
         self.cost_usd: tuple[float, ...] = tuple((options.cost @ posterior).tolist())
@@ -82,11 +87,34 @@ class Forecast:
         """
         return self._plan(stakes, None if first is None else self.candidates.index(first), prices, max_steps)
 
+    def swayed(self, logits: tuple[float, ...]) -> "Forecast":
+        """The same with each candidate's chance moved by so many logits at every difficulty; itself where none is."""
+        return self._swayed(logits) if any(logits) else self
+
+    def _sway(self, logits: tuple[float, ...]) -> "Forecast":
+        odds, before = np.exp(np.array(logits))[:, None], self._options.chance
+        by_candidate = [
+            {**one, "swayed": round(logit, 2)}
+            for one, logit in zip(self._explanation["candidates"], logits, strict=True)
+        ]
+        return Forecast(
+            self.candidates,
+            self.posterior,
+            self._options.with_chance(before * odds / (1 - before + before * odds)),
+            {**self._explanation, "candidates": by_candidate},
+            verifier=self.verifier,
+        )
+
     def costs_at(self, prices: Prices | None) -> tuple[float, ...]:
         """What an attempt of each candidate takes now, in US dollars."""
         if prices is None:
             return self.cost_usd
         return tuple(cost * price for cost, price in zip(self.cost_usd, prices, strict=True))
+
+    @cached_property
+    def places(self) -> dict[Key, int]:
+        """Where each candidate stands, by its key."""
+        return {candidate.key: place for place, candidate in enumerate(self.candidates)}
 
     def explain(self) -> dict[str, Any]:
         """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used. Not to be

@@ -229,7 +229,7 @@ class Forecaster:
                 {**shown, "leaning": lean} for shown, lean in zip(explanation["candidates"], leans, strict=True)
             ]
         if larger != 1.0:
-            options = options.larger(larger)
+            options = options.larger(curves.times(larger, rows))
         return Forecast(candidates, posterior, options, explanation, verifier=verifier)
 
     def _make_options(

@@ -58,8 +58,9 @@ class Options:
         made.cost = self.list_cost * np.array(prices)[:, None]
         return made
 
-    def larger(self, factor: float) -> "Options":
-        """The same where every attempt costs and takes so many times as much."""
+    def larger(self, factor: float | Array) -> "Options":
+        """The same where every attempt costs and takes so many times as much; in each kind its own times, if they are
+        told for candidates × (kinds × grid)."""
         made = copy(self)
         made.cost = made.list_cost = self.list_cost * factor
         made.minutes = None if self.minutes is None else self.minutes * factor

@@ -6,9 +6,9 @@ each factor of e counts in full, because there the estimate's own error, a facto
 
 from math import exp, log
 
-TINY_BELOW = 8.0
+TINY_BELOW = 10.0
 HUGE_ABOVE = 240.0
-"""Minutes. On the 231 recorded issues the estimate from the text leaves this range with one in two hundred."""
+"""Minutes. On the 231 recorded issues the estimate from the text leaves this range with one in thirty."""
 
 EASIER = 1.5
 """Logits by which a task is easier for each factor e below TINY_BELOW: what people's minutes are worth on SWE-bench

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from service.base.ids import is_uuid
-from service.contract.decision import Known, LoggedDecision, Step
+from service.contract.decision import ForecastChoice, Known, LoggedDecision, Step
 from service.contract.outcome import Context
-from service.contract.task import Key, key_of
+from service.contract.task import Key
 from service.store.decisions import DecisionTable, StoredDecision
 from service.store.facts import CLASSIFIERS
 from service.store.schema import storable
@@ -20,19 +20,13 @@ AT_ONCE = 200
 """Decisions read at once: a few milliseconds of the event loop."""
 
 
-class _Choice(msgspec.Struct, frozen=True):
-    agent_type: str
-    model: str
-    effort: str | None = None
-
-
 class _Answer(msgspec.Struct, frozen=True):
     agent_type: str
     model: str
     effort: str | None = None
     plan: Sequence[Step] = ()
     source: str = ""
-    forecast_choice: _Choice | None = None
+    forecast_choice: ForecastChoice | None = None
 
 
 class _Remembered(msgspec.Struct, frozen=True):
@@ -57,8 +51,7 @@ class Contexts:
     def remember(self, logged: LoggedDecision) -> None:
         """A decision was made here. Never waits."""
         made = logged.decision
-        other = getattr(made, "forecast_choice", None)
-        answer = _Answer(made.agent_type, made.model, made.effort, made.plan, made.source, other)
+        answer = _Answer(made.agent_type, made.model, made.effort, made.plan, made.source, made.forecast_choice)
         self._newest[made.decision_id] = _Remembered(answer, logged.task_id, logged.labels, logged.known)
         if len(self._newest) > REMEMBERED:
             self._newest.popitem(last=False)
@@ -94,6 +87,7 @@ def _context(one: _Remembered) -> Context:
         kind=one.known.kind,
         minutes=one.known.minutes,
         failed=[(storable(agent_type), storable(model)) for agent_type, model in one.known.failed],
+        advice=one.known.advice,
         plan=[(storable(s.key[0]), storable(s.key[1]), s.p_solve) for s in one.answer.plan],
         forecast_choice=_forecast_choice(one.answer),
     )
@@ -103,5 +97,5 @@ def _forecast_choice(answer: _Answer) -> Key | None:
     other = answer.forecast_choice
     if other is None or answer.source not in CLASSIFIERS:
         return None
-    agent_type, model = key_of(other.agent_type, other.model, other.effort)
+    agent_type, model = other.key
     return storable(agent_type), storable(model)

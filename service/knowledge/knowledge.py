@@ -1,5 +1,6 @@
 """What decisions are made from: catalog, prompts, forecast and the settings of decisions; and how it is read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from service.contract.errors import ConfigurationError
 from service.contract.settings import DecisionSettings, Settings
 from service.contract.verifier import PERFECT, Verifier
 from service.forecast.forecaster import Forecaster
+from service.forecast.leaning import Weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,8 @@ class InUse:
     """The knowledge that decisions are made from now: read by the pipeline, replaced by the learner."""
 
     knowledge: Knowledge
+    weights: Mapping[str, Weight] = field(default_factory=dict[str, Weight])
+    """What outcomes taught of how much each form of classifier deserves to be followed."""
 
 
 def read_knowledge(settings: Settings) -> Knowledge:

@@ -56,15 +56,17 @@ class Outcomes:
         counted: Callable[[Outcome], None],
         compared: Callable[[Outcome, float], None],
         unlinked: Callable[[], None],
+        advised: Callable[[Outcome, Context], None] = lambda _outcome, _context: None,
     ) -> None:
         """`counted` is told of each new outcome, `compared` of each that its decision gave a chance, and of that
-        chance, `unlinked` of each whose decision was never found."""
+        chance, `unlinked` of each whose decision was never found, `advised` of each whose decision was found."""
         self._table = table
         self._contexts = contexts
         self._learner = learner
         self._counted = counted
         self._compared = compared
         self._unlinked = unlinked
+        self._advised = advised
         self._lacking: deque[_Lacking] = deque(maxlen=MAX_WAITING)
         log = structlog.get_logger("pointsman.outcomes")
         self.background = Background(self._follow, every_seconds=None, defect=partial(log_defect, log))
@@ -149,6 +151,8 @@ class Outcomes:
         said = promised(outcome, context)
         if said is not None:
             self._compared(outcome, said[0])
+        if context is not None:
+            self._advised(outcome, context)
 
     def _seek(self, outcome_id: str, outcome: Outcome) -> None:
         if outcome.decision_id is None:

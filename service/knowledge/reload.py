@@ -47,13 +47,18 @@ class Reloader:
         settings: Settings,
         adopt: Callable[[Knowledge], None],
         *,
+        wake: Callable[[], None] = lambda: None,
         config_file: Path | None = None,
         reread: Callable[[], Settings] | None = None,
     ) -> None:
-        """`reread` reads the settings anew, of which `config_file` is the file; without it they stay as they are."""
+        """`wake` is called at each reload, refused or not: whoever asks for one wants what rests to be asked again.
+
+        `reread` reads the settings anew, of which `config_file` is the file; without it they stay as they are.
+        """
         self.status = ReloadStatus()
         self._settings = settings
         self._adopt = adopt
+        self._wake = wake
         self._config_file = config_file
         self._reread = reread
         self._seen = self._digest()
@@ -67,6 +72,7 @@ class Reloader:
         self._background.start()
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.nudge)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # `main` held back what came before
 
     async def aclose(self) -> None:
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
@@ -88,6 +94,7 @@ class Reloader:
         if digest == self._seen and not self._forced:
             return
         self._forced = False
+        self._wake()
         try:
             settings, knowledge = await asyncio.to_thread(self._read)
         except ConfigurationError as error:

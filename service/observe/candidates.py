@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from service.base.shares import Z95
+from service.contract.task import key_of
 from service.forecast.difficulty import solve_rate
 from service.forecast.forecaster import Forecaster
 from service.knowledge.knowledge import Knowledge
 
 
 def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
-    """Every agent and model, in the order of the catalog."""
+    """Every agent and model, and the kinds of work, in the order of the catalog."""
     agents: dict[str, dict[str, Any]] = {}
     for candidate, forecast in zip(knowledge.catalog.candidates, knowledge.forecaster.abilities(), strict=True):
         agent = agents.setdefault(
@@ -35,7 +36,7 @@ def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
                 "forecast": forecast,
             }
         )
-    return {"agents": list(agents.values()), "versions": knowledge.versions}
+    return {"agents": list(agents.values()), "kinds": knowledge.catalog.kinds, "versions": knowledge.versions}
 
 
 def intervals(forecaster: Forecaster) -> list[tuple[float, float]]:
@@ -45,7 +46,7 @@ def intervals(forecaster: Forecaster) -> list[tuple[float, float]]:
     place = {key: number for number, key in enumerate(learned.abilities)}
     found: list[tuple[float, float]] = []
     for report in forecaster.abilities():
-        number = place.get((report.agent_type, report.model))
+        number = place.get(key_of(report.agent_type, report.model, report.effort))
         known = number is not None and number < len(learned.covariance)
         spread = Z95 * sqrt(max(0.0, learned.covariance[number][number])) if known and number is not None else 3.0
         theta = np.array([report.theta - spread, report.theta + spread])

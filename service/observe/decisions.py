@@ -9,10 +9,13 @@ from service.classifiers.classifier import Classified, Classifier, ClassifierErr
 from service.classifiers.ladder import Answered, LadderObserver
 from service.contract.decision import Decision, LoggedDecision
 from service.observe.metrics import LABELS_KEPT, Metrics
+from service.store.facts import forecast_choice
 
 _STAGES = frozenset({"total", "eligibility", "forecast", "local_model", "cli"})
 
-_STATUSES = frozenset({"400", "401", "403", "404", "408", "413", "422", "429", "500", "502", "503", "504"})
+_STATUSES = frozenset(
+    {*("400", "401", "403", "404", "408", "413", "422", "429"), *("500", "501", "502", "503", "504", "529")}
+)
 """Of a model server; any other becomes `http-other`, so that a hostile one cannot make a series for each number."""
 
 
@@ -31,6 +34,11 @@ class DecisionCounts(LadderObserver):
             metrics.degraded.inc()
         if decision.cached:
             metrics.cached.inc()
+        if (advice := logged.known.advice) is not None:
+            metrics.verdicts.labels(advice.source, str(advice.agrees).lower()).inc()
+        other = forecast_choice(decision)
+        if other is not None:
+            metrics.disagreement_loss.inc(max(0.0, other.loss_usd))
         for failure in decision.failures:
             if failure.source == "request":  # the others are counted where they happen, a shared one once
                 metrics.failures.labels(failure.source, failure.problem).inc()

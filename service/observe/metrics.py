@@ -8,7 +8,7 @@ from prometheus_client.exposition import generate_latest
 
 from service import __version__
 from service.contract.execution import Execution
-from service.contract.outcome import Outcome
+from service.contract.outcome import Context, Outcome
 from service.contract.problem import Problem
 
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -45,6 +45,9 @@ class Metrics:
         self.decisions = counter("decisions", "Decisions made", "source", "agent_type", "model")
         self.degraded = counter("decisions_degraded", "Decisions where a configured classifier failed")
         self.cached = counter("decisions_cached", "Decisions that took the verdict of an identical request")
+        self.disagreement_loss = counter(
+            "classifier_disagreement_loss_usd", "What classifiers' other choices are expected to lose, by the forecast"
+        )
         self.stages = histogram("decision_stage_seconds", "Time in each stage of a decision", "stage", STAGE_BUCKETS)
         self.failures = counter(
             "classifier_failures",
@@ -70,6 +73,17 @@ class Metrics:
             "forecast_expected_solves", "Sum of the chances of solving over attempts compared", *pair
         )
         self.observed_solves = counter("forecast_observed_solves", "Attempts compared that solved", *pair)
+        self.verdicts = counter(
+            "classifier_verdicts",
+            "Verdicts, by whether the forecast alone would choose the same",
+            "classifier",
+            "agrees",
+        )
+        self.differing = counter(
+            "classifier_differing_outcomes",
+            "Attempts by the choice of a decision where a classifier and the forecast named different candidates",
+            *("classifier", "followed", "solved"),
+        )
         self.executions = counter("executions", "Executions that ended in this process", "state")
         ProcessCollector(registry=self.registry)  # CPU, memory, open files
 
@@ -83,6 +97,14 @@ class Metrics:
     def unlinked(self) -> None:
         """An outcome names a decision that is not on record: it was pruned, or made elsewhere."""
         self.outcomes_unlinked.inc()
+
+    def advised(self, outcome: Outcome, context: Context) -> None:
+        """What became of a choice, where a classifier and the forecast were not of one mind."""
+        advice = context.advice
+        if advice is None or advice.agrees or outcome.pair != context.choice:
+            return
+        followed = outcome.pair == advice.choice
+        self.differing.labels(advice.source, str(followed).lower(), str(outcome.solved).lower()).inc()
 
     def recorded(self, outcome: Outcome) -> None:
         """A new outcome, not one that was there already."""

@@ -1,5 +1,6 @@
 """Makes the report: what was decided in a span and what came of it, out of sums that the database adds up."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -60,8 +61,7 @@ async def report_of(store: Store, question: Question, now: datetime) -> Report:
     since = max(now - timedelta(days=question.days), datetime(1970, 1, 1, tzinfo=UTC))
     span = Span(since=since, until=now + timedelta(seconds=1))
     await store.decisions.flush()
-    made = await store.tallies.of_decisions(span)
-    told = await store.tallies.of_outcomes(span)
+    made, told = await asyncio.gather(store.tallies.of_decisions(span), store.tallies.of_outcomes(span))
     baseline = None
     first = sum(one.first for one in made)
     if question.baseline is not None and first:

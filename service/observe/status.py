@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from service.classifiers.classifier import Classifier
+from service.classifiers.local_model import LocalModelClassifier
 from service.decide.pipeline import Pipeline
 from service.executions.executions import Executions
 from service.knowledge.learner import Learner
@@ -33,6 +35,7 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
                 "name": stage.classifier.name,
                 "local": stage.classifier.local,
                 "quickest_seconds": None if stage.pace.quickest is None else round(stage.pace.quickest, 3),
+                **_protocol(stage.classifier),
                 "healthy": stage.breaker.state == "closed",
                 "breaker": {
                     "state": stage.breaker.state,
@@ -51,3 +54,8 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
         "reload": parts.reloader.status,
         "versions": parts.pipeline.knowledge.versions,
     }
+
+
+def _protocol(classifier: Classifier) -> dict[str, str]:
+    """How the local model is asked now."""
+    return {"protocol": classifier.protocol} if isinstance(classifier, LocalModelClassifier) else {}

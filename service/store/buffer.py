@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import msgspec
 
 from service.contract.decision import LoggedDecision
 from service.contract.errors import StoreUnavailableError
-from service.store.facts import facts_of_decision
+from service.store.facts import KeptRequest, facts_of_decision, kept_request, request_text
 from service.store.schema import storable, storable_or_none
 
 BATCH_ROWS = 500
@@ -27,14 +28,22 @@ class DecisionRow:
     short: dict[str, Any]
     body: bytes
     explanation: bytes
+    request: KeptRequest | None = None
+    """Written as JSON only with the row: on the way of a request that would be once more."""
 
     @property
     def size(self) -> int:
         """Bytes that it holds, near enough."""
-        return len(self.body) + len(self.explanation) + len(self.short["request"] or "") + 500
+        text = len(self.request.task.instructions) if self.request else 0
+        return len(self.body) + len(self.explanation) + text + 1000
 
     def columns(self) -> dict[str, Any]:
-        return {**self.short, "body": self.body.decode(), "explanation": self.explanation.decode()}
+        """An explanation is rarely read and half of the whole, so that it is kept compressed; an older version of the
+        service, which may read it during an update, finds an empty one.
+        """
+        packed = zlib.compress(self.explanation)
+        texts = {"body": self.body.decode(), "explanation": "{}", "request": request_text(self.request)}
+        return {**self.short, **texts, "packed": packed}
 
 
 class DecisionBuffer:
@@ -129,13 +138,14 @@ def _row(logged: LoggedDecision, *, keep_instructions: bool) -> DecisionRow:
             "model": storable(decision.model),
             "source": decision.source,
             "degraded": decision.degraded,
-            **facts_of_decision(logged, keep_instructions=keep_instructions),
+            **facts_of_decision(logged),
         },
         body=_ENCODER.encode(
             {"name": logged.name, "labels": logged.labels, "known": logged.known, "decision": decision.document}
         ),
         # It has a column of its own: a listing never reads it, and it may be a hundred times as long as the rest.
         explanation=_ENCODER.encode(logged.explanation),
+        request=kept_request(logged, keep_instructions=keep_instructions),
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.contract.errors import StoreUnavailableError
 from service.store.address import Address, Backend
 from service.store.connections import create_engine
-from service.store.failures import CANNOT_OPEN, UNEXPECTED, lacks_tables, reason, unwritable
+from service.store.failures import CANNOT_OPEN, FULL, NO_WRITING, UNEXPECTED, lacks_tables, reason, unwritable
 from service.store.ownership import Ownership
 from service.store.reader import Reader
 from service.store.schema import AnyRow, schema_version
@@ -26,8 +26,6 @@ READING: tuple[Mode, ...] = ("read", "look")
 
 STILL = update(schema_version).where(schema_version.c.version == 1).values(version=1)
 """Writes, and changes nothing."""
-
-NO_WRITING = "neither the file nor its folder may be written"
 
 T = TypeVar("T")
 
@@ -62,12 +60,17 @@ class Database:
         # SQLite has one writer at a time and polls for its turn; within one process a queue is faster and fair.
         self._turn = asyncio.Lock()
         self._file: tuple[int, int] | None = None
-        self._reader = Reader(address, patience_seconds, self._retire) if address.path is not None else None
+        self._reader = Reader(address, patience_seconds, self._retire)
         self._ownership = Ownership(address.path) if address.path is not None else None
 
     @property
     def backend(self) -> Backend:
         return self.address.backend
+
+    @property
+    def full(self) -> bool:
+        """Whether it cannot write for want of room."""
+        return self.write_failed and self.problem in FULL
 
     async def run(
         self,
@@ -96,8 +99,7 @@ class Database:
                 raise
             self.ready = self.ready and not lacks_tables(error)
             self.unwritable = unwritable(error)
-            if self.only_read and said == CANNOT_OPEN and mode not in READING:
-                said = NO_WRITING
+            said = NO_WRITING if self.only_read and said == CANNOT_OPEN and mode not in READING else said
             self._failed(said, writing=mode not in READING, error=error)
             raise StoreUnavailableError(f"the store is not available: {said}") from None
         if mode not in READING or not self.write_failed:
@@ -149,8 +151,7 @@ class Database:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._engine.dispose()
-                if self._reader is not None:
-                    await self._reader.aclose()
+                await self._reader.aclose()
         self._disown()
 
     def _check_ready(self) -> None:
@@ -167,8 +168,8 @@ class Database:
 
     def _reconnect(self) -> None:
         """Fresh connections; the old ones are closed in the background when their transactions end."""
-        old, self._engine = self._engine, create_engine(self.address, self._patience)
-        self._retire(old)
+        self._retire(self._engine)
+        self._engine = create_engine(self.address, self._patience)
 
     def _retire(self, engine: AsyncEngine) -> None:
         self._start(engine.dispose())
@@ -202,9 +203,8 @@ class Database:
 
     def _engine_for(self, mode: Mode) -> AsyncEngine:
         """A SQLite file that may not be written cannot even be read by a connection that would write."""
-        if self._reader is not None and (mode == "look" or (mode == "read" and self.only_read)):
-            return self._reader.engine()
-        return self._engine
+        reading = mode == "look" or (mode == "read" and self.only_read)
+        return self._reader.engine() if reading and self.address.path is not None else self._engine
 
     def _queue(self, mode: Mode) -> AbstractAsyncContextManager[None]:
         """In memory there is one connection for all."""

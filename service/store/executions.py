@@ -13,7 +13,7 @@ from service.store.database import Database
 from service.store.schema import AnyRow, AnySelect, executions, storable, storable_or_none
 
 OPEN_STATES: tuple[ExecutionState, ...] = ("queued", "running")
-_FIXED = ("execution_id", "task_id", "name", "created_at", "owner")
+_FIXED = ("execution_id", "task_id", "name", "created_at", "owner", "request_digest")
 _FIELDS = frozenset(field.name for field in msgspec.structs.fields(Execution))
 
 
@@ -25,14 +25,15 @@ class ExecutionTable:
         self._clock = clock
 
     async def create(self, execution: Execution, *, window: timedelta | None = None) -> Execution:
-        """Keeps it, or gives back the execution of the same `task_id` created within `window` before it, if any.
+        """Keeps it, or gives back one of the same `task_id` and request that is under way, or has succeeded within
+        `window` before it was created. None: it is always a new one.
 
         Of two replicas that are asked at once, one creates and both give the same answer.
         """
 
         async def write(connection: AsyncConnection) -> Execution:
             if window is not None and execution.task_id is not None:
-                earlier = (await connection.execute(_latest(execution.task_id, execution.created_at - window))).first()
+                earlier = (await connection.execute(_same(execution, window))).first()
                 if earlier is not None:
                     return _execution(earlier)
             await connection.execute(insert(executions).values(_values(execution)))
@@ -51,9 +52,18 @@ class ExecutionTable:
         """None where there never was one."""
         return await self._first(select(executions).where(executions.c.execution_id == storable(execution_id)))
 
-    async def of_task(self, task_id: str, *, since: datetime) -> Execution | None:
-        """The newest execution of a task that was created at `since` or later, in whatever state."""
-        return await self._first(_latest(task_id, since))
+    async def same(self, execution: Execution, *, window: timedelta) -> Execution | None:
+        """What `create` would give back instead of `execution`."""
+        return await self._first(_same(execution, window))
+
+    async def newest(self, *, limit: int, before: str | None = None, task_id: str | None = None) -> list[Execution]:
+        """Newest first; `before` is an execution_id, exclusive."""
+        statement = select(executions).order_by(executions.c.execution_id.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(executions.c.execution_id < storable(before))
+        if task_id is not None:
+            statement = statement.where(executions.c.task_id == storable(task_id))
+        return [_execution(row) for row in await self._database.rows(statement)]
 
     async def unfinished(self, *, owner: str | None = None, unseen_since: datetime | None = None) -> list[Execution]:
         """Those that are queued or running, oldest first: all, or those of `owner`, or (also) those of any replica
@@ -84,9 +94,14 @@ def _unfinished() -> list[ColumnElement[bool]]:
     return [executions.c.ended_at.is_(None), executions.c.state.in_(OPEN_STATES)]
 
 
-def _latest(task_id: str, since: datetime) -> AnySelect:
-    same = select(executions).where(executions.c.task_id == storable(task_id), executions.c.created_at >= since)
-    return same.order_by(executions.c.created_at.desc(), executions.c.execution_id.desc()).limit(1)
+def _same(execution: Execution, window: timedelta) -> AnySelect:
+    """What failed, was cancelled or was interrupted stands in nobody's way: to ask again is to try again."""
+    table = executions.c
+    succeeded = (table.state == "succeeded") & (table.ended_at >= execution.created_at - window)
+    wanted = [table.task_id == storable_or_none(execution.task_id), table.state.in_(OPEN_STATES) | succeeded]
+    if execution.request_digest is not None:
+        wanted.append(or_(table.request_digest.is_(None), table.request_digest == execution.request_digest))
+    return select(executions).where(*wanted).order_by(table.created_at.desc(), table.execution_id.desc()).limit(1)
 
 
 def _values(execution: Execution) -> dict[str, Any]:

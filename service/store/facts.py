@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from service.contract.decision import Decision, Known, LoggedDecision
+from service.contract.decision import Decision, ForecastChoice, Known, LoggedDecision
 from service.contract.outcome import Context, Outcome, promised
-from service.contract.task import Key, key_of
-from service.store.schema import storable_or_none
+from service.contract.task import Task, key_of
+from service.store.schema import storable, storable_or_none
 
 ChosenBy = Literal["both", "classifier", "forecast"]
 """Who wanted the pair that an outcome is about, where a classifier chose: it, the forecast, or both."""
@@ -21,10 +21,17 @@ CLASSIFIERS = frozenset({"local_model", "cli"})
 _ENCODER = msgspec.json.Encoder()
 
 
-def facts_of_decision(logged: LoggedDecision, *, keep_instructions: bool) -> dict[str, Any]:
+class KeptRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log keeps of a request, and what its text said of its minutes where no classifier did."""
+
+    task: Task
+    minutes_of_text: float | None
+
+
+def facts_of_decision(logged: LoggedDecision) -> dict[str, Any]:
     """The columns of a decision beside those that say which one it is."""
     decision, known = logged.decision, logged.known
-    other = _forecast_choice(decision)
+    other = forecast_choice(decision)
     return {
         "kind": storable_or_none(_kind(decision, known)),
         "effort": storable_or_none(decision.effort),
@@ -32,9 +39,8 @@ def facts_of_decision(logged: LoggedDecision, *, keep_instructions: bool) -> dic
         "plan_p_solve": decision.plan_p_solve,
         "plan_cost_usd": decision.plan_cost_usd,
         "classifying_usd": decision.usage.cost_usd,
-        "agreed": None if other is None else other == decision.key,
-        "loss_usd": None if other is None else decision.forecast_choice.loss_usd,  # type: ignore[attr-defined]
-        "request": _request(logged, keep_instructions=keep_instructions),
+        "agreed": None if other is None else other.key == decision.key,
+        "loss_usd": None if other is None else other.loss_usd,
     }
 
 
@@ -61,19 +67,16 @@ def _chosen_by(outcome: Outcome, context: Context) -> ChosenBy | None:
     return "forecast" if by_forecast else None
 
 
-def _forecast_choice(decision: Decision) -> Key | None:
-    """What the forecast alone would have put first, where a classifier chose."""
-    other = getattr(decision, "forecast_choice", None)
-    if other is None or decision.source not in CLASSIFIERS:
-        return None
-    return key_of(other.agent_type, other.model, other.effort)
+def forecast_choice(decision: Decision) -> ForecastChoice | None:
+    """What the forecast alone would have put first, where a classifier chose and that is told."""
+    return decision.forecast_choice if decision.source in CLASSIFIERS else None
 
 
 def _kind(decision: Decision, known: Known) -> str | None:
     return known.kind if decision.kind is None else decision.kind.id
 
 
-def _request(logged: LoggedDecision, *, keep_instructions: bool) -> str | None:
+def kept_request(logged: LoggedDecision, *, keep_instructions: bool) -> KeptRequest | None:
     """The request without what stands elsewhere in the row, and without its text where that is not to be kept."""
     task = logged.request
     if task is None:
@@ -81,4 +84,9 @@ def _request(logged: LoggedDecision, *, keep_instructions: bool) -> str | None:
     kept = msgspec.structs.replace(
         task, instructions=task.instructions if keep_instructions else "", name="", task_id=None, labels={}
     )
-    return storable_or_none(_ENCODER.encode({"task": kept, "minutes_of_text": logged.minutes_of_text}).decode())
+    return KeptRequest(task=kept, minutes_of_text=logged.minutes_of_text)
+
+
+def request_text(kept: KeptRequest | None) -> str | None:
+    """As the column has it."""
+    return None if kept is None else storable(_ENCODER.encode(kept).decode())

@@ -9,10 +9,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.store.ownership import OwnedElsewhereError
 
+NO_WRITING = "neither the file nor its folder may be written"
 CANNOT_OPEN = "the file cannot be opened or created; is there such a directory, and may it be written?"
+_FULL = "the disk is full"
+_NO_ROOM = "the disk is full, or a quota or a limit on the size of a file is reached"
+FULL = frozenset({_FULL, _NO_ROOM})
+"""What is said where there is no room for more."""
 
 _SQLITE = {
-    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_BUSY: "the database is locked by another process",
     sqlite3.SQLITE_LOCKED: "the database is locked",
     sqlite3.SQLITE_CANTOPEN: CANNOT_OPEN,
@@ -23,7 +28,6 @@ _SQLITE = {
     sqlite3.SQLITE_CORRUPT: "the file is damaged",
     sqlite3.SQLITE_NOTADB: "the file is not a SQLite database",
 }
-_NO_ROOM = "the disk is full, or a quota or a limit on the size of a file is reached"
 _SQLITE_DETAILED = {
     sqlite3.SQLITE_IOERR_WRITE: _NO_ROOM,
     sqlite3.SQLITE_IOERR_SHMSIZE: _NO_ROOM,

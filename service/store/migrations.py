@@ -132,6 +132,13 @@ MIGRATIONS = (
                 p_solve, cost_usd, outcome_id)""",
         ),
     ),
+    Migration(
+        4,
+        (
+            "ALTER TABLE executions ADD COLUMN request_digest TEXT",
+            "ALTER TABLE decisions ADD COLUMN packed {bytes}",
+        ),
+    ),
 )
 
 

@@ -133,6 +133,11 @@ class OutcomeTable:
 
         return await self._database.run(mark, mode="ordered")
 
+    async def newest_change(self) -> int:
+        """The number of the newest change that is to be seen; 0 where there is none."""
+        rows = await self._database.rows(select(func.max(outcomes.c.change)))
+        return rows[0][0] or 0
+
     async def complete(self, contexts: Mapping[str, Context]) -> None:
         """Adds what the decisions of these outcomes knew, by outcome_id, where that was not known; readers of `since`
         are given those outcomes anew."""

@@ -3,6 +3,7 @@
 A newer service may have added columns and tables: every statement names its columns, and nothing here is complete.
 """
 
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,6 +73,7 @@ decisions = Table(
     Column("degraded", Boolean, nullable=False),
     Column("body", Text, nullable=False),
     Column("explanation", Text, nullable=False),
+    Column("packed", LargeBinary),
     Column("kind", Text),
     Column("effort", Text),
     Column("failures", BigInteger),
@@ -133,7 +135,17 @@ executions = Table(
     Column("ended_at", UtcTime),
     Column("exit_reason", Text),
     Column("seen_at", UtcTime),
+    Column("request_digest", Text),
 )
+
+
+EXPLAINED = (decisions.c.explanation, decisions.c.packed)
+"""Both are needed to read an explanation."""
+
+
+def explanation_of(row: AnyRow) -> bytes:
+    """The JSON of it; `packed` is empty where an older version of the service wrote it, or the column was not there."""
+    return row.explanation.encode() if row.packed is None else zlib.decompress(row.packed)
 
 
 def storable(text: str) -> str:

@@ -45,11 +45,11 @@ async def search(database: Database, wanted: DecisionFilter, limit: int) -> Foun
     named = {name: value for name in _FACTS if (value := getattr(wanted, name)) is not None}
     alone = len(named) + wanted.degraded <= 1 or wanted.task_id is not None or database.backend == "postgresql"
     end = None if alone else await _searched_to(database, wanted)
-    conditions = [
-        (table[name] if alone else not_by_index(table[name])) == storable(value) for name, value in named.items()
-    ]
+    equal: dict[str, Any] = {name: storable(value) for name, value in named.items()}
     if wanted.degraded:
-        conditions.append((table.degraded if alone else not_by_index(table.degraded)) == True)  # noqa: E712 - SQL
+        equal["degraded"] = True
+    columns = {name: table[name] if alone else not_by_index(table[name]) for name in equal}
+    conditions: list[ColumnElement[bool]] = [columns[name] == value for name, value in equal.items()]
     if end is not None:
         conditions.append(table.decision_id > end)
     statement = select(table.decision_id).where(*conditions, *_span(wanted))
@@ -81,4 +81,5 @@ def _span(wanted: DecisionFilter) -> list[ColumnElement[bool]]:
 
 def not_by_index(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """SQLite's unary plus: it has no index for that, and so keeps to the one that holds all facts."""
-    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+    plus: custom_op[Any] = custom_op("+")
+    return UnaryExpression(column, operator=plus, type_=column.type)

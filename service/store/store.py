@@ -19,6 +19,8 @@ from service.store.decisions import DecisionTable
 from service.store.executions import ExecutionTable
 from service.store.migrations import prepare
 from service.store.outcomes import OutcomeTable
+from service.store.pruning import Pruner
+from service.store.room import Room
 from service.store.snapshots import SnapshotTable
 from service.store.tallies import Tallies
 
@@ -47,6 +49,8 @@ class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Of more decisions the oldest are deleted."""
     keep_instructions: bool = False
     """Whether task texts stay in the log."""
+    max_bytes: int | None = None
+    """Where all that is kept takes more, the oldest decisions are deleted."""
 
 
 DEFAULT_LIMITS = StoreLimits()
@@ -95,7 +99,9 @@ class Store:
         self._pause = 0.0
         self._tried = asyncio.Event()
         self._connected = asyncio.Event()
-        self._prune_at = 0.0
+        self._room = Room(self._database.address.path)
+        self.pruner = Pruner(self._database, self._room)
+        self._prune_at = self._measure_at = 0.0
 
     async def start(self) -> None:
         """Connects and migrates. Where that fails, `status` says why, and it is tried again in the background.
@@ -139,6 +145,8 @@ class Store:
         except StoreUnavailableError:
             self._pause = min(max(first, 2 * self._pause), longest)
             self._upkeep.wake()
+            if self._database.full:
+                await self.pruner.make_room()
         else:
             self._pause = 0.0
             if len(self.decisions.buffer):
@@ -153,6 +161,8 @@ class Store:
             known = database.ready
             whole = await prepare(database, self._clock)
             self._connected.set()
+            # Nothing is set aside for a command, which is over before this.
+            self._measure_at = asyncio.get_running_loop().time() + self._limits.probe_seconds
             if whole or not known:
                 _log.info("the store is %s (%s)", "ready" if whole else "only read", database.address.place)
             if not whole:
@@ -160,11 +170,22 @@ class Store:
         elif not len(self.decisions.buffer):
             await database.probe()
         await self.decisions.buffer.flush()
-        now = asyncio.get_running_loop().time()
-        keep_days, keep_rows = self._limits.keep_days, self._limits.keep_decisions
-        if (keep_days is not None or keep_rows is not None) and now >= self._prune_at:
-            await self.decisions.prune(now=self._clock(), keep_days=keep_days, keep_rows=keep_rows)
+        await self._prune(asyncio.get_running_loop().time())
+
+    async def _prune(self, now: float) -> None:
+        """By size as often as a busy service could fill a disk by; counting takes longer than measuring a file."""
+        limits, due = self._limits, now >= self._prune_at
+        if due:
             self._prune_at = now + PRUNE_SECONDS
+            if limits.keep_days is not None:
+                await self.pruner.by_age(now=self._clock(), keep_days=limits.keep_days)
+            if limits.keep_decisions is not None:
+                await self.pruner.by_number(limits.keep_decisions)
+        measured = due if self._database.backend == "postgresql" else now >= self._measure_at
+        if limits.max_bytes is not None and measured:
+            self._measure_at = now + limits.probe_seconds
+            self._room.set_aside()
+            await self.pruner.by_size(limits.max_bytes)
 
     def _upkeep_failed(self, error: Exception) -> None:
         """A defect here must not end the recording of decisions for good."""

@@ -1,6 +1,7 @@
 """What reports add up: sums over decisions and outcomes of a span, made by the database, so that memory is bounded."""
 
 import logging
+import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from sqlalchemy import ColumnElement, Float, Text, and_, case, cast, func, liter
 from service.base.ids import first_id
 from service.contract.decoding import DECODE_ERRORS
 from service.store.database import Database
-from service.store.schema import AnyRow, AnySelect, decisions, outcomes
+from service.store.schema import EXPLAINED, AnyRow, AnySelect, decisions, explanation_of, outcomes
 from service.store.search import not_by_index
 
 REPORT_SECONDS = 60.0
@@ -137,7 +138,7 @@ class Tallies:
             decisions.c.decision_id,
             decisions.c.plan_p_solve,
             decisions.c.plan_cost_usd,
-            decisions.c.explanation,
+            *EXPLAINED,
         )
         for start in range(0, len(ids), SAMPLE_AT_ONCE):
             some = select(*columns).where(decisions.c.decision_id.in_(ids[start : start + SAMPLE_AT_ONCE]))
@@ -225,8 +226,8 @@ def _number(value: ColumnElement[Any]) -> ColumnElement[int]:
 def _sampled(row: AnyRow) -> SampledForecast | None:
     """None where it is damaged or tells nothing of candidates."""
     try:
-        forecast = _EXPLANATION.decode(row.explanation).forecast
-    except DECODE_ERRORS:
+        forecast = _EXPLANATION.decode(explanation_of(row)).forecast
+    except (*DECODE_ERRORS, zlib.error):
         _log.warning("the explanation of decision %s cannot be read and is left out", row.decision_id)
         return None
     if forecast is None or not forecast.candidates or row.plan_p_solve is None or row.plan_cost_usd is None:

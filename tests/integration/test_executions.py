@@ -1,6 +1,11 @@
 """`/v1/executions` over HTTP: what a caller sees, with a fake endpoint behind it."""
 
 import asyncio
+import signal
+import sqlite3
+import threading
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +15,7 @@ import pytest
 from service.executions.executions import Executions
 from service.executions.stream_json import StreamJson
 from tests.support.execution_fixtures import OpenExecutions, a_task, left, reached
-from tests.support.fake_behaviours import deltas, events, over_and_over, sse, streamed
+from tests.support.fake_behaviours import deltas, events, over_and_over, sse, streamed, until_told
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, OpenService, RunningApp, with_model
 from tests.support.service_process import ServiceProcess
@@ -19,6 +24,7 @@ from tests.support.stream_reader import read_transcript
 
 PATH = "/v1/executions"
 BEGUN = events(*deltas("Hel", "lo", finish_reason=None, usage=None), done=False)
+REST = events(*deltas("!"))
 WORKING = sse(BEGUN, end=over_and_over(b": beat\n\n", pause=0.02))
 REPORT = 'Done.\n```json\n{"summary": "s", "files": []}\n```\n'
 
@@ -201,9 +207,12 @@ def test_a_follower_gets_each_line_at_once(fake_endpoint: FakeEndpoint, open_ser
     assert [piece.count(b"text_delta") for piece in pieces] == [1] * 6
 
 
-def test_stopping_does_not_wait_for_followers(fake_endpoint: FakeEndpoint, open_service: OpenService) -> None:
-    """SIGTERM ends a run at once as interrupted, its follower gets the result line, and the process ends: fails if the
-    follower holds the shutdown for its whole grace period."""
+@pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)], ids=["Ctrl-C", "twice"])
+def test_stopping_in_a_hurry(
+    fake_endpoint: FakeEndpoint, open_service: OpenService, signals: tuple[signal.Signals, ...]
+) -> None:
+    """Ctrl-C, and a second SIGTERM, end a run at once as interrupted, its follower gets the result line, and the
+    process ends: fails if the follower holds the shutdown for its whole grace period."""
     fake_endpoint.then(WORKING)
     service = service_with(fake_endpoint, open_service, POINTSMAN_SERVER__SHUTDOWN_SECONDS="50")
     with service.client() as client:
@@ -212,11 +221,83 @@ def test_stopping_does_not_wait_for_followers(fake_endpoint: FakeEndpoint, open_
         with client.stream("GET", f"{PATH}/{one}/stdout.log?follow=true") as answer:
             lines = answer.iter_lines()
             head = [next(lines) for _ in range(3)]
-            service.signal()
+            for number in signals:
+                service.signal(number)
+                time.sleep(0.3)
             seen = read_transcript(line.encode() for line in [*head, *lines])
-        assert service.wait(20) == 0
+        assert service.wait(20) == (130 if signal.SIGINT in signals else 0)
     assert seen.result["exit_reason"] == "shutdown"
     fake_endpoint.wait_for(lambda fake: fake.left_early == 1)
+
+
+def test_what_runs_at_sigterm_comes_to_its_end(
+    fake_endpoint: FakeEndpoint, open_service: OpenService, tmp_path: Path
+) -> None:
+    """It has `server.shutdown_seconds`, whether anybody follows it or not; what needs longer is interrupted then."""
+    told = threading.Event()
+    fake_endpoint.then(sse(BEGUN, end=until_told(told, REST)), WORKING)
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    service = service_with(
+        fake_endpoint, open_service, POINTSMAN_SERVER__SHUTDOWN_SECONDS="4", POINTSMAN_STORE__URL=url
+    )
+    with service.client() as client:
+        ids: list[str] = []
+        for _ in range(2):
+            ids.append(client.post(PATH, json={"instructions": "x"}).json()["execution_id"])
+            fake_endpoint.wait_for(lambda fake: len(fake.chats) == len(ids))
+        began = time.monotonic()
+        service.signal()
+        time.sleep(1)
+        assert service.process.poll() is None
+        told.set()
+        assert service.wait(20) == 0
+        assert 2.5 < time.monotonic() - began < 10
+    with closing(sqlite3.connect(tmp_path / "store.db")) as database:
+        kept = dict(database.execute("SELECT execution_id, state FROM executions"))
+    assert kept == {ids[0]: "succeeded", ids[1]: "interrupted"}
+
+
+async def test_they_are_listed(app: RunningApp, fake_endpoint: FakeEndpoint) -> None:
+    """Newest first, with their state now, by page and by task; nothing of the service's own affairs is in it."""
+    fake_endpoint.always(streamed("Hello"))
+    ids: list[str] = []
+    for number in range(3):
+        ids.append(await created(app, task_id=f"t{number % 2}", name=str(number)))
+        await reached(executions_of(app), ids[-1], "succeeded")
+        await asyncio.sleep(0.05)  # its name may be in the list before its place in the queue is free
+    listed = (await app.client.get(PATH)).json()["executions"]
+    assert [one["execution_id"] for one in listed] == ids[::-1]
+    assert {one["state"] for one in listed} == {"succeeded"}
+    assert not {"owner", "seen_at", "request_digest"} & set(listed[0])
+    for query, expected in (
+        (f"?limit=1&before={ids[2]}", [ids[1]]),
+        ("?task_id=t0", [ids[2], ids[0]]),
+        ("?task_id=none", []),
+    ):
+        page = (await app.client.get(PATH + query)).json()["executions"]
+        assert [one["execution_id"] for one in page] == expected
+    assert (await app.client.head(PATH)).status_code == 200
+    allowed = await app.client.options(PATH)
+    assert allowed.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert (await app.client.put(PATH)).headers["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("?limit=0", "query limit"),
+        ("?limit=501", "query limit"),
+        ("?limit=x", "query limit"),
+        ("?before=x", "query before: expected an execution_id"),
+        ("?agent_type=local", "query agent_type"),
+        ("?task_id=a&task_id=b", "query task_id"),
+    ],
+)
+async def test_a_wrong_listing_names_its_place(app: RunningApp, query: str, place: str) -> None:
+    """A parameter that is not known or has a wrong value is named."""
+    refused = await app.client.get(PATH + query)
+    assert refused.status_code == 400
+    assert place in refused.json()["detail"]
 
 
 async def test_one_task_on_two_replicas(
@@ -248,9 +329,9 @@ async def test_a_replica_cancels_over_the_database(
 
 
 async def test_the_schema_knows_executions(plain_app: RunningApp) -> None:
-    """The OpenAPI document has the four routes."""
+    """The OpenAPI document has the five routes."""
     answer: httpx.Response = await plain_app.client.get("/schema/openapi.json")
     paths = answer.json()["paths"]
-    assert set(paths[PATH]) == {"post"}
+    assert set(paths[PATH]) == {"get", "post"}
     assert set(paths[f"{PATH}/{{execution_id}}"]) == {"get", "delete"}
     assert set(paths[f"{PATH}/{{execution_id}}/stdout.log"]) == {"get"}

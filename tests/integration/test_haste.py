@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,7 @@ Serve = Callable[..., ServiceProcess]
 @pytest.fixture
 def serve(open_service: OpenService, catalog_file: Path) -> Serve:
     """Services with three candidates."""
-    return lambda **more: open_service(
-        **{"POINTSMAN_CATALOG__PATH": str(catalog_file), "POINTSMAN_CLI__PRESET": "", **more}
-    )
+    return partial(open_service, POINTSMAN_CATALOG__PATH=str(catalog_file), POINTSMAN_CLI__PRESET="")
 
 
 def decide(client: httpx.Client, text: str, deadline_ms: int) -> dict[str, Any]:

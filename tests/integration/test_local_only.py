@@ -110,10 +110,14 @@ def test_verdicts_of_others_are_not_passed_on(open_service: OpenService, environ
     Catches a cache or a shared call that forgets what the limit was.
     """
     with open_service(**environ()).client() as client, ThreadPoolExecutor(8) as pool:
+
+        def decide(task: dict[str, Any]) -> dict[str, Any]:
+            decision: dict[str, Any] = client.post("/v1/classify", json=task).json()
+            return decision
+
+        tasks: list[dict[str, Any]] = [{"instructions": "plum"}, {"instructions": "plum", "require": LOCAL}] * 4
         for _ in range(2):
-            open_to_all = {"instructions": "open plum"}
-            tasks = [open_to_all, {**open_to_all, "require": LOCAL}] * 4
-            decisions = list(pool.map(lambda task: client.post("/v1/classify", json=task).json(), tasks))
+            decisions = list(pool.map(decide, tasks))
             assert [decision["source"] for decision in decisions] == ["cli", "forecast"] * 4
             assert [decision["cached"] for decision in decisions[1::2]] == [False] * 4
         batch = client.post("/v1/classify/batch", json={"tasks": tasks}).json()["results"]

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,7 @@ MISSPELT: Mapping[str, tuple[dict[str, Any], tuple[str, str]]] = {
 @pytest.fixture
 def service_with_three(open_service: OpenService, catalog_file: Path) -> OpenService:
     """Services with three candidates and no classifier."""
-    environ = {"POINTSMAN_CATALOG__PATH": str(catalog_file), "POINTSMAN_CLI__PRESET": ""}
-    return lambda **more: open_service(**environ, **more)
+    return partial(open_service, POINTSMAN_CATALOG__PATH=str(catalog_file), POINTSMAN_CLI__PRESET="")
 
 
 def noted(decision: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -72,7 +72,7 @@ def test_limits_with_a_misspelt_name_are_noted(service_with_three: OpenService) 
 
 def test_names_that_are_right_are_not_noted(service_with_three: OpenService) -> None:
     """Agents, pairs and pools of the catalog, and an agent whose name is in no limit."""
-    right = {
+    right: dict[str, Any] = {
         "instructions": "Fix the login",
         "require": {"exclude": [{"agent_type": "gemini"}, {"agent_type": "claude", "model": "opus"}]},
         "fleet": {"claude": {}, "gemini": {"running": 1}},
@@ -99,7 +99,7 @@ def test_a_refusal_notes_them_too(service_with_three: OpenService) -> None:
 def test_a_thousand_of_them_make_a_short_answer(service_with_three: OpenService) -> None:
     """A caller that sends a thousand wrong names in each place gets the first of them, and how many more there are."""
     names = ["\x1b[31m" + "n" * 150 + str(number) for number in range(1000)]
-    task = {
+    task: dict[str, Any] = {
         "instructions": "Fix the login",
         "require": {"exclude": [{"agent_type": name, "model": name} for name in names]},
         "fleet": {name: {} for name in names},
@@ -185,12 +185,10 @@ def test_unknown_pairs_take_bounded_memory(service_with_three: OpenService) -> N
         for page in range(3):
             many = [{"agent_type": "a" * 150, "model": f"m{page}-{n}", "solved": True} for n in range(1000)]
             assert client.post("/v1/outcomes/batch", json={"outcomes": many}).status_code == 200
-        until = time.monotonic() + SECONDS
-        while time.monotonic() < until:
-            listed = client.get("/v1/status").json()["unknown_pairs"]
-            if listed["outcomes"] == 3005:
-                break
+        until, listed = time.monotonic() + SECONDS, client.get("/v1/status").json()["unknown_pairs"]
+        while time.monotonic() < until and listed["outcomes"] < 3005:
             time.sleep(0.05)
+            listed = client.get("/v1/status").json()["unknown_pairs"]
     assert listed["outcomes"] == 3005
     assert len(listed["pairs"]) == 100
     assert listed["pairs"][0] == {"agent_type": "often", "model": "m", "outcomes": 5}

@@ -1,6 +1,7 @@
 """A real process whose ConfigMap is swapped and that is sent SIGHUP, also under load."""
 
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ from tests.support.fake_behaviours import slow, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour, RecordedRequest
 from tests.support.http_fixtures import CLASSIFY
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import POINTSMAN, ServiceProcess, process_environ
 
 SWAPS = 24
 CALLERS = 4
@@ -231,3 +232,28 @@ def answer_of(request: RecordedRequest) -> Behaviour:
     """Names the first candidate of the catalog that the question has."""
     side = sides_in(request)[0][-1:]
     return verdict(f"agent-{side}", f"first-{side}")
+
+
+def holds_back_sighup(process: int) -> bool:
+    """Whether it blocks the signal now."""
+    told = Path(f"/proc/{process}/status").read_text()
+    return bool(int(told.partition("SigBlk:")[2].split()[0], 16) & 1 << (signal.SIGHUP - 1))
+
+
+def test_sighup_while_it_starts_does_not_end_it(
+    tmp_path: Path, bare_environ: Mapping[str, str], mounted: Mounted
+) -> None:
+    """From its first own statement on, long before it listens, SIGHUP waits until it can be heeded, and then is."""
+    environ = process_environ({**bare_environ, "POINTSMAN_CLI__PRESET": ""})
+    command = [*POINTSMAN, "serve", "--port", "0", "--config", str(mounted.folder / "pointsman.toml")]
+    with subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as it:
+        try:
+            wait_for(lambda: holds_back_sighup(it.pid))
+            assert it.stdout is not None
+            it.send_signal(signal.SIGHUP)
+            address = it.stdout.readline().decode().split()[-1]  # nothing stands here where it has ended
+            with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
+                wait_for(lambda: reload_of(client)["reloads"] == 1)
+            assert not holds_back_sighup(it.pid)
+        finally:
+            it.kill()

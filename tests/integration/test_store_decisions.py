@@ -1,8 +1,10 @@
 """The decision log in SQLite and in PostgreSQL."""
 
 import asyncio
+import os
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -113,9 +115,60 @@ async def test_old_decisions_are_pruned(store_url: str, open_store: OpenStore) -
         decision_id = uuid7(now_ns=partial(int, made.timestamp() * 1e9))
         store.decisions.add(a_decision(decision_id=decision_id))
     kept = [stored.decision_id for stored in await store.decisions.newest(limit=100)]
-    for keep_rows, left in ((None, 7), (5, 5), (5, 5)):
-        await store.decisions.prune(now=now, keep_days=7, keep_rows=keep_rows)
-        assert [stored.decision_id for stored in await store.decisions.newest(limit=100)] == kept[:left]
+    await store.pruner.by_age(now=now, keep_days=7)
+    assert [stored.decision_id for stored in await store.decisions.newest(limit=100)] == kept[:7]
+    for _ in range(2):
+        await store.pruner.by_number(5)
+        assert [stored.decision_id for stored in await store.decisions.newest(limit=100)] == kept[:5]
+
+
+async def test_the_log_is_bounded_in_size(store_url: str, open_store: OpenStore) -> None:
+    """Of more than fits the oldest go, and the newest thousand stay whatever the bound says."""
+    store = await open_store(store_url, max_buffered_bytes=1 << 30)
+    ids = [f"{number:05}" for number in range(6000)]
+    for decision_id in ids:
+        store.decisions.add(a_decision(decision_id=decision_id, prompt=os.urandom(700).hex()))
+    await store.decisions.flush()
+    for max_bytes, least, most in ((1 << 30, 6000, 6000), (6 << 20, 2000, 4500), (1 << 20, 1000, 1000)):
+        await store.pruner.by_size(max_bytes)
+        kept = [stored.decision_id for stored in await store.decisions.newest(limit=9000)]
+        assert least <= len(kept) <= most
+        assert kept == ids[::-1][: len(kept)]
+
+
+async def test_a_file_stops_growing(tmp_path: Path, open_store: OpenStore) -> None:
+    """Decisions that come in take the room of those that went: a file of SQLite's stays as large as its bound."""
+    store = await open_store(
+        f"sqlite:///{tmp_path / 'store.db'}", max_bytes=4 << 20, probe_seconds=0.05, flush_seconds=0.01
+    )
+    sizes: list[int] = []
+    for _ in range(12):
+        for _ in range(500):
+            store.decisions.add(a_decision(prompt=os.urandom(700).hex()))
+        await store.decisions.flush()
+        await store.pruner.by_size(4 << 20)
+        sizes.append((tmp_path / "store.db").stat().st_size)
+    assert max(sizes) < 6 << 20
+    assert len(await store.decisions.newest(limit=9000)) < 4000
+
+
+async def test_an_explanation_is_kept_compressed(store_url: str, open_store: OpenStore) -> None:
+    """It comes back whole; what an older version of the service wrote is read as it stands."""
+    store = await open_store(store_url)
+    logged = a_decision(prompt="the same words again and again " * 300)
+    store.decisions.add(logged)
+    await store.decisions.flush()
+    (row,) = await store._database.rows(text("SELECT explanation, length(packed) AS bytes FROM decisions"))
+    assert row.explanation == "{}"
+    assert row.bytes < 300
+
+    async def older(connection: AsyncConnection) -> None:
+        await connection.execute(text("UPDATE decisions SET packed = NULL, explanation = :old"), {"old": '{"old": 1}'})
+
+    await store._database.run(older, mode="write")
+    found = await store.decisions.get(logged.decision.decision_id)
+    assert found is not None
+    assert found.explanation == msgspec.Raw(b'{"old": 1}')
 
 
 async def test_pruning_happens_by_itself(store_url: str, open_store: OpenStore) -> None:

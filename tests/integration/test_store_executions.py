@@ -4,9 +4,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 
 from service.base.ids import uuid7
-from service.contract.execution import Execution
+from service.contract.execution import Execution, ExecutionState
 from tests.support.store_fixtures import OpenStore
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=UTC)
@@ -59,17 +60,58 @@ async def test_one_that_has_ended_never_changes(store_url: str, open_store: Open
 
 
 async def test_of_one_task_there_is_one_execution_in_a_window(store_url: str, open_store: OpenStore) -> None:
-    """Asked twice at once, by two replicas, a task runs once; after the window it may run again."""
+    """Asked twice at once, by two replicas, a task runs once; a while after it has succeeded it may run again."""
     store, other = await open_store(store_url), await open_store(store_url)
     for task_id in ("a", "b", "c"):
         both = await asyncio.gather(
             *(replica.executions.create(an_execution(task_id=task_id), window=WINDOW) for replica in (store, other))
         )
         assert both[0] == both[1]
-        later = an_execution(task_id=task_id, created_at=NOW + WINDOW + timedelta(seconds=1))
+        later = an_execution(task_id=task_id, created_at=NOW + 2 * WINDOW)
+        assert await store.executions.create(later, window=WINDOW) == both[0]  # it is still under way
+        succeeded = msgspec.structs.replace(both[0], state="succeeded", ended_at=NOW + WINDOW)
+        assert await other.executions.update(succeeded)
+        assert await store.executions.create(later, window=WINDOW) == succeeded
+        later = msgspec.structs.replace(later, created_at=NOW + 2 * WINDOW + timedelta(seconds=1))
+        assert await store.executions.same(later, window=WINDOW) is None
         assert await store.executions.create(later, window=WINDOW) == later
-        assert await store.executions.of_task(task_id, since=NOW) == later
-        assert await store.executions.of_task(task_id, since=NOW + 2 * WINDOW) is None
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "interrupted"])
+async def test_what_did_not_succeed_stands_in_nobodys_way(
+    store_url: str, open_store: OpenStore, state: ExecutionState
+) -> None:
+    """To ask again after a failure is to try again, at once."""
+    store = await open_store(store_url)
+    first = await store.executions.create(an_execution(task_id="t"), window=WINDOW)
+    assert await store.executions.update(msgspec.structs.replace(first, state=state, ended_at=NOW))
+    again = an_execution(task_id="t")
+    assert await store.executions.create(again, window=WINDOW) == again
+
+
+async def test_another_request_is_another_execution(store_url: str, open_store: OpenStore) -> None:
+    """Under one task_id each request has its own; one of before requests were told apart is taken for the same."""
+    store = await open_store(store_url)
+    old = await store.executions.create(an_execution(task_id="old"), window=WINDOW)
+    of_old = msgspec.structs.replace(an_execution(task_id="old"), request_digest="a")
+    assert await store.executions.create(of_old, window=WINDOW) == old
+    made: dict[str, Execution] = {}
+    for digest in "aba":
+        wanted = msgspec.structs.replace(an_execution(task_id="t"), request_digest=digest)
+        made.setdefault(digest, wanted)
+        assert await store.executions.create(wanted, window=WINDOW) == made[digest]
+
+
+async def test_they_are_listed_newest_first(store_url: str, open_store: OpenStore) -> None:
+    """Page by page, all or those of one task."""
+    store = await open_store(store_url)
+    made = [await store.executions.create(an_execution(task_id=f"t{n % 2}")) for n in range(5)]
+    newest = made[::-1]
+    assert await store.executions.newest(limit=2) == newest[:2]
+    assert await store.executions.newest(limit=9, before=newest[1].execution_id) == newest[2:]
+    assert await store.executions.newest(limit=9, task_id="t1") == [made[3], made[1]]
+    assert await store.executions.newest(limit=9, task_id="t1", before=made[3].execution_id) == [made[1]]
+    assert await store.executions.newest(limit=9, task_id="none\0") == []
 
 
 async def test_without_a_task_id_each_execution_is_its_own(store_url: str, open_store: OpenStore) -> None:

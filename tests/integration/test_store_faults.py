@@ -144,7 +144,7 @@ async def test_tables_that_vanish_are_made_again(store_url: str, open_store: Ope
 
 
 FULL_DISK = """
-import asyncio, resource, sys
+import asyncio, os, resource, sys
 from service.contract.errors import StoreUnavailableError
 from service.store import Store, StoreLimits
 from tests.support.store_fixtures import a_decision, an_outcome
@@ -160,7 +160,7 @@ async def main():
             acknowledged += 100
     except StoreUnavailableError as error:
         print(error)
-    store.decisions.add(a_decision(decision_id="1", prompt="x" * 1_000_000))
+    store.decisions.add(a_decision(decision_id="1", prompt=os.urandom(500_000).hex()))
     await asyncio.sleep(0.6)
     print(store.status.recording, store.status.buffered, store.status.dropped, "disk is full" in store.status.problem)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -227,6 +227,114 @@ async def test_a_really_full_disk_is_told_and_survived(small_disk: Path, open_st
     await until(lambda: store.status.recording)
     assert (await store.outcomes.record([an_outcome()]))[0].state == "new"
     await store.aclose()
+
+
+@pytest.fixture
+def larger_disk(tmp_path: Path) -> Generator[Path, None, None]:
+    """A file system of 48 megabytes, where something can be set aside."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small tmpfs (run as root)")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_pruning_makes_room_on_a_full_disk(larger_disk: Path, open_store: OpenStore) -> None:
+    """Something else fills the disk and stays: the oldest decisions go, and what is reported is recorded again and
+    again, though not a block is free. The defect it catches: to delete needs room in the write-ahead log.
+    """
+    store = await open_store(f"sqlite:///{larger_disk / 'store.db'}", max_bytes=1 << 30, **QUICK)
+    ids = [f"{number:05}" for number in range(4000)]
+    for decision_id in ids:
+        store.decisions.add(a_decision(decision_id=decision_id, prompt=os.urandom(400).hex()))
+    await until(lambda: store.status.buffered == 0 and (larger_disk / "store.db.reserve").exists())
+    await asyncio.to_thread(fill, larger_disk / "filler")
+    recorded = 0
+    for number in range(40):
+        store.decisions.add(a_decision(decision_id=f"later-{number:02}", prompt=os.urandom(100_000).hex()))
+        with contextlib.suppress(StoreUnavailableError):
+            await store.outcomes.record([an_outcome(labels={"text": "x" * 300}) for _ in range(100)])
+            recorded += 1
+        await until(lambda: store.status.recording and store.status.buffered == 0)
+    assert recorded > 30
+    assert store.status.dropped == 0
+    kept = [stored.decision_id for stored in await store.decisions.newest(limit=5000)]
+    assert kept[:40] == [f"later-{number:02}" for number in reversed(range(40))]
+    assert 900 < len(kept) < 4000
+    assert kept[40:] == ids[::-1][: len(kept) - 40]
+    await store.aclose()
+
+
+async def test_nothing_is_set_aside_where_there_is_little(small_disk: Path, open_store: OpenStore) -> None:
+    """A reserve of eight megabytes would fill a small disk."""
+    store = await open_store(f"sqlite:///{small_disk / 'store.db'}", max_bytes=1 << 30, **QUICK)
+    await asyncio.sleep(0.4)
+    assert store.status.recording
+    assert not (small_disk / "store.db.reserve").exists()
+
+
+READ_ONLY = """
+import asyncio, os, sys
+from pathlib import Path
+from service.contract.errors import StoreUnavailableError
+from service.store import Store, StoreLimits
+from tests.support.store_fixtures import a_decision, an_outcome
+
+async def main():
+    folder = Path(sys.argv[1])
+    limits = StoreLimits(probe_seconds=0.05, retry_seconds=(0.05, 0.2), max_bytes=1 << 20)
+    store = Store(f"sqlite:///{folder / 'store.db'}", limits)
+    await store.start()
+    await store.outcomes.record([an_outcome()])
+    folder.chmod(0o555)
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    os.seteuid(65534)
+    said, acknowledged = set(), 1
+    for number in range(40):
+        store.decisions.add(a_decision(decision_id=str(number)))
+        try:
+            await asyncio.gather(*(store.outcomes.since(0) for _ in range(8)))
+            await store.outcomes.record([an_outcome()])
+            acknowledged += 1
+        except StoreUnavailableError as error:
+            said.add(str(error))
+        await asyncio.sleep(0.02)
+    os.seteuid(0)
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    async with asyncio.timeout(20):
+        while store.status.buffered or not store.status.recording:
+            await asyncio.sleep(0.01)
+    assert len([o async for o in store.outcomes.export()]) == acknowledged
+    assert len(await store.decisions.newest(limit=99)) == 40
+    print(said)
+    await store.aclose()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to become another user")
+async def test_a_folder_that_becomes_read_only_is_survived(tmp_path: Path) -> None:
+    """While it runs, the folder and its files may not be written any more: whatever is acknowledged is kept, what is
+    not is told in words, and all goes on once they may be.
+    """
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-W", "error", "-c", READ_ONLY, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
 
 async def test_a_closed_store_refuses(sqlite_url: str) -> None:

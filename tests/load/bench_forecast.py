@@ -1,6 +1,6 @@
 """How fast the forecast is, and what the screen beyond 12 candidates loses against the exact plan.
 
-OPENBLAS_NUM_THREADS=1 python -m tests.load.bench_forecast [decide|shared|learn|screen ...] [--short] [--rounds N]
+OPENBLAS_NUM_THREADS=1 python -m tests.load.bench_forecast [decide|kinds|shared|learn|screen ...] [--short] [--rounds N]
 
 `decide`: by number of candidates and by outcomes learned from, each task another one, so that no forecast is found
 again; `shared`: where it is.
@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.kind import Figures, Kind
 from service.contract.task import Attempt
 from service.forecast import plan
@@ -100,7 +101,23 @@ def shared(report: Report, *, short: bool) -> None:
     _time(report, "12 candidates, shared", [forecaster], vary=False)
 
 
-def _time(report: Report, name: str, forecasters: list[Forecaster], *, vary: bool = True) -> None:
+def kinds(report: Report, *, short: bool) -> None:
+    """The catalog that ships, its 12 candidates, by how many kinds a task may be of."""
+    catalog = load_catalog(DEFAULT_CATALOG)
+    forecaster = Forecaster(catalog)
+    for number in (1, 3) if short else (1, 2, 3, 5):
+        of = dict.fromkeys(catalog.kind_ids[:number], 1 / number)
+        _time(report, f"12 candidates, {number} kinds", [forecaster], kinds=of)
+
+
+def _time(
+    report: Report,
+    name: str,
+    forecasters: list[Forecaster],
+    *,
+    vary: bool = True,
+    kinds: dict[str, float] | None = None,
+) -> None:
     taken: list[float] = []
     spent: list[float] = []
     rng = np.random.default_rng(1)
@@ -114,7 +131,7 @@ def _time(report: Report, name: str, forecasters: list[Forecaster], *, vary: boo
             minutes=minutes,
             minutes_source="text",
             attempts=[Attempt(agent_type="any", model="m0", result="failed")],
-            kinds={kind: 1 / len(forecaster.catalog.kind_ids) for kind in forecaster.catalog.kind_ids},
+            kinds=kinds or {kind: 1 / len(forecaster.catalog.kind_ids) for kind in forecaster.catalog.kind_ids},
         ).plan(Stakes(value_usd=value))
         spent.append((time.thread_time() - worked) * 1e3)
         taken.append((time.perf_counter() - begin) * 1e3)
@@ -202,7 +219,7 @@ def screen(report: Report, *, short: bool) -> None:
         )
 
 
-PARTS: dict[str, Part] = {"decide": decide, "shared": shared, "learn": learning, "screen": screen}
+PARTS: dict[str, Part] = {"decide": decide, "kinds": kinds, "shared": shared, "learn": learning, "screen": screen}
 
 
 def main() -> None:

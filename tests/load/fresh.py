@@ -167,7 +167,8 @@ async def measure(url: str, count: int, rate: int, seconds: float) -> None:
     print(
         f"  {sent / taken:.0f} a second for {taken:.0f} s: {_spread(watch.waited)}; {len(watch.rounds)} rounds, "
         f"longest between two {gaps.max(initial=0):.2f} s;\n  "
-        f"the event loop late by {lag[0]:.1f} ms (p50), {lag[1]:.1f} ms (p99), {spent / taken:.2f} of a core, peak {peak:.0f} MB",
+        f"the event loop late by {lag[0]:.1f} ms (p50), {lag[1]:.1f} ms (p99), "
+        f"{spent / taken:.2f} of a core, peak {peak:.0f} MB",
         flush=True,
     )
     await core.aclose()

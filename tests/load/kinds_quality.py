@@ -1,19 +1,24 @@
 """What kinds of work are worth, on recorded tasks of five kinds, in cross-validation.
 
-    python -m tests.load.kinds_quality [--sets] [--repositories]
+    python -m tests.load.kinds_quality [--sets] [--meaningless] [--seeds N]
 
 Each half of the tasks of a kind is decided by what the other half says: one rate and cost for all kinds, a rate and a
 cost for each kind, or one for all and what 10, 20, 40 tasks a kind teach. A decision is the forecast's plan; its first
-step is played, and after a failure it is asked again. Kinds count equally. `--sets` takes three sets of ten pairs,
-`--repositories` swebench-like labels for kinds, which must cost nothing.
+step is played, and after a failure it is asked again. Kinds count equally. Printed for each value of a solved task:
+rate and cost, the points gained at the cost of one rate (half the range over halvings), and the share of the cost for
+which its rate is reached. `--sets` takes three sets of pairs; `--meaningless` takes labels without meaning for kinds,
+on the tasks of one repository, which must cost nothing.
 """
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import exp, log
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
@@ -24,11 +29,11 @@ from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
 from service.forecast.plan import MAX_STEPS
 from service.forecast.stakes import Stakes
-from tests.support.recorded_tasks import Array, data_directory, read_lines
+from tests.support.recorded_tasks import Array, Recorded, data_directory, folds, read_lines
 
-VALUES = (0.3, 0.5, 0.8, 1.2, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 35.0, 60.0)
-COMPARED = (1.2, 20.0)
-"""Values of a solved task, in dollars; those between the last two are compared."""
+VALUES = (0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 25.0, 60.0)
+SHOWN = (1.0, 3.0, 15.0)
+"""Dollars that a solved task is worth: those of the three objectives are compared."""
 
 LEFT_OUT = ("greenfield",)
 """Eight tasks: four in each half tell nothing."""
@@ -95,7 +100,11 @@ def main() -> None:
     parser.add_argument("--sets", action="store_true")
     parser.add_argument("--max-attempts", type=int, default=99)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--meaningless", action="store_true")
     options = parser.parse_args()
+    if options.meaningless:
+        meaningless(options.data, options.seeds)
+        return
     rows = [row for row in read_lines(options.data / "openhands_dev.jsonl") if row["labels"]["kind"] not in LEFT_OUT]
     kinds = tuple(dict.fromkeys(row["labels"]["kind"] for row in rows))
     for name, pairs in SETS.items() if options.sets else [("ten", SETS["ten"])]:
@@ -113,25 +122,24 @@ def report(
         halves = halved(told, kinds, seed)
         for policy, points in policies(halves, pairs, kinds, seed, max_attempts).items():
             curves.setdefault(policy, []).append(points)
-    base = curves["one rate"]
+    base = [points_of(run) for run in curves["one rate"]]
     for policy, runs in curves.items():
-        gains, shares = zip(*(compared(mine, one) for mine, one in zip(runs, base, strict=True)), strict=True)
-        at = {value: np.mean([run[VALUES.index(value)].mean() for run in runs], axis=0) for value in (2.0, 5.0, 20.0)}
-        shown = "  ".join(f"${value:g}: {rate:.1%} ${cost:.2f}" for value, (rate, cost) in at.items())
-        low, high = np.min(gains), np.max(gains)
-        print(
-            f"{policy:24} {shown}   at equal cost {np.mean(gains):+.1%} ({low:+.1%} to {high:+.1%}), "
-            f"same rate for {np.mean(shares):.0%} of the cost"
-        )
+        cells: list[str] = []
+        for value in SHOWN:
+            at = VALUES.index(value)
+            rate, cost = np.mean([run[at].mean() for run in runs], axis=0)
+            against = [compared(points_of(run), one[at]) for run, one in zip(runs, base, strict=True)]
+            gain, share = np.mean(against, axis=0)
+            spread = max(one for one, _ in against) - min(one for one, _ in against)
+            cells.append(f"${value:g}: {rate:.1%} ${cost:.2f}, {100 * gain:+.1f} (±{50 * spread:.1f}), {share:.0%}")
+        print(f"{policy:24} " + " | ".join(cells))
     for policy in ("one rate", "rate per kind", "learned from 40 a kind"):
-        run = [runs[VALUES.index(5.0)] for runs in curves[policy]]
+        run = [runs[VALUES.index(3.0)] for runs in curves[policy]]
         solved, cost = np.mean([p.solved for p in run], axis=0), np.mean([p.cost for p in run], axis=0)
-        print(
-            f"   {policy} at $5: "
-            + "  ".join(f"{k} {s:.0%} ${c:.2f}" for k, s, c in zip(kinds, solved, cost, strict=True))
-        )
+        shown = "  ".join(f"{k} {s:.0%} ${c:.2f}" for k, s, c in zip(kinds, solved, cost, strict=True))
+        print(f"   {policy} at $3: {shown}")
     for pair in pairs:
-        point = single(told, kinds, lambda outcomes, pair=pair: outcomes.get(pair))
+        point = single(told, kinds, partial(_of_pair, pair=pair))
         print(f"   always {pair:32} {point.mean()[0]:.1%} ${point.mean()[1]:.2f}")
     best = single(told, kinds, lambda outcomes: _cheapest([outcomes[pair] for pair in pairs if pair in outcomes]))
     print(f"   oracle {'':32} {best.mean()[0]:.1%} ${best.mean()[1]:.2f}")
@@ -143,7 +151,8 @@ def halved(rows: Sequence[Row], kinds: Sequence[str], seed: int) -> tuple[list[R
     parts: tuple[list[Row], list[Row]] = ([], [])
     for kind in kinds:
         own = [row for row in rows if row["labels"]["kind"] == kind]
-        for place, i in enumerate(draw.permutation(len(own)).tolist()):
+        order: list[int] = draw.permutation(len(own)).tolist()
+        for place, i in enumerate(order):
             parts[place % 2].append(own[i])
     return parts
 
@@ -194,7 +203,7 @@ def catalog(rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], *, 
 
 def _rate(own: Sequence[Row]) -> float:
     """Shrunk as if one more had been solved in half: eight tasks of a kind are few."""
-    return (sum(one["solved"] for one in own) + 0.5) / (len(own) + 1)
+    return float((sum(one["solved"] for one in own) + 0.5) / (len(own) + 1))
 
 
 def sample(rows: Sequence[Row], kinds: Sequence[str], number: int, seed: int) -> list[Row]:
@@ -258,26 +267,69 @@ def single(rows: Sequence[Row], kinds: Sequence[str], chosen: Callable[[Row], Ro
         for kind in kinds
     ]
     return Point(
-        np.array([np.mean([one["solved"] for one in own]) for own in made]),
-        np.array([np.mean([one["cost_usd"] for one in own]) for own in made]),
+        np.array([sum(one["solved"] for one in own) / len(own) for own in made], dtype=np.float64),
+        np.array([sum(one["cost_usd"] for one in own) / len(own) for own in made], dtype=np.float64),
     )
 
 
-def compared(mine: Sequence[Point], one: Sequence[Point]) -> tuple[float, float]:
-    """By how much more is solved at equal cost, and for which share of the cost the same is, over COMPARED."""
-    rate, cost = np.array([point.mean() for point in mine]).T
-    best = np.maximum.accumulate(rate)
-    gains, shares = [], []
-    for value, point in zip(VALUES, one, strict=True):
-        if COMPARED[0] <= value <= COMPARED[1]:
-            its_rate, its_cost = point.mean()
-            gains.append(np.interp(np.log(its_cost), np.log(cost), best) - its_rate)
-            shares.append(np.exp(np.interp(its_rate, best, np.log(cost))) / its_cost)
-    return float(np.mean(gains)), float(np.mean(shares))
+def points_of(run: Sequence[Point]) -> Array:
+    """(solve rate, cost) of each value, with the kinds weighted equally."""
+    return np.array([point.mean() for point in run])
+
+
+def compared(mine: Array, one: Array) -> tuple[float, float]:
+    """By how much more is solved at the cost of `one`, and for which share of that cost its rate is reached."""
+    best, logs = np.maximum.accumulate(mine[:, 0]), np.log(mine[:, 1])
+    rate, cost = float(one[0]), float(one[1])
+    gain = float(np.interp(log(cost), logs, best)) - rate
+    return gain, exp(float(np.interp(rate, best, logs))) / cost
+
+
+def meaningless(data: Path, seeds: int) -> None:
+    """Log-likelihood of tasks not learned from, with six labels drawn by lot as kinds and without any."""
+    recorded = Recorded.load(data)
+    plain = recorded.catalog(None)
+    kinds = tuple(f"lot-{i}" for i in range(6))
+    labelled = Catalog(plain.candidates, kinds=[Kind(id=kind) for kind in kinds])
+    total, widths = {"without kinds": 0.0, "with": 0.0}, list[tuple[float, float]]()
+    for seed in range(seeds):
+        lot = np.random.default_rng(seed).integers(0, len(kinds), len(recorded.tasks))
+        for learned_from, tested in folds(len(recorded.tasks), 5, seed):
+            rows = recorded.outcomes(learned_from)
+            each = len(recorded.models)
+            told = [
+                msgspec.structs.replace(row, kind=kinds[lot[learned_from[i // each]]]) for i, row in enumerate(rows)
+            ]
+            learned = learn(labelled, told)
+            widths.append(learned.kind_widths)
+            for name, forecaster in (
+                ("without kinds", Forecaster(plain, learn(plain, rows))),
+                ("with", Forecaster(labelled, learned)),
+            ):
+                for task in tested.tolist():
+                    said = forecaster.forecast(
+                        plain.candidates,
+                        labels={},
+                        minutes=None,
+                        minutes_source="text",
+                        attempts=[],
+                        kinds={kinds[lot[task]]: 1.0},
+                    )
+                    chance = np.array(said.p_solve)
+                    total[name] += float(np.log(np.where(recorded.solved[task], chance, 1 - chance)).sum()) / seeds
+    print(
+        {name: round(value, 1) for name, value in total.items()},
+        "width of a kind, and of a candidate in it:",
+        np.mean(widths, axis=0).round(2).tolist(),
+    )
 
 
 def _joined(points: Sequence[Point]) -> Point:
     return Point(np.mean([p.solved for p in points], axis=0), np.mean([p.cost for p in points], axis=0))
+
+
+def _of_pair(outcomes: Row, pair: str) -> Row | None:
+    return outcomes.get(pair)
 
 
 def _cheapest(outcomes: Sequence[Row]) -> Row:

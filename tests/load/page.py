@@ -21,7 +21,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from service.api.page.engine import named
 from service.base.ids import uuid7
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.decision import LoggedDecision
 from service.store import Store
 from service.store.buffer import _row  # pyright: ignore[reportPrivateUsage]
@@ -60,15 +62,26 @@ def main() -> None:
             print(f"{file.stat().st_size / 1e9:.2f} GB")
         environ = {"HOME": str(folder), "PATH": os.environ["PATH"], "POINTSMAN_STORE__URL": url}
         with ServiceProcess(environ, folder / "serve.log") as service:
+            _wait_until_learned(service)
             _measure(service)
+
+
+def _wait_until_learned(service: ServiceProcess) -> None:
+    """It reads the whole history at its first start, which is measured elsewhere."""
+    before = -1
+    with service.client() as client:
+        while (now := client.get("/v1/status").json()["learning"]["outcomes"]) != before or now == 0:
+            before = now
+            time.sleep(5)
 
 
 def _measure(service: ServiceProcess) -> None:
     with service.client() as client:
         listed = client.get("/v1/decisions?limit=1").json()["decisions"]
         one = listed[0]["decision"]
+        strongest = named(load_catalog(DEFAULT_CATALOG).candidates[0])
         middle = client.get("/v1/decisions?limit=500").json()["decisions"][-1]["decision"]["decision_id"]
-        rare = "agent_type=codex&model=gpt-5-nano&kind=greenfield&source=local_model"
+        rare = f"agent_type={one['agent_type']}&model={one['model']}&kind=greenfield&source=local_model"
         views = {
             "now": "/",
             "decisions": "/decisions",
@@ -79,12 +92,12 @@ def _measure(service: ServiceProcess) -> None:
             "a task": "/decisions?task_id=T-17",
             "no such task": "/decisions?task_id=none",
             "four facts, some": f"/decisions?{rare}",
-            "four facts, none": "/decisions?agent_type=codex&model=claude-opus-4-5&kind=issue&source=cli",
+            "four facts, none": "/decisions?agent_type=codex&model=none&kind=issue&source=cli",
             "one decision": f"/decisions/{one['decision_id']}",
             "candidates": "/candidates",
             "report, 1 day": "/report?days=1",
             "report, 7 days": "/report",
-            "report, 7 days, baseline": "/report?baseline=claude/claude-opus-4-5",
+            "report, 7 days, baseline": f"/report?baseline={strongest}",
             "report, 30 days": "/report?days=30",
             "report, 90 days": "/report?days=91",
         }

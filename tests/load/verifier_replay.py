@@ -71,10 +71,10 @@ async def cross_validated(
         try:
             core.use_catalog(catalog)
             await core.store.start()
-            learned = [tasks[t] for t in training.tolist()]
+            learned = [tasks[int(t)] for t in training]
             await record(core, history_of(learned, catalog))
             await core.learner.catch_up()
-            for case, found in (await compare(core, [tasks[t] for t in test.tolist()], value_usd, seeds)).items():
+            for case, found in (await compare(core, [tasks[int(t)] for t in test], value_usd, seeds)).items():
                 gains.setdefault(case, []).extend(found)
         finally:
             await core.aclose()

@@ -114,7 +114,7 @@ def pipeline(
         SharedClassifiers(
             Ladder([Stage(classifier, Breaker(ticks)) for classifier in classifiers], clock=ticks),
             max_in_flight=max_in_flight,
-            cache_seconds=used.decision.cache_seconds,
+            cache_seconds=lambda: used.decision.cache_seconds,
             clock=ticks,
         ),
         observers=[observer] if observer else [],

@@ -1,6 +1,7 @@
 """The command line in-process: one command, its exit code and what it printed."""
 
 import logging
+import os
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
@@ -25,7 +26,10 @@ def command(
     runner = CliRunner()
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
+    # A variable that is none of a test's (POINTSMAN_DATA, say) fits no setting, and would be refused.
+    foreign = {name: None for name in os.environ if name.startswith("POINTSMAN_")}
     defaults = {
+        **foreign,
         **bare_environ,
         "POINTSMAN_STORE__URL": "sqlite://",
         "POINTSMAN_CLI__PRESET": "",

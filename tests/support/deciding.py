@@ -70,7 +70,8 @@ def _system_one(asked: dict[str, Any], choice: str, lead: float) -> dict[str, An
     answers: dict[str, Any] = {}
     for name, question in asked["questions"].items():
         criteria = question["criteria"]
-        options = criteria if isinstance(criteria, dict) else {str(i): text for i, text in enumerate(criteria)}
+        levels = {str(number): text for number, text in enumerate(criteria)}
+        options: dict[str, str] = criteria if question["type"] == "choice" else levels
         best = next((key for key, text in options.items() if text.startswith(f"{choice}:")), next(iter(options)))
         probabilities = shared(options, best, lead)
         answers[name] = {"type": question["type"], "probabilities": probabilities, "confidence": 0.5}

@@ -5,6 +5,7 @@ Each function returns a behaviour, an `async def behaviour(exchange)`; a test ma
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -166,6 +167,17 @@ def over_and_over(chunk: bytes, *, pause: float = 0.0) -> Behaviour:
         while True:
             await exchange.send(_chunk(chunk))
             await asyncio.sleep(pause)
+
+    return behave
+
+
+def until_told(told: threading.Event, rest: bytes) -> Behaviour:
+    """Nothing until `told` is set, then the `rest` of the body: to be used as the `end` of `sse`."""
+
+    async def behave(exchange: Exchange) -> None:
+        while not told.is_set():  # noqa: ASYNC110 - it is set in another thread
+            await asyncio.sleep(0.01)
+        await exchange.send(_chunk(rest) + b"0\r\n\r\n")
 
     return behave
 

@@ -43,10 +43,20 @@ class LlamaServer:
     model = MODEL
 
     def __init__(
-        self, *, port: int = 0, api_key: str | None = None, context_tokens: int = 8192, slots: int = 4, threads: int = 2
+        self,
+        *,
+        port: int = 0,
+        api_key: str | None = None,
+        context_tokens: int = 8192,
+        slots: int = 4,
+        threads: int = 2,
+        model: Path | None = None,
     ) -> None:
-        """`context_tokens` are for all `slots` together, so each may use a quarter of them by default."""
+        """`context_tokens` are for all `slots` together, so each may use a quarter of them by default. `model` is
+        another GGUF file than that of the package."""
         self._arguments = [f"--port={port}", f"--context={context_tokens}", f"--slots={slots}", f"--threads={threads}"]
+        if model is not None:
+            self._arguments.append(f"--model={model}")
         self._api_key = api_key
         self._process: subprocess.Popen[str] | None = None
         self.context_tokens_per_slot = context_tokens // slots

@@ -6,8 +6,9 @@ import httpx
 import pytest
 
 from service.llm.transport import make_http_client
+from tests.support.decision_model import make_decision_model
 from tests.support.fake_endpoint import FakeEndpoint
-from tests.support.llama_server import LlamaServer, missing
+from tests.support.llama_server import LlamaServer, missing, model_file
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,19 @@ def llama_server() -> Iterator[LlamaServer]:
         pytest.skip(reason)
     with LlamaServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def deciding_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
+    """A real llama.cpp server whose model is a decision model, and which answers chat as well."""
+    reason = missing()
+    plain = model_file()
+    if reason or plain is None:
+        pytest.skip(reason or "there is no model")
+    file = make_decision_model(plain, tmp_path_factory.mktemp("model") / "decides.gguf")
+    with LlamaServer(model=file, threads=1, slots=2) as server:
+        yield server
+    file.unlink()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A store as it looks after some days of work: decisions of the real pipeline, with outcomes as their chances say.
 
-Fields that decisions of a later version have are there too, so that what shows them can be looked at.
+Among them are decisions of a classifier, some of which the forecast would have made otherwise.
 """
 
 import random
@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from service.base.ids import uuid7
-from service.contract.catalog import DEFAULT_CATALOG, load_catalog
-from service.contract.decision import Decision, Known, LoggedDecision, Usage
+from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
+from service.contract.decision import ForecastChoice, KindTold, Known, LoggedDecision, Usage
+from service.contract.decoding import convert_tree
 from service.contract.outcome import Context, Outcome
-from service.contract.task import Task
+from service.contract.quota import PoolState
 from service.store import Store, StoreLimits
 from tests.support.builders import knowledge, pipeline, task
 
@@ -30,32 +31,7 @@ TITLES = (
 )
 PLAN_MINUTES = 18.5
 
-
-def extended(decision: Decision, **more: Any) -> Decision:  # noqa: ANN401 - fields of any type
-    """The decision with fields beside those that it has: those that a later version of the service writes."""
-    old = set(Decision.__struct_fields__)
-    fields = [(name, Any, None) for name in more if name not in old]
-    kind: Any = msgspec.defstruct("LaterDecision", fields, bases=(Decision,), frozen=True, kw_only=True, dict=True)
-    values = {name: getattr(decision, name) for name in old if getattr(decision, name) is not msgspec.UNSET}
-    later: Decision = kind(**{**values, **more})
-    return later
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """As `forecast_choice` is in an answer."""
-
-    agent_type: str
-    model: str
-    effort: str | None
-    loss_usd: float
-
-
-class Told(msgspec.Struct, frozen=True):
-    """As `kind` is in an answer."""
-
-    id: str
-    source: str
-    probabilities: dict[str, float]
+Pools = dict[str, PoolState]
 
 
 async def decided(count: int, *, days: float, until: datetime, seed: int = 0) -> list[LoggedDecision]:
@@ -64,12 +40,12 @@ async def decided(count: int, *, days: float, until: datetime, seed: int = 0) ->
     known = knowledge(load_catalog(DEFAULT_CATALOG))
     made: list[LoggedDecision] = []
     decide = pipeline(known=known, observer=made.append).decide
-    pairs = [candidate.key for candidate in known.catalog.candidates]
+    candidates = known.catalog.candidates
     for number in range(count):
         title, kind = TITLES[number % len(TITLES)]
         moment = until - timedelta(days=days * (count - number) / (count + 1))
         by_classifier = number % 5 in (1, 2, 3)
-        other = pairs[chance.randrange(len(pairs))] if by_classifier else None
+        other = candidates[chance.randrange(len(candidates))] if by_classifier else None
         await decide(
             task(
                 name=title,
@@ -77,19 +53,21 @@ async def decided(count: int, *, days: float, until: datetime, seed: int = 0) ->
                 task_id=f"T-{number // 2 + 1}" if number % 3 else None,
                 labels={"repo": ("shop", "importer", "web")[number % 3], "team": "payments"},
                 objective=chance.choice(["economy", "balanced", "quality"]),
-                **({"agent_type": other[0], "model": other[1]} if other else {}),
+                **({name: getattr(other, name) for name in ("agent_type", "model", "effort")} if other else {}),
             )
         )
         logged = made[-1]
         decision = logged.decision
         agreed = number % 5 != 3
         first = decision if agreed else decision.plan[-1]
-        forecast_choice = Choice(first.agent_type, first.model, None, 0.0 if agreed else 0.04)
+        forecast_choice = ForecastChoice(
+            agent_type=first.agent_type, model=first.model, effort=first.effort, loss_usd=0.0 if agreed else 0.04
+        )
         failed_before = [("gemini", "gemini-2.5-flash")] * (number % 7 == 4)
         made[-1] = msgspec.structs.replace(
             logged,
             decided_at=moment,
-            decision=extended(
+            decision=msgspec.structs.replace(
                 decision,
                 decision_id=uuid7(now_ns=lambda at=moment: int(at.timestamp() * 1e9)),  # type: ignore[misc]
                 source="local_model" if by_classifier else decision.source,
@@ -97,7 +75,7 @@ async def decided(count: int, *, days: float, until: datetime, seed: int = 0) ->
                 reason="A small fix in one place, with a test that shows it." if by_classifier else decision.reason,
                 confidence=0.8 if by_classifier else None,
                 usage=Usage(tokens_in=812, tokens_out=43, cost_usd=0.0004) if by_classifier else Usage(),
-                kind=Told(kind, "local_model" if by_classifier else "text", {kind: 0.8}),
+                kind=KindTold(id=kind, source="local_model" if by_classifier else "text", probabilities={kind: 0.8}),
                 forecast_choice=forecast_choice,
                 minutes=9.0,
                 plan_minutes=PLAN_MINUTES,
@@ -117,24 +95,27 @@ async def decided(count: int, *, days: float, until: datetime, seed: int = 0) ->
 def outcome_of(logged: LoggedDecision, chance: random.Random) -> tuple[Outcome, Context]:
     """What became of its choice: solved as often as was said, a little less for tests, and not always priced."""
     decision, known = logged.decision, logged.known
-    other: Any = getattr(decision, "forecast_choice", None)
+    other = decision.forecast_choice
     first = decision.plan[0]
     said = first.p_solve - (0.25 if known.kind == "testing" else 0.0)
     outcome = Outcome(
         decision_id=decision.decision_id,
         agent_type=decision.agent_type,
         model=decision.model,
+        effort=decision.effort,
         solved=chance.random() < said,
         cost_usd=None if chance.random() < 0.1 else round(first.cost_usd * chance.uniform(0.5, 1.8), 4),
         duration_seconds=chance.uniform(60, 1500),
     )
+    wanted = other.key if other is not None and decision.source == "local_model" else None
     context = Context(
         agent_type=decision.agent_type,
         model=decision.model,
+        effort=decision.effort,
         kind=known.kind,
         failed=known.failed,
-        plan=[(step.agent_type, step.model, step.p_solve) for step in decision.plan],
-        forecast_choice=(other.agent_type, other.model) if decision.source == "local_model" and other else None,
+        plan=[(*step.key, step.p_solve) for step in decision.plan],
+        forecast_choice=wanted,
     )
     return outcome, context
 
@@ -175,9 +156,6 @@ def renamed(logged: LoggedDecision, *, name: str, label: str, reason: str, promp
 def told_pools(logged: LoggedDecision, now: datetime) -> LoggedDecision:
     """The decision as if its caller had told what is left of two pools."""
 
-    class Later(Task, frozen=True, kw_only=True):
-        pools: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
-
     def window(minutes: int, used: float, hours: float) -> dict[str, Any]:
         return {"minutes": minutes, "used": used, "resets_at": (now + timedelta(hours=hours)).isoformat()}
 
@@ -186,5 +164,4 @@ def told_pools(logged: LoggedDecision, now: datetime) -> LoggedDecision:
         "openai": {"windows": [window(300, 0.97, 1)]},
     }
     asked = logged.request or task()
-    values = {name: getattr(asked, name) for name in Task.__struct_fields__ if name != "pools"}
-    return msgspec.structs.replace(logged, request=Later(**values, pools=pools))
+    return msgspec.structs.replace(logged, request=msgspec.structs.replace(asked, pools=convert_tree(pools, Pools)))

@@ -48,6 +48,65 @@ async def test_one_bad_task_never_fails_its_neighbours(plain_app: RunningApp) ->
         assert answer["detail"].startswith(says)
 
 
+UNREADABLE = [
+    pytest.param(b'"\\ud800"', "pairs only", id="half-a-surrogate-pair"),
+    pytest.param(b'"\\udc00 at the end"', "pairs only", id="the-other-half"),
+    pytest.param(b'"\x01"', "invalid character", id="control-character"),
+    pytest.param(b'"\xff"', "UTF-8", id="not-utf-8"),
+    pytest.param(b"[" * 3000 + b"]" * 3000, "expected `str", id="deep-nesting"),
+    pytest.param(b'"a" "b"', "JSON", id="no-comma"),
+    pytest.param(b"nope", "JSON", id="no-value"),
+    pytest.param(b'"in a string: ]},{ \\" [", "labels": {"\\ud800": ""}', "pairs only", id="brackets-in-a-string"),
+]
+"""Values of a field that cannot be read as JSON, though the brackets around them are in order."""
+
+
+@pytest.mark.parametrize(("value", "says"), UNREADABLE)
+@pytest.mark.parametrize("field", ["tasks", "outcomes"])
+async def test_one_unreadable_item_fails_alone(plain_app: RunningApp, field: str, value: bytes, says: str) -> None:
+    """An item that is no JSON fails in its place; its neighbours and what stands beside the list are read."""
+    path, key, good = {
+        "tasks": (BATCH, b"instructions", b'{"instructions": "x", "labels": {"a": "\\ud83d\\ude00 [{"}}'),
+        "outcomes": ("/v1/outcomes/batch", b"model", b'{"agent_type": "claude", "model": "opus", "solved": true}'),
+    }[field]
+    bad = b'{"%s": %s}' % (key, value)
+    body = b'{ "%s" : [%s ,%s,\n%s] }' % (field.encode(), good, bad, good)
+    response = await plain_app.client.post(path, content=body)
+    assert response.status_code == 200, response.text
+    first, second, third = response.json()["results"]
+    assert (second["type"], second["status"]) == ("urn:pointsman:invalid-request", 400)
+    assert second["detail"].startswith(f"$.{field}[1]")
+    assert says in second["detail"]
+    assert {"decision_id", "outcome_id"} & set(first) & set(third)
+
+
+async def test_what_stands_beside_an_unreadable_item_holds(plain_app: RunningApp) -> None:
+    """Shared fields are read, before and after the list; so are the limits on the batch itself."""
+    bad, good = b'{"instructions": "\\ud800"}', b'{"instructions": "x"}'
+    fleet = b'"fleet": {"claude": {"running": 1, "slots": 1}}'
+    for body in (b'{%s, "tasks": [%s, %s]}' % (fleet, bad, good), b'{"tasks": [%s, %s], %s}' % (bad, good, fleet)):
+        answer = await plain_app.client.post(BATCH, content=body)
+        assert answer.json()["results"][1]["agent_type"] == "gemini"
+    wrong = [
+        (b'{"tasks": [%s]}' % b", ".join([bad] * 101), "$.tasks: expected `array` of length <= 100"),
+        (b'{"tasks": [%s], "flet": {}}' % bad, "$.flet: unknown field"),
+        (b'{"tasks": [%s,]}' % bad, "expected a JSON document"),
+        (b'{"tasks": [%s}' % bad, "expected a JSON document"),
+        (b'{"tasks": [%s]' % bad, "expected a JSON document"),
+        (b'{"tasks": ["\\ud800', "expected a JSON document"),
+    ]
+    for body, says in wrong:
+        refused = await plain_app.client.post(BATCH, content=body)
+        assert (refused.status_code, refused.json()["detail"].startswith(says)) == (400, True), refused.text
+
+
+async def test_a_single_request_says_what_half_a_pair_is(plain_app: RunningApp) -> None:
+    """Not that its end is missing, which is what the decoder says."""
+    answer = await plain_app.client.post("/v1/classify", content=rb'{"instructions": "\ud800"}')
+    assert answer.status_code == 400
+    assert "pairs only" in answer.json()["detail"]
+
+
 async def test_a_defect_fails_only_its_own_task(plain_app: RunningApp) -> None:
     """A defect that one task meets is an `internal` problem in its place."""
 
@@ -69,7 +128,8 @@ async def test_shared_fields_hold_for_those_that_have_none(plain_app: RunningApp
     shared, kept = await results(plain_app, [GOOD, own], fleet=fleet)
     assert shared["agent_type"] == "gemini"
     assert kept["agent_type"] == "claude"
-    dear, cheap = await results(plain_app, [GOOD, {**GOOD, "objective": "economy"}], objective="quality")
+    issue = {**GOOD, "instructions": "The scheduler skips jobs after a clock change; find out why and fix it."}
+    dear, cheap = await results(plain_app, [issue, {**issue, "objective": "economy"}], objective="quality")
     assert dear["plan_cost_usd"] > cheap["plan_cost_usd"]
 
 

@@ -14,7 +14,17 @@ from tests.support.http_fixtures import OpenApp, RunningApp, with_model
 FIELDS = [
     *("decision_id", "agent_type", "model", "effort", "kind", "dispatch", "not_before", "reason", "source"),
     *("degraded", "failures", "confidence", "explored", "propensity", "p_solve", "cost_usd", "list_cost_usd"),
-    *("minutes", "plan", "plan_p_solve", "plan_p_wrong", "plan_cost_usd", "plan_minutes", "worthwhile", "excluded"),
+    *(
+        "minutes",
+        "plan",
+        "plan_p_solve",
+        "plan_p_wrong",
+        "plan_cost_usd",
+        "plan_minutes",
+        "forecast_choice",
+        "worthwhile",
+        "excluded",
+    ),
     *("usage", "timings_ms", "versions", "cached"),
 ]
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")

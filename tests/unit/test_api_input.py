@@ -197,7 +197,7 @@ async def test_a_body_over_the_limit_is_a_413(open_app: OpenApp, declared: bool)
 
 async def test_what_is_not_there_is_a_404(plain_app: RunningApp) -> None:
     """A path that leads nowhere is a `not-found` problem."""
-    for path in ("/", "/nothing", "/v1", "/v1/classify/x", "/v1/decisions/x/y", "/schema/x"):
+    for path in ("/nothing", "/v1", "/v1/classify/x", "/v1/decisions/x/y", "/schema/x"):
         refused(await plain_app.client.get(path), status=404, kind="not-found")
 
 

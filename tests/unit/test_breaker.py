@@ -234,6 +234,23 @@ def test_an_abandoned_call_counts_for_nothing(breaker: Breaker) -> None:
     assert state(breaker) == "closed"
 
 
+def test_it_can_be_woken(breaker: Breaker, clock: HandClock) -> None:
+    """However long it was to rest, one probe goes at once, and decides; what is closed stays closed."""
+    breaker.wake()
+    assert state(breaker) == "closed"
+    fail(breaker, retry_after=3600)
+    assert not breaker.admits
+    breaker.wake()
+    assert (state(breaker), breaker.rests_for()) == ("half-open", 0)
+    probe = entered(breaker)
+    assert breaker.enter() is None
+    breaker.failed(probe, Blame.CLASSIFIER, retry_after=60)
+    assert breaker.rests_for() == 60
+    breaker.wake()
+    breaker.succeeded(entered(breaker))
+    assert state(breaker) == "closed"
+
+
 def in_haste(breaker: Breaker, times: int = HASTY_TIME_OUTS, seconds: float = 0.2) -> None:
     """So many time-outs of callers with so little time."""
     for _ in range(times):

@@ -28,6 +28,17 @@ FLAGS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("--exclude", "claude", "--exclude", "gemini/flash"),
         {"require": {"exclude": [{"agent_type": "claude"}, {"agent_type": "gemini", "model": "flash"}]}},
     ),
+    "exclude an effort": (
+        ("--exclude", "codex/gpt@2026@high", "--exclude", "codex/gpt@"),
+        {
+            "require": {
+                "exclude": [
+                    {"agent_type": "codex", "model": "gpt@2026", "effort": "high"},
+                    {"agent_type": "codex", "model": "gpt@"},
+                ]
+            }
+        },
+    ),
     "inputs": (("--input", "image", "--input", "pdf"), {"require": {"inputs": ["image", "pdf"]}}),
     "context": (("--context-tokens", "9"), {"require": {"context_tokens": 9}}),
     "local only": (("--local-only",), {"require": {"local_only": True}}),
@@ -183,6 +194,15 @@ def test_a_server_is_asked(command: Command, fake_endpoint: FakeEndpoint) -> Non
         assert (ended.code, ended.document) == (0, document)
     assert [request.path for request in fake_endpoint.requests] == ["/v1/classify"] * 2
     assert {request.headers["authorization"] for request in fake_endpoint.requests} == {"Bearer sesame"}
+
+
+@pytest.mark.parametrize("url", ["", " ", "127.0.0.1:8080", "http://", "ftp://host", "http:// host"])
+def test_a_server_that_is_no_address_is_wrong_usage(command: Command, url: str) -> None:
+    """An empty `--server` comes of a variable that is not set: to decide here instead would be a silent surprise."""
+    ended = command("classify", "x", "--server", url)
+    assert (ended.code, ended.stdout) == (2, "")
+    assert "--server" in ended.stderr
+    assert "http://127.0.0.1:8080" in ended.stderr
 
 
 def test_a_servers_problem_is_passed_on(command: Command, fake_endpoint: FakeEndpoint) -> None:

@@ -14,6 +14,7 @@ from service.contract.task import Task
 from service.contract.verifier import Verifier
 from service.decide.pipeline import Pipeline
 from tests.support.builders import NOW, candidate, failed, knowledge, pipeline, task
+from tests.support.scripted_classifier import ScriptedClassifier, chooses
 
 
 def plan_catalog(billing: Any = "plan", reserve: float = 0.0) -> Catalog:  # noqa: ANN401 - a literal of the catalog
@@ -251,3 +252,19 @@ async def test_one_candidate_is_tried_once_more() -> None:
     assert (await decide(only, value_usd=0.3, attempts=[failed("a", "m")])).worthwhile is False
     with pytest.raises(NoEligibleCandidateError):
         await decide(only, value_usd=15, attempts=[failed("a", "m")] * 2)
+
+
+async def test_the_forecasts_own_choice_stands_beside_the_classifiers() -> None:
+    """What it would have put first, and by how much the choice is worse by its reckoning: nothing where they agree."""
+    own = await decide(plan_catalog(), value_usd=15)
+    assert own.forecast_choice is not None
+    assert (own.forecast_choice.key, own.forecast_choice.loss_usd) == (own.key, 0)
+    other = await pipeline(ScriptedClassifier(chooses(2, minutes=None)), known=knowledge(plan_catalog())).decide(
+        task(value_usd=15)
+    )
+    assert (other.source, other.model) == ("local_model", "max")
+    assert other.forecast_choice is not None
+    assert other.forecast_choice.key == own.key
+    lost = 15 * (own.plan_p_solve - other.plan_p_solve) - (own.plan_cost_usd - other.plan_cost_usd)
+    assert other.forecast_choice.loss_usd == pytest.approx(lost, abs=1e-6)
+    assert other.forecast_choice.loss_usd > 0

@@ -181,3 +181,40 @@ def test_outcomes_of_one_effort_move_the_other_in_part(kinds: tuple[Kind, ...]) 
     assert fall["codex", "gpt@low"] > 1
     assert 0.25 * fall["codex", "gpt@low"] < fall["codex", "gpt@high"] < 0.75 * fall["codex", "gpt@low"]
     assert abs(fall["codex", "mini"]) < 0.1 * fall["codex", "gpt@low"]
+
+
+@pytest.mark.parametrize("kinds", [(), (Kind(id="issue"), Kind(id="testing"))], ids=["no-kinds", "kinds"])
+def test_costs_and_minutes_start_from_a_sibling_too(kinds: tuple[Kind, ...]) -> None:
+    """What nothing is published of is taken to cost and to last as much as the other effort of its model, and outcomes
+    of its own outvote that; a stranger still costs what is usual."""
+    known = candidate("claude", "opus", effort="high", cost_usd=8.0, minutes=40.0)
+    unknown = [
+        candidate("claude", name, effort=effort, solve_rate=None, cost_usd=None)
+        for name, effort in (("opus", "low"), ("stranger", None))
+    ]
+    others = [candidate("codex", f"m{i}", cost_usd=0.5, minutes=5.0) for i in range(3)]
+    catalog = Catalog([known, *unknown, *others], kinds=kinds)
+    low = learn(catalog, ()).abilities["claude", "opus@low"]
+    assert (low.cost_usd, low.minutes) == pytest.approx((8.0, 40.0))
+    assert learn(catalog, ()).abilities["claude", "stranger"].cost_usd == pytest.approx(0.5)
+    own = [
+        OutcomeRow(
+            agent_type="claude", model="opus@low", solved=True, task=str(i), cost_usd=1.0, duration_seconds=600.0
+        )
+        for i in range(10)
+    ]
+    after = learn(catalog, own).abilities
+    assert after["claude", "opus@low"].cost_usd == pytest.approx(1.0, rel=0.5)
+    assert after["claude", "opus@low"].minutes == pytest.approx(10.0, rel=0.3)
+    assert after["claude", "opus@high"].cost_usd == pytest.approx(8.0)
+
+
+def test_what_a_sibling_was_seen_to_cost_is_what_it_is_taken_to_cost() -> None:
+    """With no published figures at all, an effort that was never tried starts from what the other one cost."""
+    efforts = [candidate("a", "m", effort=one, solve_rate=None, cost_usd=None) for one in ("low", "high")]
+    catalog = Catalog([*efforts, candidate("b", "n", solve_rate=0.5, cost_usd=0.1)])
+    rows = [OutcomeRow(agent_type="a", model="m@high", solved=True, task=str(i), cost_usd=4.0) for i in range(30)]
+    learned = learn(catalog, rows).abilities
+    assert learned["a", "m@low"].cost_usd == pytest.approx(learned["a", "m@high"].cost_usd)
+    assert learned["a", "m@low"].cost_usd > 3
+    assert learned["b", "n"].cost_usd == pytest.approx(0.1)

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,12 +19,13 @@ from service.executions.stream_json import StreamJson, result_of
 from service.store import Store
 from tests.support.builders import HandClock
 from tests.support.execution_fixtures import OpenExecutions, a_task, left, reached
-from tests.support.fake_behaviours import deltas, events, over_and_over, sse, status, streamed
+from tests.support.fake_behaviours import deltas, events, over_and_over, sse, status, streamed, until_told
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.store_fixtures import OpenStore, until
 from tests.support.stream_reader import read_transcript
 
 BEGUN = events(*deltas("Hel", "lo", finish_reason=None, usage=None), done=False)
+REST = events(*deltas("!"))
 WORKING = sse(BEGUN, end=over_and_over(b": beat\n\n", pause=0.02))
 """Says something and then works on without end."""
 ENDED = ("succeeded", "failed", "cancelled", "interrupted")
@@ -129,17 +132,92 @@ async def test_one_task_is_one_execution(
 
 
 async def test_the_window_ends(open_executions: OpenExecutions, fake_endpoint: FakeEndpoint, store: Store) -> None:
-    """After it the same task_id is a new execution; a window of nothing switches that off."""
+    """It begins when the execution has succeeded; after it the same request is a new one, and with none always."""
     fake_endpoint.always(streamed("Hello"))
     times = [datetime.now(UTC)]
     executions = await open_executions(store, idempotency_seconds=60, options={"clocks": Clocks(now=lambda: times[-1])})
     first = await executions.create(a_task("t"))
+    times.append(times[0] + timedelta(seconds=100))
+    assert (await executions.create(a_task("t"))).execution_id == first.execution_id
+    times.append(times[0])
+    await reached(executions, first.execution_id, "succeeded")
     times.append(times[0] + timedelta(seconds=59))
     assert (await executions.create(a_task("t"))).execution_id == first.execution_id
     times.append(times[0] + timedelta(seconds=61))
     assert (await executions.create(a_task("t"))).execution_id != first.execution_id
     none = await open_executions(store, folder="other", idempotency_seconds=0)
     assert (await none.create(a_task("v"))).execution_id != (await none.create(a_task("v"))).execution_id
+
+
+async def test_a_failure_can_be_tried_again_at_once(
+    open_executions: OpenExecutions, fake_endpoint: FakeEndpoint, store: Store
+) -> None:
+    """The same request after a failure is a new execution, as soon as anybody can know of the failure."""
+    fake_endpoint.then(status(500))
+    fake_endpoint.always(streamed("Hello"))
+    executions = await open_executions(store)
+    first = await executions.create(a_task("t"))
+    async for _ in executions.log(first.execution_id, follow=True):
+        pass
+    second = await executions.create(a_task("t"))
+    assert second.execution_id != first.execution_id
+    await reached(executions, second.execution_id, "succeeded")
+    assert (await executions.create(a_task("t"))).execution_id == second.execution_id
+
+
+@pytest.mark.parametrize(
+    "more", [{"instructions": "Say goodbye."}, {"name": "n"}, {"labels": {"a": "b"}}, {"max_tokens": 5}], ids=str
+)
+async def test_another_request_is_another_execution(
+    open_executions: OpenExecutions, fake_endpoint: FakeEndpoint, store: Store, more: dict[str, Any]
+) -> None:
+    """Whatever differs in it, its answer is another one: the scheduler's id alone does not make them the same."""
+    fake_endpoint.always(streamed("Hello"))
+    executions = await open_executions(store)
+    first, other = await executions.create(a_task("t")), await executions.create(a_task("t", **more))
+    assert other.execution_id != first.execution_id
+    assert (await executions.create(a_task("t", **more))).execution_id == other.execution_id
+    assert (await executions.create(a_task("t"))).execution_id == first.execution_id
+
+
+async def test_closing_lets_what_runs_end(
+    open_executions: OpenExecutions, fake_endpoint: FakeEndpoint, store: Store
+) -> None:
+    """Within the grace what runs comes to its end; what waits is interrupted at once, and nothing more is taken."""
+    told = threading.Event()
+    fake_endpoint.then(sse(BEGUN, end=until_told(told, REST)))
+    executions = await open_executions(store, max_concurrency=1)
+    running, queued = [(await executions.create(a_task(str(n)))).execution_id for n in range(2)]
+    await reached(executions, running, "running")
+    closing = asyncio.create_task(executions.aclose(grace_seconds=60))
+    assert (await reached(executions, queued, *ENDED)).state == "interrupted"
+    with pytest.raises(OverloadedError):
+        await executions.create(a_task())
+    assert (await executions.create(a_task("0"))).execution_id == running
+    told.set()
+    await asyncio.gather(closing, executions.aclose())
+    kept = await store.executions.get(running)
+    assert kept is not None
+    assert kept.state == "succeeded"
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+async def test_the_grace_ends(
+    open_executions: OpenExecutions, fake_endpoint: FakeEndpoint, store: Store, *, hurried: bool
+) -> None:
+    """What runs on beyond it, or until whoever closes is in a hurry, is interrupted."""
+    fake_endpoint.always(WORKING)
+    executions = await open_executions(store)
+    one = (await executions.create(a_task())).execution_id
+    await reached(executions, one, "running")
+    closing = asyncio.create_task(executions.aclose(grace_seconds=600 if hurried else 0.05))
+    if hurried:
+        await asyncio.sleep(0)
+        executions.hurry()
+    await closing
+    kept = await store.executions.get(one)
+    assert kept is not None
+    assert (kept.state, kept.exit_reason) == ("interrupted", "shutdown")
 
 
 async def test_a_running_one_is_cancelled(
@@ -398,12 +476,11 @@ async def test_one_that_was_kept_but_never_begun_is_closed(open_executions: Open
         await creating
     assert executions.queued == 0
     async with asyncio.timeout(10):
-        since = datetime.now(UTC) - timedelta(hours=1)
-        while (  # noqa: ASYNC110 - the store has no event for it
-            kept := await store.executions.of_task("t", since=since)
-        ) is None or kept.ended_at is None:
+        kept: list[Execution] = []
+        while not kept or kept[0].ended_at is None:
+            kept = await store.executions.newest(limit=1, task_id="t")
             await asyncio.sleep(0.01)
-    assert kept.state == "interrupted"
+    assert kept[0].state == "interrupted"
 
 
 async def test_lost_replicas_are_closed_by_others(open_executions: OpenExecutions, store: Store) -> None:

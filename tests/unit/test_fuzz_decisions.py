@@ -126,7 +126,9 @@ def _check(task: Task, decision: Decision, catalog: Catalog) -> None:
     assert excluded.isdisjoint(steps)
     assert excluded | set(steps) <= set(catalog.by_key)
     require = task.require
-    again = screen(catalog, task, now=NOW, cost_usd=lambda c: c.cost_usd or 0.0).again
+    again = (
+        require.max_cost_usd is not None or screen(catalog, task, now=NOW, cost_usd=lambda c: c.cost_usd or 0.0).again
+    )
     for agent, model in steps:
         found = catalog.by_key[agent, model]
         assert require.agent_types is None or agent in require.agent_types

@@ -63,8 +63,9 @@ def test_nothing_is_set_up_in_a_request(of_request: Counts) -> None:
 
 
 def test_the_answer_is_encoded_once(of_request: Counts) -> None:
-    """JSON is written for the answer, two log lines, the record and its explanation, and the digest of the task."""
-    assert of_request.of("Encoder.encode") <= 6
+    """JSON is written for the answer, two log lines, the record, its explanation and its request, and the digest of the
+    task."""
+    assert of_request.of("Encoder.encode") <= 7
 
 
 def test_the_plan_is_not_computed_twice(of_request: Counts) -> None:
@@ -78,10 +79,10 @@ def test_two_lines_are_logged_for_a_request(bench: Bench) -> None:
 
 
 def test_decisions_are_written_in_batches(bench: Bench) -> None:
-    """A hundred decisions are one statement and the begin of its transaction, more are one for each hundred: catches an
-    `executemany`, which counts as one and takes Python's lock for each row."""
-    assert bench.statements_of(100) == 2
-    assert bench.statements_of(250) == 4
+    """Every fifty decisions are one statement, as many as SQLite's limit of values allows, after the begin of their
+    transaction: catches an `executemany`, which counts as one and takes Python's lock for each row."""
+    assert bench.statements_of(100) == 1 + 2
+    assert bench.statements_of(250) == 1 + 5
 
 
 def test_the_prompt_does_not_grow() -> None:

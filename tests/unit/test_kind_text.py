@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -9,9 +10,12 @@ from hypothesis import strategies as st
 
 from service.classifiers.kind_text import KindText, WordCounts
 from service.classifiers.kind_words import READ, words_of
-from service.classifiers.size_text import HUGE_MINUTES, TINY_MINUTES, estimate_size
+from service.classifiers.reading import Reader
+from service.classifiers.size_text import HUGE_MINUTES, TINY, TINY_MINUTES, estimate_size
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.kind import Kind
+from service.contract.task import Task
+from service.forecast.forecaster import Forecaster
 
 KINDS = load_catalog(DEFAULT_CATALOG).kinds
 SHIPPED = KindText(KINDS)
@@ -143,3 +147,33 @@ def test_sizes_at_the_ends_are_told() -> None:
     assert sum(m < 8 for m in minutes["tiny"]) >= 30
     assert sum(m > 1000 for m in minutes["huge"]) >= 30
     assert all(TINY_MINUTES <= m <= HUGE_MINUTES for m in (*minutes["tiny"], *minutes["huge"]))
+
+
+def test_tiny_is_likely_and_huge_is_dear() -> None:
+    """With the shipped catalog and nothing else told, one strong model is forecast at 0.9 or more for forty tiny texts
+    and at 0.4 or less for forty huge ones (medians), which are expected to cost five times a normal task or more."""
+    catalog = load_catalog(DEFAULT_CATALOG)
+    forecaster, reader = Forecaster(catalog), Reader.of(catalog)
+    strong = catalog.by_key["claude", "claude-opus-4-8"]
+
+    def forecast(name: str, instructions: str) -> tuple[float, float]:
+        reading = reader.read(Task(name=name, instructions=instructions))
+        told = forecaster.forecast(
+            [strong],
+            labels={},
+            minutes=reading.size.minutes,
+            minutes_source="text",
+            attempts=[],
+            kinds={kind: share * (1 - reading.size.features[TINY]) for kind, share in reading.kinds.items()},
+        )
+        return told.p_solve[0], told.cost_usd[0]
+
+    data = Path(__file__).parents[1] / "data" / "size_texts.jsonl"
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    said = {
+        size: [forecast(r["name"], r["instructions"]) for r in rows if r["size"] == size] for size in ("tiny", "huge")
+    }
+    normal = forecast("", "The export fails with a KeyError when a customer has no address")
+    assert median(p for p, _ in said["tiny"]) >= 0.9
+    assert median(p for p, _ in said["huge"]) <= 0.4
+    assert median(cost for _, cost in said["huge"]) >= 5 * normal[1]

@@ -17,7 +17,8 @@ async def scraped(open_app: OpenApp, fake_endpoint: FakeEndpoint, tmp_path: Path
     """A service that has decided, failed, been told of an outcome and run an execution; and its metrics."""
     app = await open_app(local_model=with_model(fake_endpoint), executions={"log_dir": str(tmp_path / "logs")})
     fake_endpoint.then(verdict("claude", "opus", usage=(10, 5)), status(500))
-    await app.decide("a")
+    window = {"minutes": 300, "used": 0.4, "resets_at": "2099-01-01T00:00:00Z"}
+    await app.decide("a", pools={"anthropic": {"windows": [window]}})
     decision = await app.decide("b")
     pair = {name: decision[name] for name in ("decision_id", "agent_type", "model")}
     assert (await app.client.post("/v1/outcomes", json={**pair, "solved": True})).status_code == 201
@@ -72,6 +73,9 @@ EXPECTED: dict[str, set[str]] = {
     "pointsman_classifier_calls_in_flight": {"classifier"},
     "pointsman_classifier_calls_queued": {"classifier"},
     "pointsman_breaker_state": {"classifier"},
+    "pointsman_classifier_disagreement_loss_usd_total": set(),
+    "pointsman_quota_window_used_ratio": {"pool", "minutes"},
+    "pointsman_quota_window_resets_timestamp_seconds": {"pool", "minutes"},
     "pointsman_classifying_tokens_total": {"direction"},
     "pointsman_classifying_cost_usd_total": set(),
     "pointsman_outcomes_total": {"solved"},

@@ -134,7 +134,7 @@ async def test_a_pruned_decision_is_one_that_never_comes(store_url: str) -> None
     async with replica(store_url) as core:
         decision = await decide(core, labels={"repo": "r"})
         await core.store.decisions.flush()
-        await core.store.decisions.prune(now=utc_now() + timedelta(days=1), keep_days=0.5, keep_rows=None)
+        await core.store.pruner.by_age(now=utc_now() + timedelta(days=1), keep_days=0.5)
         async with replica(store_url) as other:
             await recorded(other, decision_id=decision.decision_id, agent_type="any", model="big", solved=True)
             (row,) = await learned_rows(other)

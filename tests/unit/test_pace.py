@@ -44,7 +44,7 @@ def test_probes_are_the_rarer_the_less_time_they_have() -> None:
 def test_each_probe_in_vain_makes_the_next_one_later() -> None:
     """Twice as late, up to a minute for a caller who lacks next to nothing; only probes count."""
     pace, now = learned(2.0), 0.0
-    rests = []
+    rests: list[float] = []
     for _ in range(9):
         before = now
         while not pace.allows(1.999, now):

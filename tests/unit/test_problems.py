@@ -55,7 +55,7 @@ def test_only_what_an_error_knows_stands_in_its_document() -> None:
     assert set(plain) == {"type", "title", "status", "detail"}
     waiting = msgspec.to_builtins(problem_of(CASES["nothing available"][0]))
     assert waiting["wait_until"] == "2030-01-01T10:00:00Z"
-    assert waiting["excluded"] == ({"agent_type": "claude", "model": "opus", "why": "no slot"},)
+    assert waiting["excluded"] == ({"agent_type": "claude", "model": "opus", "effort": None, "why": "no slot"},)
     assert "failures" not in waiting
     failed = msgspec.to_builtins(problem_of(CASES["classifier failed"][0]))
     assert failed["failures"] == ({"source": "cli", "problem": "timeout", "detail": "too slow"},)

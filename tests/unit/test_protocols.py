@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -59,7 +60,8 @@ def healthy(asked: dict[str, Any], protocol: str) -> object:
 async def classify(protocol: str, reply: Reply, *questions: Brief, **settings: Any) -> tuple[list[Classified], Server]:  # noqa: ANN401 - fields of the settings
     """What comes of these questions, one after the other, in one classifier."""
     server = Server(reply)
-    given = LocalModelSettings(endpoint="http://model/v1", model="m", **{"protocol": protocol, **settings})
+    chosen: dict[str, Any] = {"protocol": protocol, **settings}
+    given = LocalModelSettings(endpoint="http://model/v1", model="m", **chosen)
     async with make_http_client(transport=httpx.MockTransport(server), max_connections=4) as http:
         client = llm_client(http, given.endpoint, timeout_seconds=10, max_attempts=1)
         asked = LocalModelClassifier(client, given)
@@ -124,17 +126,13 @@ async def test_more_than_twenty_options_are_never_asked_about(protocol: str) -> 
     catalog = Catalog([candidate("many", f"m{number}") for number in range(40)])
     asked = brief(task(), catalog)
     best = catalog.candidates[10 : 10 + MAX_OPTIONS]
-    (found,), server = await classify(protocol, healthy, Brief(**{**_fields(asked), "shortlist": best}))
+    (found,), server = await classify(protocol, healthy, replace(asked, shortlist=best))
     weighed = found.verdict.weighed
     assert weighed is not None
     assert {str(one) for one, _ in weighed.candidates} == {str(one) for one in best}
     assert weighed.note == "asked about the forecast's best 20 of 40"
     if protocol == "systemone":
         assert len(server.asked[0]["questions"]["candidate"]["criteria"]) == MAX_OPTIONS
-
-
-def _fields(one: Brief) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in ("task", "eligible", "catalog", "prompts", "value_usd", "shortlist")}
 
 
 async def test_the_order_turns_with_the_text_and_only_with_it() -> None:

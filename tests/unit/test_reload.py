@@ -1,17 +1,23 @@
 """What may change while the service runs, and what happens when it changes to something wrong."""
 
+import json
+import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from service.app import create_app
-from service.contract.settings import load_settings
+from service.contract.settings import Settings, load_settings
 from service.core import Core
+from service.knowledge.reload import RELOADABLE
 from tests.support.config_map import Mounted
+from tests.support.fake_behaviours import status, verdict
+from tests.support.fake_endpoint import FakeEndpoint
 
 SMALL = '[[agent]]\ntype = "solo"\n[[agent.model]]\nid = "one"\nsolve_rate = 0.5\ncost_usd = 0.1\n'
 
@@ -132,3 +138,120 @@ async def test_what_was_learned_survives_a_new_catalog(mounted: Mounted) -> None
         reports = {report.model: report for report in core.pipeline.knowledge.forecaster.abilities()}
         assert reports["gpt-5.4"].n == 20
         assert reports["claude-opus-4-8"].prior_solve_rate == 0.7
+
+
+def keys() -> list[tuple[str, str]]:
+    """Every setting, as section and key."""
+    sections = msgspec.structs.fields(Settings)
+    return [(section.name, key.name) for section in sections for key in msgspec.structs.fields(section.type)]
+
+
+def another(value: object, kind: Any) -> object:  # noqa: ANN401 - the type of whichever key it is
+    """Another value of the same type, within its limits."""
+    schema = msgspec.json.schema(kind)
+    choices = [choice for part in [schema, *schema.get("anyOf", [])] for choice in part.get("enum", [])]
+    match value:
+        case _ if choices:
+            return next(choice for choice in choices if choice != value)
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value / 2 if value else 0.5
+        case list():
+            return ["another"]
+        case dict():
+            return {"another": 1}
+        case str():
+            return "another"
+        case _:
+            return 0.5 if "number" in str(schema) else "llm"
+
+
+def written(settings: Settings, section: str, key: str, value: object) -> str:
+    """A file with the settings' strings as they are, and one key changed."""
+    tree: dict[str, dict[str, Any]] = {}
+    for name in Settings.__struct_fields__:
+        given = msgspec.structs.asdict(getattr(settings, name))
+        tree[name] = {key: text for key, text in given.items() if isinstance(text, str)}
+    tree[section][key] = value
+    lines: list[str] = []
+    for name, entries in tree.items():
+        lines.append(f"[{name}]")
+        lines += [f"{key} = {json.dumps(text).replace(': ', ' = ')}" for key, text in entries.items()]
+    return "\n".join(lines)
+
+
+def others(folder: Path) -> dict[str, Path]:
+    """Another catalog, and a folder with other prompts."""
+    catalog, prompts = folder / "other.toml", folder / "other-prompts"
+    catalog.write_text(SMALL)
+    shutil.copytree(folder / "prompts", prompts)
+    text = (prompts / "classify.user.txt").read_text()
+    (prompts / "classify.user.txt").write_text(f"{text}\nOther.\n")
+    return {"catalog": catalog, "prompts": prompts}
+
+
+@pytest.mark.parametrize(("section", "key"), keys(), ids=lambda name: str(name))
+async def test_every_setting_takes_effect_or_says_that_it_needs_a_restart(
+    mounted: Mounted, section: str, key: str
+) -> None:
+    """A changed file is never passed over in silence: what decisions are made from is in use, all else is named."""
+    base = (mounted.folder / "pointsman.toml").read_text()
+    mounted.change(pointsman_toml=base + '[local_model]\nmodel = "m"\n')
+    settings = load_settings(str(mounted.folder / "pointsman.toml"), {})
+    given: msgspec.Struct = getattr(settings, section)
+    field = next(field for field in msgspec.structs.fields(given) if field.name == key)
+    value = another(getattr(given, key), field.type)
+    if section in {"catalog", "prompts"}:
+        value = str(others(mounted.folder)[section])
+    async with serving(mounted) as (core, _):
+        before = core.in_use.knowledge
+        mounted.change(pointsman_toml=written(settings, section, key, value))
+        await core.reloader.look()
+        told, after = core.reloader.status, core.in_use.knowledge
+        assert told.problem is None
+        if section in {"decision", "verifier"}:
+            assert getattr(getattr(after, section), key) == value != getattr(getattr(before, section), key)
+        elif section == "catalog":
+            assert after.versions.catalog != before.versions.catalog
+        elif section == "prompts":
+            assert after.versions.prompt != before.versions.prompt
+        assert told.needs_restart == ([] if section in RELOADABLE else [section])
+
+
+async def test_the_time_that_answers_are_shared_is_reloaded(mounted: Mounted, fake_endpoint: FakeEndpoint) -> None:
+    """`decision.cache_seconds` holds for the next request: no part has kept the one it was made with."""
+    fake_endpoint.always(verdict("claude", "claude-opus-4-8"))
+    text = (mounted.folder / "pointsman.toml").read_text()
+    text += f'[local_model]\nendpoint = "{fake_endpoint.url}"\nmodel = "m"\n[decision]\ncache_seconds = '
+    mounted.change(pointsman_toml=f"{text}0\n")
+    async with serving(mounted) as (core, client):
+        await core.learner.catch_up()
+        for seconds, cached in ((0, False), (600, True), (0, False)):
+            mounted.change(pointsman_toml=f"{text}{seconds}\n")
+            await core.reloader.look()
+            await decided(client)
+            again = await decided(client)
+            assert (again["source"], again["cached"]) == ("local_model", cached), again["failures"]
+
+
+async def test_a_rested_classifier_is_asked_again_after_a_reload(mounted: Mounted, fake_endpoint: FakeEndpoint) -> None:
+    """A Retry-After of an hour ends with a reload, be it refused: who asks for one has mended something."""
+    fake_endpoint.then(status(429, headers={"Retry-After": "3600"}))
+    fake_endpoint.always(verdict("claude", "claude-opus-4-8"))
+    text = (mounted.folder / "pointsman.toml").read_text() + "[decision]\ncache_seconds = 0\n"
+    text += f'[local_model]\nendpoint = "{fake_endpoint.url}"\nmodel = "m"\n'
+    mounted.change(pointsman_toml=text)
+    async with serving(mounted) as (core, client):
+        for _ in range(2):
+            assert (await decided(client))["source"] == "forecast"
+        assert len(fake_endpoint.chats) == 1
+        core.reloader.nudge()
+        mounted.change(catalog_toml="[[")
+        await core.reloader.look()
+        assert core.reloader.status.problem is not None
+        assert (await decided(client))["source"] == "local_model"
+        (classifier,) = (await client.get("/v1/status")).json()["classifiers"]
+        assert classifier["healthy"]

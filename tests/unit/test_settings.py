@@ -138,8 +138,58 @@ def test_values_of_every_type_come_from_the_environment(config: Path) -> None:
 
 def test_variables_of_the_cluster_are_no_settings(config: Path) -> None:
     """Kubernetes sets POINTSMAN_PORT and the like for a service of that name: they are none of ours."""
-    settings = load(config, "", POINTSMAN_PORT="tcp://10.0.0.1:80", POINTSMAN_SERVICE_HOST="10.0.0.1")
+    settings = load(
+        config,
+        "",
+        POINTSMAN_PORT="tcp://10.0.0.1:80",
+        POINTSMAN_PORT_80_TCP_ADDR="10.0.0.1",
+        POINTSMAN_SERVICE_HOST="10.0.0.1",
+        POINTSMAN_SERVICE_PORT_HTTP="80",
+    )
     assert settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        pytest.param("POINTSMAN_SERVER_TOKEN", "`POINTSMAN_SERVER__TOKEN`", id="one-underscore"),
+        pytest.param("POINTSMAN_TOKEN", "`POINTSMAN_SERVER__TOKEN`", id="no-section"),
+        pytest.param("POINTSMAN_CONFIGURATION", "`POINTSMAN_CONFIG`", id="the-file"),
+        pytest.param("POINTSMAN_STORE_URL", "`POINTSMAN_STORE__URL`", id="the-store"),
+        pytest.param("POINTSMAN_", "`POINTSMAN_", id="nothing-behind-it"),
+        pytest.param("POINTSMAN_PORTS", "`POINTSMAN_", id="almost-the-clusters"),
+    ],
+)
+def test_a_variable_that_fits_no_key_names_the_nearest(config: Path, variable: str, nearest: str) -> None:
+    """A token under a misspelt name would leave the service open, so it is an error; its value is not shown."""
+    message = refused(config, "", **{variable: SECRET})
+    assert message.startswith(f"{variable}: ")
+    assert nearest in message
+    assert SECRET not in message
+
+
+def test_secrets_are_stripped_of_white_space(config: Path) -> None:
+    """A secret that was made of a file ends in a newline; neither that nor a space before it belongs to it."""
+    settings = load(
+        config,
+        "[local_model]\napi_key = ' key '\n[store]\nurl = ' sqlite:////x '\n",
+        POINTSMAN_SERVER__TOKEN="sesame\r\n",
+    )
+    assert (settings.server.token, settings.local_model.api_key, settings.store.url) == (
+        "sesame",
+        "key",
+        "sqlite:////x",
+    )
+
+
+@pytest.mark.parametrize("key", ["server.token", "local_model.api_key", "store.url"])
+def test_a_secret_of_white_space_alone_is_refused(config: Path, key: str) -> None:
+    """It was meant to be something, and to take it for none would leave the service open; empty is none."""
+    variable = f"POINTSMAN_{key.upper().replace('.', '__')}"
+    message = refused(config, "", **{variable: " \n"})
+    assert variable in message
+    assert key in message
+    assert load(config, "", **{variable: ""}) == Settings()
 
 
 def test_a_byte_order_mark_is_no_mistake(config: Path) -> None:

@@ -142,7 +142,7 @@ async def test_closing_ends_the_work_and_tells_who_waits() -> None:
 def test_recent_values_last_their_time() -> None:
     """A value is there for less than its seconds, and then it is not."""
     clock = HandClock()
-    recent = Recent[int](30.0, clock)
+    recent = Recent[int](lambda: 30.0, clock)
     recent.put("a", 1)
     clock.move(29.9)
     assert recent.get("a") == 1
@@ -152,7 +152,7 @@ def test_recent_values_last_their_time() -> None:
 
 def test_recent_values_are_bounded() -> None:
     """Beyond the limit the oldest go first, and one put again is the newest: memory stays flat."""
-    recent = Recent[int](30.0, HandClock())
+    recent = Recent[int](lambda: 30.0, HandClock())
     for key in (*range(MAX_RECENT), 0, MAX_RECENT):
         recent.put(key, key)
     assert [recent.get(key) for key in (0, 1, 2, MAX_RECENT)] == [0, None, 2, MAX_RECENT]
@@ -162,7 +162,7 @@ def test_recent_values_are_bounded() -> None:
 def test_old_values_are_dropped_by_new_ones() -> None:
     """A value that nobody asks for again does not stay for ever."""
     clock = HandClock()
-    recent = Recent[int](30.0, clock)
+    recent = Recent[int](lambda: 30.0, clock)
     recent.put("a", 1)
     clock.move(30.0)
     recent.put("b", 2)
@@ -172,6 +172,6 @@ def test_old_values_are_dropped_by_new_ones() -> None:
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
 def test_no_time_is_no_memory(seconds: float) -> None:
     """With 0 seconds nothing is kept."""
-    recent = Recent[int](seconds, HandClock())
+    recent = Recent[int](lambda: seconds, HandClock())
     recent.put("a", 1)
     assert recent.get("a") is None

@@ -39,7 +39,8 @@ def environment() -> Environment:
     made.filters.update(
         percent=percent, usd=usd, count=count, when=when, minutes=minutes, named=named, words=words, ms=milliseconds
     )
-    made.globals.update(pictures=pictures, unknown=UNKNOWN)
+    known: dict[str, Any] = made.globals
+    known.update(pictures=pictures, unknown=UNKNOWN)
     return made
 
 
@@ -96,9 +97,13 @@ def milliseconds(number: float | None) -> str:
 
 def named(one: Any) -> str:  # noqa: ANN401 - a mapping or a struct with agent_type, model and perhaps effort
     """A candidate as `agent/model@effort`."""
-    value = one.get if isinstance(one, dict) else lambda name: getattr(one, name, None)
-    effort = value("effort")
-    return f"{value('agent_type')}/{value('model')}" + (f"@{effort}" if effort else "")
+    mapping = isinstance(one, dict)
+    told: dict[str, Any] = {name: one.get(name) if mapping else getattr(one, name, None) for name in _NAMES}
+    effort = told.get("effort")
+    return f"{told['agent_type']}/{told['model']}" + (f"@{effort}" if effort else "")
+
+
+_NAMES = ("agent_type", "model", "effort")
 
 
 def words(identifier: str | None) -> str:

@@ -28,7 +28,7 @@ class Rail:
 @dataclass(frozen=True, slots=True)
 class Switch:
     """One step of a plan: tasks come in on the track, `share` of all leave it solved by the branch, and the rest goes
-    on; `goal` is the line of all that is solved after it.
+    on. The branch begins at height `leaves` and ends in `goal`, the line of all that is solved after it.
     """
 
     number: int
@@ -36,6 +36,7 @@ class Switch:
     before: Rail
     after: Rail
     branch: Rail
+    leaves: float
     goal: Rail
     p_solve: float
     share: float
@@ -68,6 +69,7 @@ def track(plan: Sequence[Any]) -> Track:
                 before=_on_foot(reached),
                 after=_on_foot(reached - share),
                 branch=Rail(round(_ROOF + goal - thick / 2, 2), thick),
+                leaves=round(_FOOT - _thick(reached) + thick / 2, 2),
                 goal=Rail(round(_ROOF + goal / 2, 2), goal),
                 p_solve=p_solve,
                 share=share,

@@ -10,7 +10,7 @@ from litestar import HttpMethod, Request, Response, post, route
 from litestar.params import FromPath
 from litestar.response import Template
 
-from service.api.answers import AnyRequest, one_of_each, reading
+from service.api.answers import AnyRequest, reading
 from service.api.page.views import (
     FILTERS,
     PAGE,
@@ -30,6 +30,7 @@ from service.api.page.visitors import (
     form_of,
     onward_of,
 )
+from service.api.query import one_of_each
 from service.base.clock import utc_now
 from service.base.ids import is_uuid
 from service.contract.errors import NotFoundError, PointsmanError, StoreUnavailableError
@@ -106,7 +107,7 @@ class PageRoutes:
         return self._view("now.html", "/", {"problem": problem, "windows": windows_of(told, self._now()), **told_with})
 
     async def decisions(self, request: AnyRequest) -> Page:
-        query = one_of_each(request, FILTERS)
+        query = one_of_each(request.scope, FILTERS)
         wanted = filter_of(query)
         problem, found, older = "", list[StoredDecision](), None
         try:
@@ -129,7 +130,7 @@ class PageRoutes:
         return self._view("candidates.html", "/candidates", {"candidates": candidates_view(self._in_use.knowledge)})
 
     async def report(self, request: AnyRequest) -> Page:
-        query = one_of_each(request, frozenset({"days", "baseline"}))
+        query = one_of_each(request.scope, frozenset({"days", "baseline"}))
         question, problem, report = question_of(query), "", None
         try:
             report = await report_of(self._store, question, self._now())
@@ -144,7 +145,7 @@ class PageRoutes:
         return self._view("report.html", "/report", context, status=503 if problem else 200)
 
     async def login(self, request: AnyRequest) -> Page:
-        query = one_of_each(request, frozenset({"next"}))
+        query = one_of_each(request.scope, frozenset({"next"}))
         if not self._visitors.asks:
             return _onward("/")
         return self._login_form(onward_of(query.get("next", "/")))

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -50,13 +50,19 @@ def windows_of(stored: StoredDecision | None, now: datetime) -> list[dict[str, A
 def filter_of(query: Mapping[str, str]) -> DecisionFilter:
     """Empty fields of the form filter nothing. Raises InvalidInputError."""
     given = {name: value.strip() for name, value in query.items() if value.strip()}
-    moments = {name: _asked_moment(name, given[name]) for name in ("since", "until") if name in given}
     if given.get("degraded", "true") != "true":
         raise InvalidInputError("expected `true`, or nothing", path="query degraded")
-    texts = {
-        name: given[name] for name in ("agent_type", "model", "source", "kind", "task_id", "before") if name in given
-    }
-    return DecisionFilter(**texts, **moments, degraded="degraded" in given)
+    return DecisionFilter(
+        agent_type=given.get("agent_type"),
+        model=given.get("model"),
+        source=given.get("source"),
+        kind=given.get("kind"),
+        task_id=given.get("task_id"),
+        degraded="degraded" in given,
+        since=_asked_moment("since", given),
+        until=_asked_moment("until", given),
+        before=given.get("before"),
+    )
 
 
 def listed(found: Sequence[StoredDecision], older: str | None, query: Mapping[str, str]) -> dict[str, Any]:
@@ -153,8 +159,10 @@ def _beside(stored: StoredDecision) -> dict[str, Any]:
     return {"decided_at": stored.decided_at, "task_id": stored.task_id, "name": stored.name, "kind": kind}
 
 
-def _asked_moment(name: str, text: str) -> datetime:
-    moment = _moment(text[:40])
+def _asked_moment(name: str, given: Mapping[str, str]) -> datetime | None:
+    if name not in given:
+        return None
+    moment = _moment(given[name][:40])
     if moment is None:
         raise InvalidInputError("expected a time such as 2026-01-31 08:00", path=f"query {name}")
     return moment
@@ -170,8 +178,8 @@ def _moment(text: str) -> datetime | None:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+    return list(cast("Iterable[Any]", value)) if isinstance(value, list) else []

@@ -61,8 +61,8 @@ class Deciding:
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.name: ProtocolName = form.name
-        self._form = form
-        self._client = client
+        self.form = form
+        self.client = client
         self._max_task_tokens = settings.max_task_tokens
         self._random_bytes = random_bytes
         self._bias = SlotBias()
@@ -71,16 +71,16 @@ class Deciding:
         """Weighs every eligible candidate, or raises ClassifierError or NotSpokenError."""
         questions = questions_about(brief)
         state = fence(brief.task, max_task_tokens=self._max_task_tokens, random_bytes=self._random_bytes).text
-        body = self._form.request(state, questions)
+        body = self.form.request(state, questions)
         prompt = msgspec.json.encode(body).decode()
         try:
-            reply = await self._client.post(self._form.path, body, timeout_seconds=timeout_seconds)
-            answers = self._form.answers(reply)
+            reply = await self.client.post(self.form.path, body, timeout_seconds=timeout_seconds)
+            answers = self.form.answers(reply)
         except LLMError as error:
             if not_spoken(error):
                 raise NotSpokenError(str(error)) from None
             raise failure(error, prompt=prompt) from None
-        text = masked(reply.decode("utf-8", "replace"), self._client.endpoint.secrets)[:KEPT_REPLY]
+        text = masked(reply.decode("utf-8", "replace"), self.client.endpoint.secrets)[:KEPT_REPLY]
         try:
             candidates = _shares(answers, "candidate", questions.candidate_codes)
         except VerdictError as error:

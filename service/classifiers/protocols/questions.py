@@ -35,8 +35,10 @@ LEVELS = (
     Level("weeks: a whole system", 5_000.0),
 )
 
-ROUND_MINUTES = (2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 360.0, 480.0)
-ROUND_MINUTES += (720.0, 960.0, 1500.0, 2400.0, 5000.0)
+ROUND_MINUTES: tuple[float, ...] = (
+    *(2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 360.0, 480.0),
+    *(720.0, 960.0, 1500.0, 2400.0, 5000.0),
+)
 """What people say. Tasks of equal minutes share a forecast and its plans, which are a millisecond of work."""
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from service.classifiers.classifier import Brief, ClassifierError
+from service.classifiers.prompt import QUESTIONS
 from service.classifiers.protocols.asking import Asking, NotSpokenError
+from service.classifiers.protocols.deciding import Deciding
+from service.classifiers.protocols.questions import Questions
 from service.contract.settings import ProtocolName
 from service.llm.client import LLMClient
 from service.llm.errors import LLMError, LLMStatusError
@@ -15,6 +18,9 @@ from service.llm.wire import ChatMessage
 
 FASTER_THAN_CHAT: tuple[ProtocolName, ...] = ("systemone", "decisions", "labels")
 """In the order in which they are tried: a decision model is made for nothing else."""
+
+OPTIONS = (255, 128, 52, 26, 20, 10)
+"""Limits that servers have."""
 
 _REFUSED = frozenset({400, 404, 405, 422, 501})
 
@@ -69,6 +75,24 @@ async def only_decides(client: LLMClient, *, timeout_seconds: float) -> bool:
     except LLMError:
         return False
     return False
+
+
+async def most_options(way: Deciding, *, timeout_seconds: float) -> int:
+    """How many options of one question the server takes, of the numbers that are in use; 0 where it takes none."""
+    for count in OPTIONS:
+        codes = tuple([f"c{number}" for number in range(1, count + 1)])
+        says: dict[str, str] = dict.fromkeys(QUESTIONS, "Which?")
+        questions = Questions(
+            candidates=(), candidate_codes=codes, candidate_says=codes, kinds=(), kind_says=(), instructions=says,
+            eligible=count, turn=0.0,
+        )  # fmt: skip
+        try:
+            body = way.form.request("Fix a typo.", questions)
+            way.form.answers(await way.client.post(way.form.path, body, timeout_seconds=timeout_seconds))
+        except (LLMError, NotSpokenError):
+            continue
+        return count
+    return 0
 
 
 async def _ask(way: Asking, brief: Brief, timeout_seconds: float, clock: Callable[[], float]) -> Trial:

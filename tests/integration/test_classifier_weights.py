@@ -1,0 +1,97 @@
+"""Through the whole service: outcomes teach how much a classifier deserves, and agreement is counted."""
+
+from typing import Any
+
+import pytest
+
+from service.knowledge.classifier_weights import ClassifierWeights
+from service.knowledge.knowledge import InUse
+from tests.support.deciding import speaks
+from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.http_fixtures import OpenApp, RunningApp, with_model
+
+FORM = "local_model:systemone"
+
+
+async def deciding(
+    open_app: OpenApp, fake: FakeEndpoint, first_choice: str = "classifier", prefers: str = "gemini/flash"
+) -> RunningApp:
+    """A service whose classifier is a decision model that always prefers one candidate."""
+    fake.always(speaks("systemone", choice=prefers))
+    section = with_model(fake, protocol="systemone")
+    return await open_app(local_model=section, decision={"cache_seconds": 0, "first_choice": first_choice})
+
+
+async def report(app: RunningApp, decision: dict[str, Any], *, solved: bool) -> str:
+    """Records an outcome of its choice; gives its id."""
+    pair = {name: decision[name] for name in ("decision_id", "agent_type", "model")}
+    outcome_id: str = (await app.client.post("/v1/outcomes", json={**pair, "solved": solved})).json()["outcome_id"]
+    return outcome_id
+
+
+@pytest.mark.parametrize(("solved", "sign"), [(True, 1), (False, -1)])
+async def test_outcomes_teach_its_weight(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, *, solved: bool, sign: int
+) -> None:
+    """Its choices solve what the forecast did not expect, or fail: the weight follows, and with it `p_solve`."""
+    app = await deciding(open_app, fake_endpoint)
+    first = await app.decide("Fix bug 0")
+    assert first["source"] == "local_model"
+    for number in range(25):
+        await report(app, await app.decide(f"Fix bug {number}"), solved=solved)
+    await app.core.weights.catch_up()
+    weight = app.core.in_use.weights[FORM]
+    assert weight.outcomes == 25
+    assert sign * weight.weight > 0.2
+    assert sign * ((await app.decide("Fix bug 0"))["p_solve"] - first["p_solve"]) > 0
+
+
+async def test_a_withdrawn_outcome_teaches_nothing(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """It is taken back; and what is no outcome of the decision's choice never counts."""
+    app = await deciding(open_app, fake_endpoint)
+    decision = await app.decide()
+    outcome_id = await report(app, decision, solved=True)
+    other = {"decision_id": decision["decision_id"], "agent_type": "claude", "model": "opus", "attempt": 2}
+    assert (await app.client.post("/v1/outcomes", json={**other, "solved": False})).status_code == 201
+    await app.core.weights.catch_up()
+    assert app.core.in_use.weights[FORM].outcomes == 1
+    await app.client.delete(f"/v1/outcomes/{outcome_id}")
+    await app.core.weights.catch_up()
+    assert FORM not in app.core.in_use.weights
+
+
+async def test_another_process_learns_the_same(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """From the database alone, as after a restart or in another replica."""
+    app = await deciding(open_app, fake_endpoint)
+    for number in range(5):
+        await report(app, await app.decide(f"Fix bug {number}"), solved=True)
+    await app.core.weights.catch_up()
+    fresh = InUse(app.core.in_use.knowledge)
+    await ClassifierWeights(app.core.store.outcomes, fresh).catch_up()
+    assert fresh.weights == app.core.in_use.weights
+    assert fresh.weights[FORM].outcomes == 5
+
+
+async def test_agreement_is_counted(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """Verdicts by whether the forecast agrees, and what became of it where it does not."""
+    app = await deciding(open_app, fake_endpoint, prefers="claude/opus")
+    decision = await app.decide()
+    assert decision["forecast_choice"]["model"] != decision["model"]
+    await report(app, decision, solved=True)
+    text = (await app.client.get("/metrics")).text
+    assert 'pointsman_classifier_verdicts_total{agrees="false",classifier="local_model"} 1.0' in text
+    differing = 'pointsman_classifier_differing_outcomes_total{classifier="local_model",followed="true",solved="true"}'
+    assert f"{differing} 1.0" in text
+
+
+async def test_a_blend_learns_to_leave_it_alone(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """A classifier that is always wrong is tried a few times where it differs, and then no more."""
+    app = await deciding(open_app, fake_endpoint, "blend", "claude/haiku")
+    followed: list[bool] = []
+    for number in range(30):
+        decision = await app.decide(f"Fix bug {number}")
+        followed.append(decision["model"] == "haiku")
+        await report(app, decision, solved=decision["model"] != "haiku")
+        if number % 5 == 4:
+            await app.core.weights.catch_up()
+    assert not any(followed[-10:])
