@@ -34,7 +34,7 @@ _COARSEST = 3
 
 _ROUNDED = 1e6
 """The coarse grid of several kinds is searched with numbers of four bytes, in a third less time; plans are then equal
-within so many times as much. Of 600 plans at random none lost more than 3e-5 of its worth by that, and the mean 1e-7."""
+within so many times as much. Of 600 plans at random none lost more than 3e-5 of its worth by that, 1e-7 on average."""
 
 ROUNDING = 1e-9
 """A cost keeps a limit that it exceeds by this share: the last bits of a sum are no breach."""

@@ -92,9 +92,10 @@ class Set:
         found: list[OutcomeRow] = []
         for all_rows in of_task.values():
             for time in range(times):
-                for number in rng.permutation(len(all_rows)).tolist()[:STEPS]:
-                    found.append(msgspec.structs.replace(all_rows[number], task=f"{all_rows[number].task} {time}"))
-                    if all_rows[number].solved:
+                order: list[int] = rng.permutation(len(all_rows)).tolist()
+                for row in [all_rows[number] for number in order[:STEPS]]:
+                    found.append(msgspec.structs.replace(row, task=f"{row.task} {time}"))
+                    if row.solved:
                         break
         return found
 
