@@ -10,12 +10,13 @@ import numpy as np
 
 from service.contract.catalog import Catalog
 from service.forecast import costs
-from service.forecast.cells import Cells, Grid, Width, models, widths
+from service.forecast.cells import Cells, Grid, Width, widths
 from service.forecast.columns import Codes
 from service.forecast.difficulty import Array
 from service.forecast.learned import LearnedAbility, LearnedKind
 from service.forecast.likelihood import Likelihood, Place, Prior
 from service.forecast.maximise import Fit
+from service.forecast.siblings import models
 
 ROUNDS = 2
 """How often widths and abilities are estimated from each other, before all is estimated with these widths."""

@@ -10,6 +10,7 @@ import pytest
 from service.classifiers.prompt import CHARACTERS_PER_TOKEN, Prompts
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.task import Task
+from service.store.decisions import ROWS_AT_ONCE
 from tests.load.counts import Bench, Counts
 
 INSTRUCTIONS = {
@@ -79,10 +80,10 @@ def test_two_lines_are_logged_for_a_request(bench: Bench) -> None:
 
 
 def test_decisions_are_written_in_batches(bench: Bench) -> None:
-    """Every fifty decisions are one statement, as many as SQLite's limit of values allows, after the begin of their
-    transaction: catches an `executemany`, which counts as one and takes Python's lock for each row."""
-    assert bench.statements_of(100) == 1 + 2
-    assert bench.statements_of(250) == 1 + 5
+    """As many decisions as SQLite takes values for are one statement, after the begin of their transaction: catches an
+    `executemany`, which counts as one and takes Python's lock for each row."""
+    assert bench.statements_of(ROWS_AT_ONCE) == 1 + 1
+    assert bench.statements_of(2 * ROWS_AT_ONCE + 1) == 1 + 3
 
 
 def test_the_prompt_does_not_grow() -> None:

@@ -113,3 +113,13 @@ async def test_the_span_leaves_out_what_is_older(open_app: OpenApp) -> None:
     later = datetime(2036, 1, 1, tzinfo=UTC)
     assert (await report_of(app.core.store, Question(days=7), later)).decisions == 0
     assert (await report_of(app.core.store, Question(days=3660), later)).decisions == 1
+
+
+async def test_a_baseline_that_is_new_in_the_catalog_is_no_mistake_on_the_page(open_app: OpenApp) -> None:
+    """The page offers it, and says that no forecast of the span speaks of it; what nobody knows is refused."""
+    app = await open_app()
+    await app.decide("Fix the login", require={"agent_types": ["gemini"]})
+    page = await app.client.get("/report?baseline=claude/opus")
+    assert page.status_code == 200
+    assert "No forecast of this span speaks of claude/opus" in page.text
+    assert (await app.client.get("/report?baseline=claude/none")).status_code == 400

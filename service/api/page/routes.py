@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from litestar import HttpMethod, Request, Response, post, route
 from litestar.params import FromPath
 from litestar.response import Template
@@ -33,11 +34,12 @@ from service.api.page.visitors import (
 from service.api.query import one_of_each
 from service.base.clock import utc_now
 from service.base.ids import is_uuid
-from service.contract.errors import NotFoundError, PointsmanError, StoreUnavailableError
+from service.contract.errors import InvalidInputError, NotFoundError, PointsmanError, StoreUnavailableError
 from service.contract.problem import headers_of, problem_of
+from service.contract.report import Report
 from service.knowledge.knowledge import InUse
 from service.observe.metrics import Metrics
-from service.observe.report import DAYS, question_of, report_of
+from service.observe.report import DAYS, Question, question_of, report_of
 from service.store import Store, StoredDecision
 
 HEADERS = {
@@ -132,8 +134,9 @@ class PageRoutes:
     async def report(self, request: AnyRequest) -> Page:
         query = one_of_each(request.scope, frozenset({"days", "baseline"}))
         question, problem, report = question_of(query), "", None
+        known = question.baseline in pairs(self._in_use.knowledge)
         try:
-            report = await report_of(self._store, question, self._now())
+            report = await self._reported(question, known=known)
         except StoreUnavailableError as error:
             problem = str(error)
         context: dict[str, Any] = {
@@ -143,6 +146,15 @@ class PageRoutes:
             "problem": problem,
         }
         return self._view("report.html", "/report", context, status=503 if problem else 200)
+
+    async def _reported(self, question: Question, *, known: bool) -> Report:
+        """Without a baseline that is `known` but stands in no forecast of the span: it is new in the catalog."""
+        try:
+            return await report_of(self._store, question, self._now())
+        except InvalidInputError:
+            if not known:
+                raise
+        return await report_of(self._store, msgspec.structs.replace(question, baseline=None), self._now())
 
     async def login(self, request: AnyRequest) -> Page:
         query = one_of_each(request.scope, frozenset({"next"}))
