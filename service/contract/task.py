@@ -61,18 +61,18 @@ class Pair(_Wire, frozen=True, kw_only=True):
         return (self.agent_type, None) if self.model is None else key_of(self.agent_type, self.model, self.effort)
 
 
-def pair_named(name: str) -> dict[str, str]:
-    """The fields of the pair that a person calls `agent`, `agent/model` or `agent/model@effort`.
+def pair_named(name: str) -> Pair:
+    """What a person calls `agent`, `agent/model` or `agent/model@effort`; its names may be too short or too long.
 
     A model whose own id has an `@` is found all the same, because names of candidates are compared as a whole.
     """
     agent_type, slash, name_of_model = name.partition("/")
     if not slash:
-        return {"agent_type": agent_type}
+        return Pair(agent_type=agent_type)
     model, at, effort = name_of_model.rpartition("@")
     if not (model and at and effort):
-        return {"agent_type": agent_type, "model": name_of_model}
-    return {"agent_type": agent_type, "model": model, "effort": effort}
+        return Pair(agent_type=agent_type, model=name_of_model)
+    return Pair(agent_type=agent_type, model=model, effort=effort)
 
 
 class Require(_Wire, frozen=True, kw_only=True):

@@ -74,11 +74,10 @@ def catalog_of_tasks(tasks: Sequence[RecordedTask]) -> Catalog:
 
 def _candidate_called(name: str) -> Candidate:
     """By `agent/model@effort`, `agent/model` or a bare model id, which may hold an `@` of its own."""
-    agent_type, _, model = name.partition("/")
-    if not agent_type or not model:
-        return Candidate(agent_type=ANY_AGENT, model=name)
     pair = pair_named(name)
-    return Candidate(agent_type=pair["agent_type"], model=pair["model"], effort=pair.get("effort"))
+    if not (pair.agent_type and pair.model):
+        return Candidate(agent_type=ANY_AGENT, model=name)
+    return Candidate(agent_type=pair.agent_type, model=pair.model, effort=pair.effort)
 
 
 def catalog_for_tasks(catalog: Catalog, tasks: Sequence[RecordedTask]) -> Catalog:

@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 
 from service.contract.catalog import Catalog
-from service.forecast.by_kind import Fitted, Seen, estimated, learned_kinds, untaught
+from service.forecast.by_kind import ROUNDS, Fitted, Seen, estimated, learned_kinds, untaught
 from service.forecast.cells import Cells, Grid, Width, cells_of, grid
 from service.forecast.columns import WITHDRAWN
 from service.forecast.difficulty import SHAPE, Array, Shape, cost_factor
@@ -57,6 +57,7 @@ def learn(
     minutes_prior: tuple[float, float] = (CLASSIFIER_WEIGHT, CLASSIFIER_WEIGHT_SD),
     shape: Shape = SHAPE,
     start: Learned | None = None,
+    hurried: bool = False,
 ) -> Learned:
     """Abilities, costs and offsets from the catalog's figures and the outcomes; pure.
 
@@ -64,7 +65,8 @@ def learn(
     `History`; those that come later are not in the result. Plain rows all count the same, and nothing is forgotten.
     `minutes_prior` is the mean and standard deviation of what the weight of minutes is taken to be before any outcome,
     `shape` what the shape of difficulty is taken to be. From `start`, what was learned a moment ago, the same is found
-    sooner, but for rounding.
+    sooner, but for rounding. `hurried` from there on takes a third of the time: abilities and offsets are the most
+    probable ones, but the widths of labels and kinds and the shapes of difficulty go only one step towards theirs.
     """
     history = outcomes if isinstance(outcomes, History) else History(outcomes, half_life=inf, max_rows=10**9)
     columns = history.snapshot()
@@ -77,7 +79,9 @@ def learn(
     if len(rows):
         begin = _resumed(place, prior, evidence, cells, start) if start else place
         width = Width(*start.kind_widths) if start else Width()
-        found, fitted = estimated(expected, cells, prior, begin, width, partial(_fitted, evidence))
+        hurried = hurried and start is not None
+        maximum = partial(_fitted, evidence, hurried=hurried)
+        found, fitted = estimated(expected, cells, prior, begin, width, maximum, rounds=0 if hurried else ROUNDS)
         place, widths = fitted.fit.place, fitted.label_widths
         factor = _cost_factors(evidence, fitted.model, place)[evidence.cell]
     seen = Seen(
@@ -147,14 +151,19 @@ def _resumed(place: Place, prior: Prior, evidence: Evidence, cells: Cells, start
     return found
 
 
-def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int) -> Fitted:
+def _fitted(evidence: Evidence, prior: Prior, place: Place, times: int, *, hurried: bool) -> Fitted:
     model, again = Likelihood(evidence, prior), Likelihood(evidence, prior, again=True)
     left = times
+    if hurried:
+        shape = next_shape(again, place)
+        place = place.reshaped(shape) if np.abs(shape - place.shape).max() >= _SETTLED else place
     while True:
         left -= 1
         fit = maximise(model, place)
         unit = fit.place.unit(prior.shape)
         widths = label_widths(evidence.labels, fit.label_alone / unit, fit.label_variance / unit**2)
+        if hurried:
+            return Fitted(fit=fit, model=model, label_widths=widths)
         spreads = label_spreads(widths, fit.place.shift[2:] / unit)
         shape = next_shape(again, fit.place)
         changed = max(

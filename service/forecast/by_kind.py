@@ -10,14 +10,15 @@ import numpy as np
 
 from service.contract.catalog import Catalog
 from service.forecast import costs
-from service.forecast.cells import Cells, Grid, Width, models, widths
+from service.forecast.cells import Cells, Grid, Width, widths
 from service.forecast.columns import Codes
 from service.forecast.difficulty import Array
 from service.forecast.learned import LearnedAbility, LearnedKind
 from service.forecast.likelihood import Likelihood, Place, Prior
 from service.forecast.maximise import Fit
+from service.forecast.siblings import models
 
-_ROUNDS = 2
+ROUNDS = 2
 """How often widths and abilities are estimated from each other, before all is estimated with these widths."""
 
 _TIMES = 8
@@ -58,6 +59,8 @@ def estimated(
     place: Place,
     width: Width,
     maximum: Callable[[Prior, Place, int], Fitted],
+    *,
+    rounds: int = ROUNDS,
 ) -> tuple[Abilities, Fitted]:
     """`maximum` is that for a prior, searched from a place on, with what else is estimated so many times over; `prior`
     is that of a catalog without kinds, `width` a first guess."""
@@ -94,7 +97,7 @@ def estimated(
             block=np.where(kind == expected.columns - 1, -1, kind),
         )
 
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         found = maximum(tied(width), place, 1)
         place = found.fit.place
         known: Array = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)

@@ -17,6 +17,7 @@ from service.forecast.columns import WITHDRAWN, Codes, Columns, Key, Places
 from service.forecast.difficulty import Array, Shape, ability
 from service.forecast.history import label_digest, label_keys
 from service.forecast.settings import Flags
+from service.forecast.siblings import models, of_siblings
 
 PRIOR_WEIGHT = 30.0
 """A `solve_rate` of the catalog counts as so many outcomes on average tasks. The data at hand cannot fit it (published
@@ -92,7 +93,8 @@ class Grid:
 
 
 def grid(catalog: Catalog, shape: Shape) -> Grid:
-    """From the catalog's figures; what is missing of a candidate in a kind is as its others and as others are in it."""
+    """From the catalog's figures; what is missing of a candidate in a kind is as its others and as others are in it,
+    those of the same model where there are any."""
     candidates, kinds = catalog.candidates, catalog.kind_ids
     general = abilities([candidate.solve_rate for candidate in candidates], shape)
     special = (
@@ -113,9 +115,9 @@ def grid(catalog: Catalog, shape: Shape) -> Grid:
     unrated: Array = np.where(known.any(axis=1), of_kinds, np.nan)
     base: Array = np.where(np.isnan(general), unrated, general)
     model = models(candidates)
-    base = np.where(np.isnan(base), _of_siblings(base, model, nothing), base)
+    base = np.where(np.isnan(base), of_siblings(base, model, nothing), base)
     missing = np.isnan(special)
-    mean = np.where(missing, base[:, None] + typical, special)
+    mean = np.where(missing, base[:, None] + of_siblings(off, model, typical), special)
     rate = np.array([UNKNOWN_RATE if c.solve_rate is None else c.solve_rate for c in candidates])
     rate = np.clip(rate.astype(np.float64), *RATES)
     weight = np.where(~np.isnan(general) | known.any(axis=1), PRIOR_WEIGHT, UNKNOWN_WEIGHT)
@@ -127,22 +129,6 @@ def grid(catalog: Catalog, shape: Shape) -> Grid:
         candidate_sd=np.sqrt(rate_variance(rate, weight, shape)),
         apart=np.column_stack([np.where(missing, spread, 0.0), np.zeros(len(candidates))]),
     )
-
-
-def models(candidates: Sequence[Candidate]) -> Places:
-    """Numbers the model of each candidate, of which several may be efforts."""
-    number: dict[tuple[str, str], int] = {}
-    return np.array([number.setdefault((one.agent_type, one.model), len(number)) for one in candidates], dtype=np.intp)
-
-
-def _of_siblings(base: Array, model: Places, nothing: float) -> Array:
-    """The mean of what is known of each one's siblings; `nothing` where that is nothing."""
-    told = ~np.isnan(base)
-    number = np.bincount(model[told], minlength=len(base))
-    total = np.bincount(model[told], base[told], minlength=len(base))
-    means = np.where(number > 0, total / np.maximum(number, 1), nothing)
-    found: Array = means[model]
-    return found
 
 
 def rate_of(candidate: Candidate, kind: str) -> float | None:

@@ -9,6 +9,7 @@ from service.contract.catalog import Candidate
 from service.forecast.columns import Codes, Places
 from service.forecast.difficulty import Array
 from service.forecast.settings import Flags
+from service.forecast.siblings import of_siblings
 
 PRIOR_WEIGHT = 5.0
 """The catalog's figure counts as so many recorded ones."""
@@ -82,7 +83,8 @@ def by_kind(
     """Mean of each candidate in each kind, and how many outcomes told one.
 
     `figures` is candidates × kinds, the last column being the catalog's figure for all tasks; NaN where there is none.
-    What is missing is as other candidates' figures of that kind are to their own for all tasks. Then outcomes move each
+    What is missing is as other candidates' figures of that kind are to their own for all tasks, those of the same model
+    where there are any. Then outcomes move each
     candidate as a whole, each kind as a whole, and last each candidate in each kind. An effort without any figure
     starts, weakly, from what is known of the other efforts of its model; `model` numbers that of each candidate.
     """
@@ -94,13 +96,14 @@ def by_kind(
         logs = np.log(ratio)
     told = ~np.isnan(logs)
     typical = np.exp(np.where(told, logs, 0.0).sum(axis=0) / np.maximum(told.sum(axis=0), 1))
-    ratio = np.where(told, ratio, typical)
+    ratio = np.where(told, ratio, np.exp(of_siblings(logs, model, np.log(typical))))
     ratio[:, -1] = 1.0
     own_weight = np.where(told, PRIOR_WEIGHT, np.minimum(general_weight, MISSING_WEIGHT)[:, None])
     exposure = factor * ratio[who, kind]
     mean, n = learned_means(general, general_weight, who, seen, exposure, weight, unknown)
-    untold: Flags = np.asarray(np.isnan(figures).all(axis=1))
-    start = np.where(untold, _of_siblings(mean, ~untold | (n > 0), model, general), general)
+    untold: Flags = np.isnan(figures).sum(axis=1) == width
+    known = np.where(~untold | (n > 0), np.log(np.maximum(mean, _LEAST)), np.nan)
+    start = np.where(untold, np.exp(of_siblings(known, model, np.log(general))), general)
     if (start != general).any():
         mean, n = learned_means(start, general_weight, who, seen, exposure, weight, unknown)
     usable = np.isfinite(seen) & (seen >= 0)
@@ -120,15 +123,6 @@ def by_kind(
     by_cell = counts.reshape(-1, width)
     by_cell[:, -1] = n
     return found, by_cell
-
-
-def _of_siblings(mean: Array, told: Flags, model: Places, otherwise: Array) -> Array:
-    """The geometric mean over the other efforts of each one's model of which something is known."""
-    siblings: Flags = (model[:, None] == model) & told
-    np.fill_diagonal(siblings, val=False)
-    number = siblings.sum(axis=1)
-    found: Array = np.exp(siblings @ np.log(np.maximum(mean, _LEAST)) / np.maximum(number, 1))
-    return np.where(number > 0, found, otherwise)
 
 
 def _median(ascending: Array, share: Array, prior: float, weight: float) -> float:

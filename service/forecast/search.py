@@ -12,7 +12,7 @@ the programme: V is the best within it.
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 from math import comb
@@ -38,6 +38,13 @@ class Curves:
     cost: Array
     limit_usd: float | None
     kinds: int = 1
+
+    def rounded(self) -> "Curves":
+        """The same in numbers of four bytes."""
+        few = np.float32
+        return replace(
+            self, rejection=self.rejection.astype(few), worth=self.worth.astype(few), cost=self.cost.astype(few)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +82,14 @@ def search(prior: Array, curves: Curves, steps: int, tie: float) -> list[int]:
     for level, gain in zip(reversed(levels[: len(gains)]), reversed(gains), strict=True):
         total: Array = np.where(level.child < 0, -np.inf, gain) if then is None else gain + then.take(level.child)
         totals.append(total)
-        then = np.empty(len(total) + 1)
+        then = np.empty(len(total) + 1, dtype=total.dtype)
         np.maximum(total.max(axis=1), 0.0, out=then[:-1])
         then[-1] = -np.inf  # where a set's own members lead
     return _follow(levels, gains, totals[::-1], tie)
 
 
 def _reach(before: Array, level: _Level, curves: Curves, room: Array) -> Array:
-    reach = room[: len(level.child) * before.shape[1]].reshape(len(level.child), before.shape[1])
+    reach = room.view(before.dtype)[: len(level.child) * before.shape[1]].reshape(len(level.child), before.shape[1])
     for m, begin, count, curve in level.blocks:
         follows = curves.rejection[curves.start[m]] if curve is None else curves.rejection.take(curve, axis=0)
         np.multiply(before[:count], follows, out=reach[begin : begin + count])

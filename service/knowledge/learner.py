@@ -31,8 +31,15 @@ from service.store.snapshots import SnapshotTable
 
 REST = 2.0
 LONGEST_REST_SECONDS = 2.0
+LATEST_SECONDS = 4.0
 """After learning for t seconds it rests for REST × t, so that it takes no more than a third of one core; but never so
-long that what comes meanwhile would be learned late."""
+long that what comes meanwhile would be learned late: it waits for the end of this round, the rest, and the next one."""
+
+MANY = 200
+"""Changes in one round from which on learning is hurried, and settled once fewer come."""
+
+SETTLE_SECONDS = 60.0
+"""How long learning may be hurried where they never get fewer."""
 
 READ_AT_ONCE = 50_000
 """Changes after which what was read is learned from and kept, before more is read."""
@@ -87,6 +94,7 @@ class Learner:
         self._kept_for = ""
         self._learned: Learned | None = None
         self._stale = self._settings.explore_usd_per_day > 0
+        self._hurried_since: float | None = None
         self._catching_up = asyncio.Lock()
         self._log = structlog.get_logger("pointsman.learning")
         self.background = Background(self._follow, every_seconds=POLL_SECONDS, defect=partial(log_defect, self._log))
@@ -119,25 +127,35 @@ class Learner:
         """An outcome was just recorded or withdrawn here: learn from it now rather than at the next look."""
         self.background.wake()
 
-    async def catch_up(self) -> None:
-        """Reads what changed, and learns anew where something did. Raises StoreUnavailableError."""
+    async def catch_up(self, *, hurry: bool = False) -> None:
+        """Reads what changed, and learns anew where something did; in a `hurry` where there is much of it, because
+        there will be another round. Raises StoreUnavailableError."""
         async with self._catching_up:  # two readers at once would count each change twice
             await self._recall()
             whole = False
             while not whole:
+                before = self._cursor
                 changed, whole = await self._read()
-                if changed or self._stale:
+                if changed or self._stale or self._hurried_since is not None:
                     self._stale = False
-                    await self.relearn()
+                    await self.relearn(hurried=hurry and self._may_hurry(self._cursor - before))
                     if time.monotonic() - self._kept_at[1] >= KEEP_SECONDS:
                         with contextlib.suppress(StoreUnavailableError):  # a record that can only be read is read
                             await self._keep()
 
-    async def relearn(self) -> None:
+    def _may_hurry(self, changes: int) -> bool:
+        """Whether this round may leave something for the next one to settle."""
+        now = time.monotonic()
+        since = self._hurried_since or now
+        hurried = abs(changes) >= MANY and now - since < SETTLE_SECONDS
+        self._hurried_since = since if hurried else None
+        return hurried
+
+    async def relearn(self, *, hurried: bool = False) -> None:
         """Estimates all anew for the catalog in use, in a thread; requests go on with the old forecaster meanwhile."""
         while True:
             catalog = self._in_use.knowledge.catalog
-            learned, forecaster, worlds = await asyncio.to_thread(self._learn, catalog)
+            learned, forecaster, worlds = await asyncio.to_thread(self._learn, catalog, hurried=hurried)
             current = self._in_use.knowledge
             if current.catalog is catalog:
                 break
@@ -151,8 +169,8 @@ class Learner:
             self.report, outcomes=learned.used, ignored=learned.ignored, version=learned.version
         )
 
-    def _learn(self, catalog: Catalog) -> tuple[Learned, Forecaster, tuple[Forecaster, ...]]:
-        learned = learn(catalog, self._history, start=self._learned)
+    def _learn(self, catalog: Catalog, *, hurried: bool) -> tuple[Learned, Forecaster, tuple[Forecaster, ...]]:
+        learned = learn(catalog, self._history, start=self._learned, hurried=hurried)
         explores = self._settings.explore_usd_per_day > 0 and len(catalog.candidates) > 1
         return learned, Forecaster(catalog, learned), drawn_forecasters(catalog, learned) if explores else ()
 
@@ -242,10 +260,11 @@ class Learner:
     async def _follow(self) -> None:
         started = time.monotonic()
         try:
-            await self.catch_up()
+            await self.catch_up(hurry=True)
         except StoreUnavailableError as error:
             self._log.warning("outcomes cannot be read", problem=str(error))
-        await asyncio.sleep(min(LONGEST_REST_SECONDS, REST * (time.monotonic() - started)))
+        taken = time.monotonic() - started
+        await asyncio.sleep(max(0.0, min(REST * taken, LONGEST_REST_SECONDS, LATEST_SECONDS - 2 * taken)))
 
 
 def row_of(recorded: RecordedOutcome) -> OutcomeRow:

@@ -1,6 +1,7 @@
 """How each kind of database is connected to: its driver, its pool, and what is said on a new connection."""
 
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, StaticPool, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -29,6 +30,24 @@ def create_engine(address: Address, patience_seconds: float) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", _configure_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def create_reader(address: Address, patience_seconds: float, *, immutable: bool) -> AsyncEngine:
+    """Only reads a SQLite file, and leaves nothing beside it.
+
+    A write-ahead log that is there is read with it. Where there is none SQLite would make one, which a folder that may
+    not be written refuses; so the file is then taken to be `immutable`, and no change of it is seen.
+    """
+    database = f"file:{quote(str(address.path))}"
+    query = {"mode": "ro", "uri": "true", **({"immutable": "1"} if immutable else {})}
+    return create_async_engine(
+        URL.create("sqlite+aiosqlite", database=database, query=query),
+        connect_args={"timeout": patience_seconds},
+        pool_size=4,
+        max_overflow=0,
+        pool_timeout=patience_seconds,
+        hide_parameters=True,
+    )
 
 
 def _postgresql(address: Address, patience_seconds: float) -> AsyncEngine:

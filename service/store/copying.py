@@ -18,7 +18,7 @@ from service.contract.errors import ConfigurationError, StoreUnavailableError
 from service.store.address import Address, parse_address
 from service.store.database import Database
 from service.store.executions import OPEN_STATES
-from service.store.migrations import migrate
+from service.store.migrations import prepare
 from service.store.outcomes import known_by, last_change, standing_for
 from service.store.schema import decisions, executions, outcomes
 
@@ -67,9 +67,9 @@ async def copy_all(source_url: str, target_url: str, progress: Progress) -> Copi
     source = Database(source_address, patience_seconds=PATIENCE_SECONDS)
     target = Database(target_address, patience_seconds=PATIENCE_SECONDS)
     try:
-        for database in (source, target):
-            await _at(database, migrate(database, utc_now))
-            database.ready = True
+        await _at(source, prepare(source, utc_now))
+        if not await _at(target, prepare(target, utc_now)):
+            raise StoreUnavailableError(f"the store is not available: {target.problem} ({target_address.place})")
         copied = Copied()
         await _Copy(source, target, copied, progress).run()
         return copied

@@ -8,17 +8,24 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, Literal, NoReturn, TypeVar
 
 from sqlalchemy import Executable, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.contract.errors import StoreUnavailableError
 from service.store.address import Address, Backend
 from service.store.connections import create_engine
-from service.store.failures import FULL, UNEXPECTED, lacks_tables, reason
+from service.store.failures import CANNOT_OPEN, FULL, NO_WRITING, UNEXPECTED, lacks_tables, reason, unwritable
 from service.store.ownership import Ownership
+from service.store.reader import Reader
 from service.store.schema import AnyRow, schema_version
 
-Mode = Literal["read", "write", "ordered", "migration"]
-"""`ordered`: a writer whose changes are numbered, one at a time; `migration`: likewise, with another lock."""
+Mode = Literal["read", "look", "write", "ordered", "migration"]
+"""`look`: reads before it is known whether there is anything to read; `ordered`: a writer whose changes are numbered,
+one at a time; `migration`: likewise, with another lock."""
+
+READING: tuple[Mode, ...] = ("read", "look")
+
+STILL = update(schema_version).where(schema_version.c.version == 1).values(version=1)
+"""Writes, and changes nothing."""
 
 T = TypeVar("T")
 
@@ -41,6 +48,10 @@ class Database:
         self.problem: str | None = "not connected yet"
         self.write_failed = False
         """The problem came up in writing: reading does not prove it gone (a full disk can be read)."""
+        self.unwritable = False
+        """The last failure was that writing is refused, so that what is there may still be read."""
+        self.only_read = False
+        """It is ready for reading, but may not be written as far as is known; the migrations have not run."""
         self.generation = 0
         """Goes up whenever another file stands in the place of the one that was open."""
         self._patience = patience_seconds
@@ -49,6 +60,7 @@ class Database:
         # SQLite has one writer at a time and polls for its turn; within one process a queue is faster and fair.
         self._turn = asyncio.Lock()
         self._file: tuple[int, int] | None = None
+        self._reader = Reader(address, patience_seconds, self._retire)
         self._ownership = Ownership(address.path) if address.path is not None else None
 
     @property
@@ -72,7 +84,7 @@ class Database:
         A caller that is cancelled leaves at once, and the transaction runs to its end without it: cancelling a
         driver in the middle of a statement costs the connection, and in memory that would be the whole database.
         """
-        if mode != "migration":
+        if mode not in ("migration", "look"):
             self._check_ready()
         task = self._start(self._transaction(work, mode))
         done, _ = await asyncio.wait({task}, timeout=limit_seconds or 2 * self._patience)
@@ -86,10 +98,14 @@ class Database:
             if said is None:
                 raise
             self.ready = self.ready and not lacks_tables(error)
-            self._failed(said, writing=mode != "read", error=error)
+            self.unwritable = unwritable(error)
+            said = NO_WRITING if self.only_read and said == CANNOT_OPEN and mode not in READING else said
+            self._failed(said, writing=mode not in READING, error=error)
             raise StoreUnavailableError(f"the store is not available: {said}") from None
-        if mode != "read" or not self.write_failed:
+        if mode not in READING or not self.write_failed:
             self.problem, self.write_failed = None, False
+        if mode == "migration":
+            self.only_read = False
         return result
 
     async def rows(self, statement: Executable) -> list[AnyRow]:
@@ -108,10 +124,20 @@ class Database:
 
         return await self.run(write, mode="write")
 
+    def opened_for_reading(self, refused: str | None) -> None:
+        """What is there can be read, after writing was `refused` for this reason."""
+        self.ready = self.only_read = True
+        self.problem, self.write_failed = NO_WRITING if refused == CANNOT_OPEN else refused, True
+
+    def refuse(self, said: str) -> NoReturn:
+        """Raises the StoreUnavailableError that says so, and remembers it."""
+        self._failed(said, writing=True)
+        raise StoreUnavailableError(f"the store is not available: {said}")
+
     async def probe(self) -> None:
         """Finds out whether the database works, and writes where writing failed last."""
         if self.write_failed:
-            await self.change(update(schema_version).where(schema_version.c.version == 1).values(version=1))
+            await self.change(STILL)
         else:
             await self.rows(select(schema_version.c.version).limit(1))
 
@@ -125,6 +151,7 @@ class Database:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._engine.dispose()
+                await self._reader.aclose()
         self._disown()
 
     def _check_ready(self) -> None:
@@ -141,8 +168,11 @@ class Database:
 
     def _reconnect(self) -> None:
         """Fresh connections; the old ones are closed in the background when their transactions end."""
-        old, self._engine = self._engine, create_engine(self.address, self._patience)
-        self._start(old.dispose())
+        self._retire(self._engine)
+        self._engine = create_engine(self.address, self._patience)
+
+    def _retire(self, engine: AsyncEngine) -> None:
+        self._start(engine.dispose())
 
     def _disown(self) -> None:
         if self._ownership is not None:
@@ -158,22 +188,27 @@ class Database:
         return found.st_dev, found.st_ino
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]], mode: Mode) -> T:
-        if mode == "migration" and self._ownership is not None:
+        if mode != "read" and self._ownership is not None:
             await self._ownership.take()
-        async with self._queue(mode), self._engine.connect() as connection:
+        async with self._queue(mode), self._engine_for(mode).connect() as connection:
             if self.backend != "postgresql":
-                await connection.execution_options(begin="BEGIN" if mode == "read" else "BEGIN IMMEDIATE")
+                await connection.execution_options(begin="BEGIN" if mode in READING else "BEGIN IMMEDIATE")
             async with connection.begin():
                 if self.backend == "postgresql" and mode in _LOCKS:
                     await self._lock(connection, mode)
                 result = await work(connection)
-            if mode == "migration":
+            if mode in ("migration", "look"):
                 self._file = self._identity()
             return result
 
+    def _engine_for(self, mode: Mode) -> AsyncEngine:
+        """A SQLite file that may not be written cannot even be read by a connection that would write."""
+        reading = mode == "look" or (mode == "read" and self.only_read)
+        return self._reader.engine() if reading and self.address.path is not None else self._engine
+
     def _queue(self, mode: Mode) -> AbstractAsyncContextManager[None]:
         """In memory there is one connection for all."""
-        alone = self.backend == "memory" or (self.backend == "sqlite" and mode != "read")
+        alone = self.backend == "memory" or (self.backend == "sqlite" and mode not in READING)
         return self._turn if alone else nullcontext()
 
     async def _lock(self, connection: AsyncConnection, mode: Mode) -> None:

@@ -75,7 +75,8 @@ _DECISION = msgspec.json.Decoder(Decision)
 
 
 class DecisionTable:
-    """Reading raises StoreUnavailableError, and first writes what waits: a decision just made can be read."""
+    """Reading raises StoreUnavailableError, and first writes what waits: a decision just made can be read. Where
+    writing fails, what is on record is read without it."""
 
     def __init__(
         self,
@@ -152,8 +153,8 @@ class DecisionTable:
         return await self._listed(select(*_LISTED).where(wanted))
 
     async def flush(self) -> None:
-        """Writes what waits."""
-        if len(self.buffer):
+        """Writes what waits, unless writing failed last: that is tried again in the background."""
+        if len(self.buffer) and not self._database.write_failed:
             await self.buffer.flush()
 
     async def _listed(self, statement: AnySelect) -> list[StoredDecision]:

@@ -9,6 +9,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.store.ownership import OwnedElsewhereError
 
+NO_WRITING = "neither the file nor its folder may be written"
+CANNOT_OPEN = "the file cannot be opened or created; is there such a directory, and may it be written?"
 _FULL = "the disk is full"
 _NO_ROOM = "the disk is full, or a quota or a limit on the size of a file is reached"
 FULL = frozenset({_FULL, _NO_ROOM})
@@ -18,7 +20,7 @@ _SQLITE = {
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_BUSY: "the database is locked by another process",
     sqlite3.SQLITE_LOCKED: "the database is locked",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened or created; is there such a directory, and may it be written?",
+    sqlite3.SQLITE_CANTOPEN: CANNOT_OPEN,
     sqlite3.SQLITE_READONLY: "the file may not be written",
     sqlite3.SQLITE_PERM: "the file may not be read",
     sqlite3.SQLITE_AUTH: "the file may not be read",
@@ -50,6 +52,15 @@ _POSTGRESQL = {
 }
 """By SQLSTATE (PostgreSQL manual, appendix A)."""
 
+_UNWRITABLE_SQLITE = {
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+}
+_UNWRITABLE_POSTGRESQL = {"42501", "25006", "53100"}
+
 UNEXPECTED = "the database failed"
 """Begins what is said of a failure that is not foreseen here; the log then has the traceback."""
 
@@ -67,6 +78,13 @@ def reason(error: BaseException) -> str | None:
     if isinstance(error, SQLAlchemyError):
         return f"{UNEXPECTED} ({type(error).__name__})"
     return _driver_reason(error)
+
+
+def unwritable(error: BaseException) -> bool:
+    """Whether it is writing that was refused, so that reading may do."""
+    original = getattr(error, "orig", None) or error
+    code = getattr(original, "sqlite_errorcode", 0)
+    return bool({code, code & 0xFF} & _UNWRITABLE_SQLITE) or sqlstate(error) in _UNWRITABLE_POSTGRESQL
 
 
 def sqlstate(error: BaseException) -> str | None:

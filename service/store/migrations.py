@@ -10,7 +10,8 @@ from datetime import datetime
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.store.database import Database
+from service.contract.errors import StoreUnavailableError
+from service.store.database import STILL, Database
 from service.store.schema import schema_version
 
 MIGRATION_SECONDS = 600.0
@@ -141,12 +142,50 @@ MIGRATIONS = (
 )
 
 
+async def prepare(
+    database: Database, clock: Callable[[], datetime], migrations: Sequence[Migration] = MIGRATIONS
+) -> bool:
+    """Makes it ready: whether all of it is. False where it may only be read, and has every table already: then its
+    `problem` says why nothing is written, and another try may find it writable.
+
+    Raises StoreUnavailableError.
+    """
+    try:
+        await migrate(database, clock, migrations)
+    except StoreUnavailableError:
+        if not database.unwritable:
+            raise
+        if not database.ready:
+            await _look(database, migrations[-1].number)
+        return False
+    database.ready = True
+    return True
+
+
+async def _look(database: Database, needed: int) -> None:
+    async def version(connection: AsyncConnection) -> int:
+        return (await connection.execute(select(func.max(schema_version.c.version)))).scalar() or 0
+
+    refused = database.problem or ""
+    try:
+        present = await database.run(version, mode="look")
+    except StoreUnavailableError:
+        database.refuse(refused)
+    if present < needed:
+        database.refuse(
+            f"{refused}, and an older version ({present}) is there, which can be read only once it is migrated"
+        )
+    database.opened_for_reading(refused)
+
+
 async def migrate(
     database: Database, clock: Callable[[], datetime], migrations: Sequence[Migration] = MIGRATIONS
 ) -> None:
     """Brings the schema up to date, all or nothing, in one transaction under a lock of its own.
 
-    Replicas that start at once wait for one another. A schema that is newer than `migrations` is left as it is.
+    It also proves that writing works where there was nothing to do: SQLite begins a transaction that is to write in a
+    file that may not be written. Replicas that start at once wait for one another. A schema that is newer than
+    `migrations` is left as it is.
     Raises StoreUnavailableError.
     """
     types = TYPES["postgresql" if database.backend == "postgresql" else "sqlite"]
@@ -165,5 +204,6 @@ async def migrate(
             for statement in migration.statements:
                 await connection.execute(text(statement.format_map(types)))
             await connection.execute(insert(schema_version).values(version=migration.number, applied_at=clock()))
+        await connection.execute(STILL)
 
     await database.run(bring_up_to_date, mode="migration", limit_seconds=MIGRATION_SECONDS)

@@ -8,6 +8,7 @@ releases however a process ends, says that it still does.
 """
 
 import asyncio
+import errno
 import os
 import platform
 import sys
@@ -101,10 +102,12 @@ class Ownership:
                 os.close(file)
 
     def _opened(self) -> int:
-        """Also where it is another user's, who lets others read it: that is enough for a lock."""
+        """Also where it is another user's or on a disk that may only be read: that is enough for a lock."""
         try:
             return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o660)
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
             return os.open(self._path, os.O_RDONLY)
 
     def _write(self, file: int) -> None:

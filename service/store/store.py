@@ -17,7 +17,7 @@ from service.store.address import Backend, parse_address
 from service.store.database import Database
 from service.store.decisions import DecisionTable
 from service.store.executions import ExecutionTable
-from service.store.migrations import migrate
+from service.store.migrations import prepare
 from service.store.outcomes import OutcomeTable
 from service.store.pruning import Pruner
 from service.store.room import Room
@@ -57,7 +57,8 @@ DEFAULT_LIMITS = StoreLimits()
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether anything is being recorded now, and if not, why, in words that hold no password.
+    """Whether anything is being recorded now, and if not, why, in words that hold no password. What is on record may be
+    read all the same: a database that may only be read is.
 
     `buffered` decisions wait to be written; `dropped` were lost since the start because the buffer was full, the
     decision could not be encoded, or the database was away at shutdown.
@@ -156,16 +157,19 @@ class Store:
     async def _bring_up_to_date(self) -> None:
         """Connects and migrates, or probes; then writes the decisions that wait, and prunes."""
         database = self._database
-        if not database.ready:
-            await migrate(database, self._clock)
-            database.ready = True
+        if not database.ready or database.only_read:
+            known = database.ready
+            whole = await prepare(database, self._clock)
             self._connected.set()
             # Nothing is set aside for a command, which is over before this.
             self._measure_at = asyncio.get_running_loop().time() + self._limits.probe_seconds
-            _log.info("the store is ready (%s)", database.address.place)
+            if whole or not known:
+                _log.info("the store is %s (%s)", "ready" if whole else "only read", database.address.place)
+            if not whole:
+                raise StoreUnavailableError(f"the store is not available: {database.problem}")
         elif not len(self.decisions.buffer):
             await database.probe()
-        await self.decisions.flush()
+        await self.decisions.buffer.flush()
         await self._prune(asyncio.get_running_loop().time())
 
     async def _prune(self, now: float) -> None:

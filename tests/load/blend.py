@@ -60,9 +60,11 @@ class World:
         difficulty = source.normal(0.0, 2.0, count)
         talent: Numbers = self._talent * source.normal(0.0, 1.0, (count, candidates))
         chance: Numbers = 1 / (1 + np.exp(-(self._theta - difficulty[:, None] + talent)))
-        best: npt.NDArray[np.int64] = np.asarray(np.argmax(self.value_usd * chance - self.cost, axis=1))
+        best = np.argmax(self.value_usd * chance - self.cost, axis=1)
         other = (best + source.integers(1, candidates, count)) % candidates
-        named: npt.NDArray[np.int64] = np.asarray(np.where(source.random(count) < right, best, other))
+        right_here: npt.NDArray[np.bool_] = source.random(count) < right
+        named: npt.NDArray[np.int64] = other.astype(np.int64)
+        named[right_here] = best[right_here]
         return Tasks(source.random((count, candidates)) < chance, named)
 
 

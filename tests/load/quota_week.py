@@ -1,16 +1,18 @@
 """A week of 2,000 tasks with bursts under a plan with windows: what the price of a window's use is worth.
 
-    OPENBLAS_NUM_THREADS=1 python -m tests.load.quota_week [--short] [--weeks N] [--catalog FILE] [--without-cheap]
+    OPENBLAS_NUM_THREADS=1 python -m tests.load.quota_week [--short] [--weeks N] [--seed S] [--catalog FILE]
+        [--without-cheap]
 
 Agent `claude` of a catalog (the shipped one, or `--catalog FILE`) is paid by a plan with a window of five hours and one
 of a week, the others by the token; with `--without-cheap` only those that cost about as much as it does, as where a
 company allows a few strong models. Tasks come at random with bursts by day, are worth what the three objectives say,
 and are solved as the forecast has it. Three ways of dispatching them, each by the best plan for what it takes an
-attempt to cost:
+attempt to cost, and what no way can exceed:
 
     priced   the list price times the chance that a window is used up (this service)
     list     the list price, windows ignored
     empty    nothing, until the window is used up
+    free     nothing, and no window is ever used up: all that a plan can be worth
 
 A window's loss is what was left of it at its reset and could have been used instead of money: the lesser of what was
 left and of what was paid elsewhere while it lasted, for tasks that an attempt under the plan was still open to. What is
@@ -43,7 +45,8 @@ FIVE_HOURS_SHARE = 0.12
 """A window of five hours holds so much of the week's: eight and a third of them use up a week, as plans have it."""
 CHEAP_USD = 0.2
 VALUES = (1.5, 3.0, 15.0)
-POLICIES = ("priced", "list", "empty")
+POLICIES = ("priced", "list", "empty", "free")
+UNLIMITED_USD = 1e9
 PATTERNS = ("half", "just", "double", "mornings", "end")
 
 
@@ -157,7 +160,7 @@ def run(policy: str, tasks: Load, candidates: Sequence[Candidate], week_usd: flo
     pool = Pool(Meter(FIVE_HOURS, FIVE_HOURS_SHARE * week_usd), Meter(WEEK, week_usd))
     chance, factor, prior = chances(theta), cost_factor(0.0), POPULATION
     true_factor = np.interp(tasks.difficulty, GRID, factor)
-    found = Week()
+    found, plans = Week(), dict[tuple[float, bytes, float], int | None]()
     for t, minute in enumerate(tasks.minute.tolist()):
         pool.advance(minute)
         now, left, untried = START + timedelta(minutes=minute), prior, np.ones(len(theta), dtype=bool)
@@ -171,14 +174,18 @@ def run(policy: str, tasks: Load, candidates: Sequence[Candidate], week_usd: flo
             if policy == "priced":
                 reading = tightest(windows, reserve=0.0, now=now)
                 price = 1.0 if reading is None else reading.chance
-            if policy == "empty":
+            if policy in {"empty", "free"}:
                 price = 0.0
-            cost = list_usd * np.where(planned, price, 1.0)
-            options = Options(chance[kept], cost[kept, None] * factor)
-            path = best_path(left, options, Stakes(value_usd=float(tasks.value[t])))
-            if not path.worthwhile:
+            price = round(price, 2)  # so that plans can be kept
+            told = (price, untried.tobytes() + kept.tobytes(), float(tasks.value[t]))
+            if told not in plans:
+                cost = list_usd * np.where(planned, price, 1.0)
+                options = Options(chance[kept], cost[kept, None] * factor)
+                path = best_path(left, options, Stakes(value_usd=float(tasks.value[t])))
+                plans[told] = int(kept[path.order[0]]) if path.worthwhile else None
+            c = plans[told]
+            if c is None:
                 break
-            c = int(kept[path.order[0]])
             usd = float(list_usd[c] * true_factor[t])
             if planned[c]:
                 pool.draw(usd)
@@ -201,7 +208,7 @@ def run(policy: str, tasks: Load, candidates: Sequence[Candidate], week_usd: flo
 
 def quotas(candidates: Sequence[Candidate], tasks: int, rng: np.random.Generator) -> float:
     """List price that a week takes where plan attempts cost nothing and no window ends: what is called the load."""
-    return run("empty", load("just", len(candidates), rng, tasks), candidates, 1e9).drawn_usd
+    return run("empty", load("just", len(candidates), rng, tasks), candidates, UNLIMITED_USD).drawn_usd
 
 
 def main() -> None:
@@ -210,6 +217,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="a tenth of the tasks")
     parser.add_argument("--catalog", type=Path, default=DEFAULT_CATALOG)
     parser.add_argument("--weeks", type=int, default=3, help="Of other tasks each.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the first week.")
     parser.add_argument(
         "--without-cheap", action="store_true", help=f"No model for money under ${CHEAP_USD} an attempt."
     )
@@ -219,9 +227,10 @@ def main() -> None:
     candidates = [one for one in every if one.agent_type == PLAN_AGENT or (one.cost_usd or 0.0) >= cheap]
     tasks = TASKS // 10 if options.short else TASKS
     print(f"{tasks} tasks a week, {len(candidates)} candidates; means of {options.weeks} weeks")
-    print("pattern   way      solved   value $   paid $  drawn $    net $   net against   worst loss of a window")
+    print("`priced` against each way in value and in net value, with the 95 % interval of the mean over the weeks")
+    print(f"pattern   way    solved  value $  paid $ drawn $   net ${'value':>27}{'net':>27}  worst loss")
     for pattern in PATTERNS:
-        show(pattern, [weeks_of(pattern, candidates, tasks, seed) for seed in range(options.weeks)])
+        show(pattern, [weeks_of(pattern, candidates, tasks, options.seed + week) for week in range(options.weeks)])
 
 
 def weeks_of(pattern: str, candidates: Sequence[Candidate], tasks: int, seed: int) -> dict[str, Week]:
@@ -229,7 +238,8 @@ def weeks_of(pattern: str, candidates: Sequence[Candidate], tasks: int, seed: in
     full = quotas(candidates, tasks, np.random.default_rng(seed + 100))
     tasks_of = load(pattern, len(candidates), np.random.default_rng(seed), tasks)
     share = {"half": 2.0, "double": 0.5}.get(pattern, 1.0)
-    return {policy: run(policy, tasks_of, candidates, share * full) for policy in POLICIES}
+    quota = {policy: UNLIMITED_USD if policy == "free" else share * full for policy in POLICIES}
+    return {policy: run(policy, tasks_of, candidates, quota[policy]) for policy in POLICIES}
 
 
 def show(pattern: str, weeks: Sequence[dict[str, Week]]) -> None:
@@ -240,12 +250,25 @@ def show(pattern: str, weeks: Sequence[dict[str, Week]]) -> None:
             float(np.mean([getattr(week, name) for week in mine]))
             for name in ("solved", "solved_value", "paid_usd", "drawn_usd", "net")
         )
-        gain = float(np.mean([week["priced"].net for week in weeks])) / net - 1
+        by = {
+            name: _gain([(getattr(w["priced"], name), getattr(w[policy], name)) for w in weeks]) for name in _COMPARED
+        }
         worst = max(max(week.losses) for week in mine)
         print(
-            f"{pattern:9} {policy:7} {solved:7.0f} {value:9.0f} {paid:8.0f} {drawn:8.0f} {net:8.0f} {gain:+12.1%} "
-            f"{worst:14.1%}"
+            f"{pattern:9} {policy:6} {solved:6.0f} {value:8.0f} {paid:7.0f} {drawn:7.0f} {net:7.0f} "
+            f"{by['solved_value']:>26} {by['net']:>26} {worst:11.1%}"
         )
+
+
+_COMPARED = ("solved_value", "net")
+
+
+def _gain(pairs: Sequence[tuple[float, float]]) -> str:
+    """Mean of the ratios less one, and its interval by a bootstrap over the weeks."""
+    ratios = np.array([mine / other - 1 for mine, other in pairs])
+    drawn = np.random.default_rng(0).choice(ratios, size=(4000, len(ratios))).mean(axis=1)
+    low, high = np.percentile(drawn, (2.5, 97.5)) * 100
+    return f"{ratios.mean():+.2%} ({low:+.2f} to {high:+.2f})"
 
 
 if __name__ == "__main__":

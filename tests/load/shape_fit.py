@@ -1,11 +1,13 @@
 """What the shape of difficulty rests on: predicted against seen after 0 to 3 failures, on tasks not learned from.
 
-    OPENBLAS_NUM_THREADS=1 python -m tests.load.shape_fit [--folds N] [--repeats N]
+    OPENBLAS_NUM_THREADS=1 python -m tests.load.shape_fit [--folds N] [--repeats N] [--chains N]
 
 Needs the recorded tasks (see tests/support/recorded_tasks.py): swebench_dev (one repository, 12 models) and
 openhands_dev by kind (a dozen of its pairs at a time, drawn at random). Each set is cross-validated by itself:
 abilities and shape are learned from the other folds by the real code, from candidates without published figures, and
-starting from the shape that the remaining sets have in common. Attempts are made in random order (calibration, with
+starting from the shape that the remaining sets have in common. They are learned from every candidate on every task, or
+with `--chains` from what a scheduler reports: so many times per task, attempts in random order until one solves it,
+each time as a task by itself. Attempts are made in random order (calibration, with
 95 % intervals over tasks) and in the order of the plan at $1, $3 and $15 a solved task (calibration and value). The
 baseline is the shape of release 1: sigma 3.25, every task solvable, whatever the data.
 """
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -79,6 +82,22 @@ class Set:
             for candidate in catalog.candidates
             if candidate.model in self.tasks[t]["outcomes"]
         ]
+
+    def chains(self, catalog: Catalog, tasks: Sequence[int], times: int, rng: np.random.Generator) -> list[OutcomeRow]:
+        """What these tasks teach a scheduler that tries on until one is solved."""
+        rows = self.rows(catalog, tasks)
+        of_task: dict[str | None, list[OutcomeRow]] = {}
+        for row in rows:
+            of_task.setdefault(row.task, []).append(row)
+        found: list[OutcomeRow] = []
+        for all_rows in of_task.values():
+            for time in range(times):
+                order: list[int] = rng.permutation(len(all_rows)).tolist()
+                for row in [all_rows[number] for number in order[:STEPS]]:
+                    found.append(msgspec.structs.replace(row, task=f"{row.task} {time}"))
+                    if row.solved:
+                        break
+        return found
 
     def left(self, catalog: Catalog, task: int, attempts: Sequence[Attempt]) -> list[Candidate]:
         """Who was recorded on this task and has not been tried."""
@@ -158,16 +177,19 @@ def calibration(one: Set, learned: list[Fold], value_usd: float | None, draws: i
     return told, np.array(worths)
 
 
-def measure(one: Set, start: Shape, *, fixed: bool, folded: int, repeats: int) -> dict[float, Array]:
+def measure(one: Set, start: Shape, *, fixed: bool, options: argparse.Namespace) -> dict[float, Array]:
     """Prints a set's figures, learning from one start; the worth of its tasks by the value of solving one."""
     before = ability.LOG_SIGMA_SD, ability.LOG_ODDS_SD
     if fixed:
         ability.LOG_SIGMA_SD, ability.LOG_ODDS_SD = FIXED
     learned: list[Fold] = []
-    for repeat in range(repeats if len(one.models) > PAIRS else 1):
+    for repeat in range(options.repeats if len(one.models) > PAIRS else 1):
         catalog = one.catalog(np.random.default_rng(repeat))
-        for train, test in folds(len(one.tasks), folded, seed=repeat):
-            learned.append((learn(catalog, one.rows(catalog, train.tolist()), shape=start), catalog, test))
+        for train, test in folds(len(one.tasks), options.folds, seed=repeat):
+            rows = one.rows(catalog, train.tolist())
+            if options.chains:
+                rows = one.chains(catalog, train.tolist(), options.chains, np.random.default_rng(repeat))
+            learned.append((learn(catalog, rows, shape=start), catalog, test))
     ability.LOG_SIGMA_SD, ability.LOG_ODDS_SD = before
     shape = in_common([known.shape(None) for known, _, _ in learned])
     told, _ = calibration(one, learned, None, 6)
@@ -185,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--chains", type=int, default=0)
     options = parser.parse_args()
     directory = data_directory()
     if directory is None:
@@ -197,8 +220,8 @@ def main() -> None:
     print("said, seen (interval of the difference) after 0, 1, 2, 3 failures; worth of a task in dollars")
     for index, one in enumerate(sets):
         others = in_common(shapes[:index] + shapes[index + 1 :])
-        before = measure(one, BEFORE, fixed=True, folded=options.folds, repeats=options.repeats)
-        now = measure(one, others, fixed=False, folded=options.folds, repeats=options.repeats)
+        before = measure(one, BEFORE, fixed=True, options=options)
+        now = measure(one, others, fixed=False, options=options)
         gains = [f"${value:.0f} {interval((now[value] - before[value]).tolist())}" for value in VALUES]
         print(f"    gain in worth: {', '.join(gains)}")
 

@@ -242,6 +242,20 @@ def test_outcomes_go_in_and_out(command: Command, tmp_path: Path) -> None:
     assert [json.loads(line) for line in exported.stdout.splitlines()] == [{**line, "attempt": 1} for line in lines]
 
 
+def test_efforts_are_evaluated(command: Command, tmp_path: Path) -> None:
+    """Tasks may name `agent/model@effort`, and a catalog made of them has the efforts apart."""
+    low, high = "codex/gpt@low", "codex/gpt@high"
+    outcomes = {low: {"solved": False, "cost_usd": 0.1}, high: {"solved": True, "cost_usd": 0.4}}
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(json.dumps({"id": "1", "instructions": "Fix it", "outcomes": outcomes}))
+    ended = command("evaluate", str(file), "--catalog-from-tasks", "--value-usd", "50", "--json")
+    assert (ended.code, ended.stderr) == (0, "")
+    found = json.loads(ended.stdout)
+    assert found["policies"][0]["solve_rate"] == 1
+    assert set(found["policies"][0]["first_choice"]) <= {low, high}
+    assert {f"always:{low}", f"always:{high}"} <= {baseline["name"] for baseline in found["baselines"]}
+
+
 def test_outcomes_of_no_file_are_misuse(command: Command) -> None:
     """A history that is not there is exit code 2."""
     assert command("outcomes", "import", "/no/such/file").code == 2

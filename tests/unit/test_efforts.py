@@ -10,9 +10,9 @@ from service.contract.catalog_file import parse_catalog
 from service.contract.decision import Decision, Known, LoggedDecision
 from service.contract.decoding import decode_json
 from service.contract.errors import ConfigurationError, InvalidInputError, NoEligibleCandidateError
-from service.contract.kind import Kind
+from service.contract.kind import Figures, Kind
 from service.contract.outcome import Context, Outcome, RecordedOutcome
-from service.contract.task import Task
+from service.contract.task import Task, pair_named
 from service.forecast.ability import learn
 from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
@@ -52,6 +52,26 @@ async def test_a_model_is_excluded_at_every_effort() -> None:
     """`exclude` without an effort means them all."""
     made = await decide(require={"exclude": [{"agent_type": "codex", "model": "gpt"}]})
     assert [(e.model, e.effort) for e in made.excluded] == [("gpt", "low"), ("gpt", "high")]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("a", {"m@2026", "m@2026@low", "n"}),
+        ("a/n", {"n"}),
+        ("a/m@2026", {"m@2026", "m@2026@low"}),
+        ("a/m@2026@low", {"m@2026@low"}),
+    ],
+)
+async def test_names_are_compared_as_a_whole(name: str, gone: set[str]) -> None:
+    """`agent/model@effort` means what it says, also where the model's own id has an `@`."""
+    catalog = Catalog(
+        [candidate("a", "m@2026"), candidate("a", "m@2026", effort="low"), candidate("a", "n"), candidate("b", "n")]
+    )
+    pair = pair_named(name)
+    made = await pipeline(known=knowledge(catalog)).decide(task(require={"exclude": [msgspec.to_builtins(pair)]}))
+    assert {one.key[1] for one in made.excluded} == gone
+    assert made.failures == []
 
 
 async def test_what_is_asked_for() -> None:
@@ -218,3 +238,20 @@ def test_what_a_sibling_was_seen_to_cost_is_what_it_is_taken_to_cost() -> None:
     assert learned["a", "m@low"].cost_usd == pytest.approx(learned["a", "m@high"].cost_usd)
     assert learned["a", "m@low"].cost_usd > 3
     assert learned["b", "n"].cost_usd == pytest.approx(0.1)
+
+
+def test_an_effort_without_figures_of_a_kind_is_as_its_sibling_there() -> None:
+    """Where the other effort is dear and weak in a kind this one is too, and not what strangers are in it."""
+    figures = {"issue": Figures(solve_rate=0.3, cost_usd=4.0)}
+    catalog = Catalog(
+        [
+            candidate("a", "m", effort="high", solve_rate=0.7, cost_usd=1.0, kinds=figures),
+            candidate("a", "m", effort="low", solve_rate=None, cost_usd=None),
+            candidate("b", "n", solve_rate=0.5, cost_usd=1.0, kinds={"issue": Figures(solve_rate=0.8, cost_usd=0.5)}),
+        ],
+        kinds=[Kind(id="issue"), Kind(id="testing")],
+    )
+    known = learn(catalog, ()).abilities
+    low, high = known["a", "m@low"].kinds["issue"], known["a", "m@high"].kinds["issue"]
+    assert low.cost_usd == pytest.approx(high.cost_usd) == pytest.approx(4.0)
+    assert low.theta == pytest.approx(high.theta)

@@ -100,6 +100,24 @@ def test_abilities_of_a_simulated_population_are_recovered() -> None:
     assert thetas(learned) - learned.tasks == pytest.approx(TRUE, abs=0.25)
 
 
+def test_hurried_learning_is_near_and_then_settles() -> None:
+    """Learned in a hurry from one part after another, abilities are within a tenth of a logit of the most probable
+    ones; learned from there at leisure, they are the most probable ones.
+    """
+    rng = np.random.default_rng(3)
+    rows = [one for t in range(800) for one in tried(rng, rng.permutation(4)[:2].tolist(), rng.normal(), task=str(t))]
+    history = History(rows[:600])
+    known = learn(catalog(), history)
+    for begin in range(600, len(rows), 200):
+        for one in rows[begin : begin + 200]:
+            history.put(one)
+        known = learn(catalog(), history, start=known, hurried=True)
+    settled = learn(catalog(), history)
+    assert thetas(known) == pytest.approx(thetas(settled), abs=0.1)
+    assert thetas(known).tolist() != thetas(settled).tolist()
+    assert thetas(learn(catalog(), history, start=known)) == pytest.approx(thetas(settled), abs=0.02)
+
+
 def test_abilities_are_recovered_where_strong_models_only_see_failures() -> None:
     """Trying weak models first and strong ones after failures does not bias what is learned.
 

@@ -105,6 +105,31 @@ async def test_a_start_reads_what_is_newer(store_url: str) -> None:
         assert sum(row.n for row in again.core.learner.calibration.rows()) == 32
 
 
+async def test_many_outcomes_are_learned_in_a_hurry_and_then_settled(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round with many new outcomes leaves something for the next one, which needs no further outcome to come."""
+    monkeypatch.setattr(learner, "MANY", 20)
+    rounds: list[bool] = []
+    async with Service(store_url) as one:
+        relearn = one.core.learner.relearn
+
+        async def watched(*, hurried: bool = False) -> None:
+            rounds.append(hurried)
+            await relearn(hurried=hurried)
+
+        one.core.learner.relearn = watched  # type: ignore[method-assign]
+        await one.report(0)
+        for many in (False, True, False):
+            if many:
+                told = [Outcome(agent_type="claude", model="opus", solved=n % 2 == 0) for n in range(30)]
+                await one.core.outcomes.record(told)
+            await one.core.learner.catch_up(hurry=True)
+        for _ in range(3):
+            await one.core.learner.catch_up(hurry=True)
+        assert rounds == [False, True, False]
+
+
 async def test_what_was_learned_before_a_restart_can_be_withdrawn(store_url: str) -> None:
     """An outcome of the snapshot is taken back, from the forecast and from the calibration."""
     before, ids = await filled(store_url)
