@@ -95,6 +95,7 @@ def _agreement(agreement: Agreement | None) -> Table | None:
     for who, right in (("classifier", agreement.classifier), ("forecast", agreement.forecast)):
         rate = f"{right.solved} of {right.n}" if right.n else "not known"
         shown.add_row(f"  solved by what only the {who} wanted", rate)
+    shown.caption, shown.caption_justify = safe(agreement.worth), "left"
     return shown
 
 

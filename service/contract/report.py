@@ -69,7 +69,8 @@ class Right(msgspec.Struct, frozen=True, kw_only=True):
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     """How often a classifier chose what the forecast alone would have put first, and who was right where not.
 
-    `loss_usd` is what the classifier's other choices were expected to lose, by the forecast's reckoning.
+    `loss_usd` is what the classifier's other choices were expected to lose, by the forecast's reckoning; `worth` says
+    in a sentence whether asking it is worth its time.
     """
 
     compared: int
@@ -77,6 +78,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     loss_usd: float
     classifier: Right
     forecast: Right
+    worth: str
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from service.contract.report import (
     Spent,
     StepSaid,
 )
+from service.observe.worth import in_words
 from service.store import Store
 from service.store.tallies import Chance, DecisionSums, OutcomeSums, SampledForecast, Span
 
@@ -136,12 +137,15 @@ def _agreement(made: Sequence[DecisionSums], told: Sequence[OutcomeSums]) -> Agr
         own = [one for one in told if one.chosen_by == who]
         return Right(n=sum(one.n for one in own), solved=sum(one.solved for one in own))
 
+    loss_usd = sum(one.loss_usd for one in made)
+    classifier, forecast = right("classifier"), right("forecast")
     return Agreement(
         compared=compared,
         agreed=sum(one.agreed for one in made),
-        loss_usd=sum(one.loss_usd for one in made),
-        classifier=right("classifier"),
-        forecast=right("forecast"),
+        loss_usd=loss_usd,
+        classifier=classifier,
+        forecast=forecast,
+        worth=in_words(classifier, forecast, loss_usd),
     )
 
 
