@@ -181,7 +181,9 @@ def test_of_two_pods_started_at_once_on_one_claim_one_records_and_the_other_take
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         starting = [pool.submit(stack.enter_context, pods.run(name)) for name in ("first", "second")]
         running = [each.result() for each in starting]
-        owner, other = sorted(running, key=lambda pod: not pod.client.get("/v1/status").json()["store"]["recording"])
+        # Ready comes before the first word of the store where the machine is slow.
+        _wait_until(lambda: all(_store(pod)["recording"] or "belongs to" in _store(pod)["problem"] for pod in running))
+        owner, other = sorted(running, key=lambda pod: not _store(pod)["recording"])
         assert owner.client.get("/v1/status").json()["store"]["recording"] is True
         store = other.client.get("/v1/status").json()["store"]
         assert store["recording"] is False
@@ -290,8 +292,14 @@ class Pods:
         # The port alone is not the pod's: several tests may run at once.
         arguments = ("--host", "127.0.0.1", "--port", "0")
         with ServiceProcess(os.environ, self._folder / f"{name}.log", arguments, program) as process:
-            with process.client() as client:
-                yield Pod(process, client, self._engine.pid(name))
+            try:
+                with process.client() as client:
+                    yield Pod(process, client, self._engine.pid(name))
+            except BaseException:
+                # To kill the engine's own process would leave the container running, and its pipes open.
+                process.process.terminate()
+                process.process.wait(30)
+                raise
             if process.process.poll() is None:
                 assert process.stop() == 0
 
@@ -302,6 +310,12 @@ def _run(engine: Engine, image: Image, name: str, *command: str) -> str:
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def _store(pod: "Pod") -> dict[str, Any]:
+    """What its status says of the store."""
+    said: dict[str, Any] = pod.client.get("/v1/status").json()["store"]
+    return said
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
