@@ -20,10 +20,6 @@ from service.contract.task import Task
 
 OPERATIONS = Path(__file__).with_name("operations.toml")
 
-_MODEL_NEEDS_AGENT = {
-    "if": {"properties": {"model": {"type": "string"}}, "required": ["model"]},
-    "then": {"properties": {"agent_type": {"type": "string"}}, "required": ["agent_type"]},
-}
 _ANYTHING = {"type": "object"}
 
 _Schema = dict[str, Any]
@@ -50,7 +46,12 @@ def openapi_document() -> dict[str, Any]:
     (task, decision, outcome, execution, problem, report), components = msgspec.json.schema_components(
         [Task, Decision, Outcome, ExecutionRequest, Problem, Report], ref_template="#/components/schemas/{name}"
     )
-    components["Task"]["allOf"] = [_MODEL_NEEDS_AGENT]
+    components["Task"]["allOf"] = [_needs("model", "agent_type"), _needs("effort", "model")]
+    components["Pair"]["allOf"] = [_needs("effort", "model")]
+    components["Outcome"]["allOf"] = [
+        *(_needs("model", "agent_type"), _needs("agent_type", "model"), _needs("effort", "model")),
+        {"anyOf": [_told("model"), _told("decision_id")]},
+    ]
     of_task = components["Task"]["properties"]
     recorded = _object(outcome_id={"type": "string"})
     recorded["properties"]["learned"] = {"const": False, "description": "The catalog has no such pair."}
@@ -144,6 +145,16 @@ def _parameter(name: str, place: str, schema: _Schema) -> dict[str, Any]:
 def _problem(schema: _Schema, status: int) -> dict[str, Any]:
     names = ", ".join(f"`{name}`" for name, its in TYPES.items() if its == status)
     return {"description": f"A problem document: {names}", "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+def _told(field: str) -> _Schema:
+    """Where the field is there and not null."""
+    return {"properties": {field: {"type": "string"}}, "required": [field]}
+
+
+def _needs(field: str, other: str) -> _Schema:
+    """Where one is told, so is the other."""
+    return {"if": _told(field), "then": _told(other)}
 
 
 def _object(**properties: _Schema) -> _Schema:

@@ -126,7 +126,7 @@ class Tracing(LadderObserver):
             if span.is_recording():
                 facts = {**facts_of(decision), "p_solve": decision.p_solve, "expected_cost_usd": decision.cost_usd}
                 facts |= {"task_id": task.task_id} if task.task_id else {}
-                span.set_attributes({f"pointsman.{name}": value for name, value in facts.items()})
+                span.set_attributes({f"pointsman.{name}": value for name, value in facts.items() if value is not None})
                 took = {stage: int(ms * 1e6) for stage, ms in decision.timings_ms.items()}
                 eligibility = self._tracer.start_span("eligibility", start_time=started)
                 eligibility.end(min(ended, started + took.get("eligibility", 0)))

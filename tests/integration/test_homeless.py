@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.service_process import POINTSMAN, ROOT, Ended
 
-OUTCOME = {"agent_type": "claude", "model": "opus", "solved": True}
+OUTCOME = {"agent_type": "claude", "model": "claude-opus-4-8", "solved": True}
 
 
 @pytest.fixture
@@ -77,5 +77,5 @@ def test_a_state_folder_takes_the_place_of_a_home(homeless: dict[str, str], tmp_
     """XDG_STATE_HOME alone is enough, and the next command finds what the first recorded."""
     environ = {**homeless, "XDG_STATE_HOME": str(tmp_path / "state")}
     assert ran(environ, tmp_path, "outcomes", "import", "-", stdin=json.dumps(OUTCOME)).code == 0
-    assert json.loads(ran(environ, tmp_path, "outcomes", "export").stdout)["model"] == "opus"
+    assert json.loads(ran(environ, tmp_path, "outcomes", "export").stdout)["model"] == "claude-opus-4-8"
     assert (tmp_path / "state" / "pointsman" / "pointsman.db").is_file()

@@ -15,7 +15,14 @@ EXAMPLES = 6
 CONFIG = """
 [checks]
 # 422: nothing in the catalog can take that task, which no schema can tell.
+# DELETE cancels an execution or withdraws an outcome: what it came to can still be read.
+use_after_free.enabled = false
 positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422", "5xx"]
+
+# 400: no schema can tell which candidates the catalog has, nor which decisions are on record.
+[[operations]]
+include-name = ["GET /v1/report", "POST /v1/outcomes"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422", "5xx"]
 """
 
 HOOKS = """
