@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import httpx
@@ -269,15 +270,17 @@ class Pods:
         self._image = image
         self._folder = folder
         self._config = config
+        self._making = Lock()
 
     @contextmanager
     def run(self, name: str, *, volume: bool = True, mode: int = 0o2775, **terms: Any) -> Generator[Pod]:  # noqa: ANN401 - those of `Terms`
         """One that is ready, with a volume as the kubelet makes it, which belongs to fsGroup; ended by SIGTERM."""
         state = self._folder / "state"
-        if volume and not state.exists():
-            state.mkdir()
-            shutil.chown(state, group=USER)
-            state.chmod(mode)
+        with self._making:  # two pods may be started at the same moment
+            if volume and not state.exists():
+                state.mkdir()
+                shutil.chown(state, group=USER)
+                state.chmod(mode)
         name = f"{name}-{os.getpid()}-{next(NUMBERS)}"
         program = self._engine.program(
             self._image,

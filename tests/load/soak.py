@@ -21,8 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
+from service.contract.decision import Decision
 from tests.data.injections import INJECTIONS
 from tests.support.fault_server import FaultServer
 from tests.support.faults import mixed_program
@@ -35,11 +37,7 @@ HEALTHY = (0.95, 0.8, 0.5, 0.9, 0.2)
 """Shares of good answers, in turn: where few are good the breakers rest most of the time, where many are never."""
 PAIRS = {("claude", "opus"): 0.8, ("claude", "haiku"): 0.05, ("gemini", "flash"): 0.02, ("local", "fake"): 0.0}
 SOURCES = {"local_model", "cli", "forecast", "requested", "only_candidate"}
-FIELDS = {
-    "decision_id", "agent_type", "model", "reason", "source", "degraded", "failures", "confidence", "p_solve",
-    "cost_usd", "plan", "plan_p_solve", "plan_cost_usd", "worthwhile", "excluded", "usage", "timings_ms", "versions",
-    "cached",
-}  # fmt: skip
+FIELDS = {field.name for field in msgspec.structs.fields(Decision)} - {"explanation"}
 
 
 @dataclass(slots=True)
