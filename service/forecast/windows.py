@@ -13,13 +13,14 @@ from datetime import datetime
 from service.contract.quota import Window
 
 USUAL_PACE = 0.5
-"""Share of a window that is used from one reset to the next, before anything is seen of it."""
+"""Share of a window that is used from one reset to the next, before anything is seen of it. Of the distributions with
+that mean it is the exponential one, which presumes least."""
 
-PACE_WEIGHT = 0.4
-"""What is usual counts as much as so much of a window that was seen."""
-
-BURST = 0.08
-"""Use comes in pieces of about so much of a window: agents work in bursts, and a pace tells little of what follows."""
+BURST_MINUTES = 75.0
+"""Use comes in bursts, and a pace tells little of what follows. A window as long as this holds one; in a longer one a
+burst grows with the root of its length: half of five hours, a twelfth of a week. So it is where bursts come in bursts
+(self-similar with a Hurst parameter of 3/4; Leland et al. 1994, IEEE/ACM Transactions on Networking 2, measured 0.7 to
+0.9). The figure was chosen by tests/load/quota_week.py; 50 and 110 do about as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,8 @@ def read(window: Window, *, reserve: float, now: datetime) -> Reading | None:
     """What is to be expected of a window at a moment; None where it has begun anew since it was told of.
 
     A reset that is further away than the window is long (the clocks differ) counts as just that far. With what is
-    usual as a prior worth PACE_WEIGHT, the pace is a gamma distribution, and the use until the reset a sum of bursts at
-    that pace; its mean and variance are matched by a log-normal distribution.
+    usual as a prior the pace is a gamma distribution, and the use until the reset a sum of bursts at that pace; its mean
+    and variance are matched by a log-normal distribution.
     """
     seconds = (window.resets_at - now).total_seconds()
     if seconds <= 0:
@@ -47,9 +48,11 @@ def read(window: Window, *, reserve: float, now: datetime) -> Reading | None:
     remaining = min(1.0, seconds / 60 / window.minutes)
     seen = 1.0 - remaining
     left = max(0.0, 1.0 - reserve - window.used)
-    pace = (USUAL_PACE * PACE_WEIGHT + window.used) / (PACE_WEIGHT + seen)
+    burst = min(1.0, math.sqrt(BURST_MINUTES / window.minutes))
+    known = burst / USUAL_PACE + seen  # an exponential prior is worth one burst
+    pace = (burst + window.used) / known
     expected = pace * remaining
-    variance = expected * remaining * BURST / (PACE_WEIGHT + seen) + expected * BURST
+    variance = expected * burst * (1 + remaining / known)
     chance = 1.0 if left <= 0 else _exceeds(left, expected, variance)
     return Reading(window=window, left=left, remaining=remaining, pace=pace, chance=chance)
 
