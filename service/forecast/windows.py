@@ -16,11 +16,13 @@ USUAL_PACE = 0.5
 """Share of a window that is used from one reset to the next, before anything is seen of it. Of the distributions with
 that mean it is the exponential one, which presumes least."""
 
-BURST_MINUTES = 75.0
-"""Use comes in bursts, and a pace tells little of what follows. A window as long as this holds one; in a longer one a
-burst grows with the root of its length: half of five hours, a twelfth of a week. So it is where bursts come in bursts
-(self-similar with a Hurst parameter of 3/4; Leland et al. 1994, IEEE/ACM Transactions on Networking 2, measured 0.7 to
-0.9). The figure was chosen by tests/load/quota_week.py; 50 and 110 do about as well."""
+BURST_MINUTES = 200.0
+"""Use comes in bursts, and a pace tells little of what follows. A window as long as this holds one, a longer one more
+and longer ones: of (200 / minutes) ** 0.75 of it each, three quarters of five hours (an afternoon), a twentieth of a week
+(a working day). Chosen on simulated weeks (tests/load/quota_week.py) for what it is worth and for how little it leaves
+unused in the worst window; neighbouring figures do about as well."""
+
+_GROWTH = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def read(window: Window, *, reserve: float, now: datetime) -> Reading | None:
     remaining = min(1.0, seconds / 60 / window.minutes)
     seen = 1.0 - remaining
     left = max(0.0, 1.0 - reserve - window.used)
-    burst = min(1.0, math.sqrt(BURST_MINUTES / window.minutes))
+    burst = min(1.0, BURST_MINUTES / window.minutes) ** _GROWTH
     known = burst / USUAL_PACE + seen  # an exponential prior is worth one burst
     pace = (burst + window.used) / known
     expected = pace * remaining
