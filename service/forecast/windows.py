@@ -16,13 +16,13 @@ USUAL_PACE = 0.5
 """Share of a window that is used from one reset to the next, before anything is seen of it. Of the distributions with
 that mean it is the exponential one, which presumes least."""
 
-BURST_MINUTES = 200.0
-"""Use comes in bursts, and a pace tells little of what follows. A window as long as this holds one, a longer one more
-and longer ones: of (200 / minutes) ** 0.75 of it each, three quarters of five hours (an afternoon), a twentieth of a week
-(a working day). Chosen on simulated weeks (tests/load/quota_week.py) for what it is worth and for how little it leaves
-unused in the worst window; neighbouring figures do about as well."""
+BURST_MINUTES = 300.0
+"""Use comes in bursts, and a pace tells little of what follows: a window of up to five hours may be used in one go. A
+longer one holds more and longer bursts, each (300 / minutes) ** 0.8 of it: a week some 17, of ten hours each, a working
+day. Chosen on simulated weeks (tests/load/quota_week.py) for what it is worth and for how little it leaves unused in
+the worst window; neighbouring figures are worth as much."""
 
-_GROWTH = 0.75
+_GROWTH = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +41,8 @@ def read(window: Window, *, reserve: float, now: datetime) -> Reading | None:
     """What is to be expected of a window at a moment; None where it has begun anew since it was told of.
 
     A reset that is further away than the window is long (the clocks differ) counts as just that far. With what is
-    usual as a prior the pace is a gamma distribution, and the use until the reset a sum of bursts at that pace; its mean
-    and variance are matched by a log-normal distribution.
+    usual as a prior the pace is a gamma distribution, and the use until the reset a sum of bursts at that pace; its
+    mean and variance are matched by a log-normal distribution.
     """
     seconds = (window.resets_at - now).total_seconds()
     if seconds <= 0:
