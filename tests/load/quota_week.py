@@ -26,6 +26,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from service.contract.catalog import Candidate
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
@@ -41,6 +42,7 @@ POLICIES = ("priced", "list", "empty", "free")
 UNLIMITED_USD = 1e9
 PATTERNS = ("half", "just", "double", "mornings", "end")
 CATALOG_2025 = Path(__file__).parents[1] / "data" / "catalog_2025.toml"
+Flags = npt.NDArray[np.bool_]
 MIXED = {1.5: 0.4, 3.0: 0.4, 15.0: 0.2}
 """What a task is worth by the three objectives, and how many are."""
 LOCAL = Candidate(agent_type="local", model="small", solve_rate=0.4, cost_usd=0.0)
@@ -134,15 +136,16 @@ class Dispatcher:
         self.chance, self.factor = chances(self.theta), cost_factor(0.0)
         self._found = dict[tuple[float, float, bytes], int | None]()
 
-    def first(self, price: float, value: float, untried: Array, *, closed: bool) -> int | None:
+    def first(self, price: float, value: float, untried: Flags, *, closed: bool) -> int | None:
         """Whom to try next; None where nobody is there or worth it."""
-        kept = np.flatnonzero(untried & ~(self.planned & closed))
-        told = (price, value, untried.tobytes() + kept.tobytes())
+        open_to = untried & ~(self.planned & closed)
+        told = (price, value, untried.tobytes() + open_to.tobytes())
         if told not in self._found:
-            self._found[told] = self._best(price, value, ~untried, kept) if len(kept) else None
+            self._found[told] = self._best(price, value, ~untried, open_to) if open_to.any() else None
         return self._found[told]
 
-    def _best(self, price: float, value: float, failed: Array, kept: Array) -> int | None:
+    def _best(self, price: float, value: float, failed: Flags, open_to: Flags) -> int | None:
+        kept = np.flatnonzero(open_to)
         left = POPULATION * (1 - self.chance[failed]).prod(axis=0)
         cost = self.list_usd * np.where(self.planned, price, 1.0)
         options = Options(self.chance[kept], cost[kept, None] * self.factor)
