@@ -12,7 +12,7 @@ from datetime import datetime
 
 from service.contract.quota import Window
 
-USUAL_PACE = 0.5
+USUAL_PACE = 0.4
 """Share of a window that is used from one reset to the next, before anything is seen of it. Of the distributions with
 that mean it is the exponential one, which presumes least."""
 

@@ -41,11 +41,11 @@ def test_just_before_the_reset_nothing_is_held_back() -> None:
 
 
 def test_a_pace_counts_the_more_the_more_was_seen() -> None:
-    """Before anything is seen half a window is usual; a week's first day says more of the week than the first half an
+    """Before anything is seen two fifths of a window are usual; a week's first day says more of the week than the first half an
     hour does of five hours, because work comes in bursts."""
-    assert reading(0.0, 1.0).pace == pytest.approx(0.5)
+    assert reading(0.0, 1.0).pace == pytest.approx(0.4)
     early, week = reading(0.2, 0.9), reading(0.2, 0.9, WEEK)
-    assert 0.5 < early.pace < week.pace < 2.0
+    assert 0.4 < early.pace < week.pace < 2.0
     assert reading(0.5, 0.75).pace < reading(0.5, 0.75, WEEK).pace < 2.0
 
 
