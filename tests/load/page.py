@@ -60,10 +60,24 @@ def main() -> None:
             print(f"filled in {time.perf_counter() - started:.0f} s", flush=True)
         if not given.postgresql:
             print(f"{file.stat().st_size / 1e9:.2f} GB")
+        started = time.perf_counter()
+        rounds, spent = asyncio.run(_sum(url))
+        print(f"summed in {time.perf_counter() - started:.1f} s, {spent:.1f} s of CPU, {rounds} rounds", flush=True)
         environ = {"HOME": str(folder), "PATH": os.environ["PATH"], "POINTSMAN_STORE__URL": url}
         with ServiceProcess(environ, folder / "serve.log") as service:
             _wait_until_learned(service)
             _measure(service)
+
+
+async def _sum(url: str) -> tuple[int, float]:
+    """What a service does in the background, without its pauses."""
+    before, rounds = time.process_time(), 0
+    store = Store(url)
+    await store.start()
+    while await store.summing.round():
+        rounds += 1
+    await store.aclose()
+    return rounds, time.process_time() - before
 
 
 def _wait_until_learned(service: ServiceProcess) -> None:
@@ -100,6 +114,7 @@ def _measure(service: ServiceProcess) -> None:
             "report, 7 days, baseline": f"/report?baseline={strongest}",
             "report, 30 days": "/report?days=30",
             "report, 90 days": "/report?days=91",
+            "report, 90 days, baseline": f"/report?days=91&baseline={strongest}",
         }
         print(f"{'view':28} {'first':>8} {'median':>8} {'worst':>8} {'CPU':>8}  ms")
         for name, path in views.items():
