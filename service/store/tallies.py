@@ -4,6 +4,7 @@ import logging
 import zlib
 from collections.abc import Sequence
 from datetime import datetime
+
 import msgspec
 from sqlalchemy import Boolean, func, literal_column, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
