@@ -10,7 +10,7 @@ import numpy as np
 
 from service.contract.catalog import Catalog
 from service.forecast import costs
-from service.forecast.cells import Cells, Grid, Width, widths
+from service.forecast.cells import Cells, Grid, Width, possible_widths, widths
 from service.forecast.columns import Codes
 from service.forecast.difficulty import Array
 from service.forecast.learned import LearnedAbility, LearnedKind
@@ -109,7 +109,13 @@ def estimated(
         known: Array = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
         width = widths(expected, cells.place, known - tie(width), known @ (place.theta - mean), width)
     found = maximum(tied(width), place, _TIMES)
-    return _everywhere(expected, cells, width, found.fit), found
+    known = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
+    off = found.fit.place.theta - mean
+    spread = possible_widths(expected, cells.place, known - tie(width), known @ off, width)
+    core = np.linalg.inv(found.fit.covariance[: size + 1, : size + 1])
+    core[:size, :size] += tie(spread) - tie(width)
+    sd = _spread(expected, cells, spread, np.linalg.inv(core).astype(np.float64))
+    return replace(_everywhere(expected, cells, width, found.fit), sd=sd), found
 
 
 def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit) -> Abilities:
@@ -126,10 +132,18 @@ def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit) -> Abiliti
     covariance[:-1, :-1] += of @ core[:size, :size] @ of.T
     covariance[:-1, -1] = covariance[-1, :-1] = of @ core[:size, size]
     covariance[-1, -1] = core[size, size]
+    return Abilities(theta=theta.reshape(-1, columns), sd=np.zeros(0), covariance=covariance, width=width)
+
+
+def _spread(expected: Grid, cells: Cells, width: Width, core: Array) -> Array:
+    """How far abilities of all cells, less the mean of all tasks, may be off; `core` is the covariance of those that
+    were estimated, last of that mean, where kinds differ by `width`."""
+    prior = expected.covariance(width.kind_sd, width.own_sd)
+    share = prior[:, cells.place] @ np.linalg.inv(prior[np.ix_(cells.place, cells.place)])
     variance = prior.diagonal() - np.einsum("ij,ij->i", share, prior[:, cells.place])
-    variance += np.einsum("ij,ij->i", share @ core[:size, :size], share)
-    sd = _from_tasks(variance, share @ core[:size, size], float(core[size, size])).reshape(-1, columns)
-    return Abilities(theta=theta.reshape(-1, columns), sd=sd, covariance=covariance, width=width)
+    variance += np.einsum("ij,ij->i", share @ core[:-1, :-1], share)
+    sd = _from_tasks(variance, share @ core[:-1, -1], float(core[-1, -1]))
+    return sd.reshape(-1, expected.columns)
 
 
 def _from_tasks(variance: Array, shared: Array, of_tasks: float) -> Array:
