@@ -30,6 +30,10 @@ MOST_GAPS = 40
 AS_OF_ONE_MOMENT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 """Sums that are dropped while they are being read would else be missed; SQLite reads like that anyhow."""
 
+PLANNED_ANEW = text("SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)")
+"""A plan for spans of any length, which PostgreSQL makes once a statement was seen five times, reads every row of a
+long one; to compile a statement takes longer than these take."""
+
 SAMPLE_AT_ONCE = 250
 """Explanations that are held at once: a long task's has a hundred kilobytes."""
 
@@ -106,6 +110,8 @@ class Tallies:
         columns = (decisions.c.decision_id, decisions.c.plan_p_solve, decisions.c.plan_cost_usd, *EXPLAINED)
 
         async def read(connection: AsyncConnection) -> list[SampledForecast]:
+            if self._database.backend == "postgresql":
+                await connection.execute(PLANNED_ANEW)
             ids = list((await connection.execute(drawn.limit(2 * wanted))).scalars())
             found: list[SampledForecast] = []
             for start in range(0, len(ids), SAMPLE_AT_ONCE):
@@ -124,6 +130,7 @@ class Tallies:
         async def read(connection: AsyncConnection) -> list[AnyRow]:
             if backend == "postgresql":
                 await connection.execute(AS_OF_ONE_MOMENT)
+                await connection.execute(PLANNED_ANEW)
             kept_since, left = since, await _left(connection, summed, since, until)
             if len(left) > MOST_GAPS:
                 kept_since = left[-MOST_GAPS].until
