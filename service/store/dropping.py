@@ -29,7 +29,7 @@ _POSTGRESQL_DROP = """
         END IF;"""
 
 _POSTGRESQL_FUNCTION = """CREATE FUNCTION {table}_drop_sums() RETURNS trigger LANGUAGE plpgsql
-    SET search_path FROM CURRENT AS $$
+    SECURITY DEFINER SET search_path FROM CURRENT AS $$
     BEGIN
         IF TG_OP = 'TRUNCATE' THEN
             DELETE FROM stretches WHERE of_table = '{table}';
@@ -42,7 +42,8 @@ _POSTGRESQL_FUNCTION = """CREATE FUNCTION {table}_drop_sums() RETURNS trigger LA
         END IF;
         RETURN NULL;
     END $$"""
-"""The deletion waits for whoever keeps sums of that stretch just now, and then finds them: each statement in it sees
+"""With the rights of whoever made the tables: a role that may write rows, by hand for instance, may know no sums. The
+deletion waits for whoever keeps sums of that stretch just now, and then finds them: each statement in it sees
 what was committed before it began, unless the writer asked for a stricter isolation than the usual one."""
 
 

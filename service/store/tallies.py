@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Boolean, func, literal_column, select, text, union_all
+from sqlalchemy import func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.base.ids import first_id
@@ -184,10 +184,8 @@ def _drawn(span: Span, backend: Backend, *, share: float) -> AnySelect:
     ids = select(identifier).where(identifier < until)
     few = func.substr(identifier, 33) < f"{int(share * 0x10000):04x}"
     if int(share * 0x10000) <= DRAWN:
-        by_index = literal_column(f"failures = 0 AND substr(decision_id, 33) < '{DRAWN:04x}'", Boolean)
-        return ids.where(identifier >= since, by_index, few).with_hint(
-            decisions, "INDEXED BY decisions_drawn", "sqlite"
-        )
+        by_index = text(f"failures = 0 AND substr(decision_id, 33) < '{DRAWN:04x}'")  # as the index has it
+        return ids.where(identifier >= since, by_index, few)
     exact = identifier if backend == "postgresql" else not_by_index(identifier)
     stretch = stretch_of(identifier)
     within = (stretch >= since[:FINEST], stretch <= until[:FINEST], exact >= since, decisions.c.failures == 0)
