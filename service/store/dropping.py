@@ -28,7 +28,7 @@ _POSTGRESQL_DROP = """
                 WHERE stretch IN (substr({row}.{id}, 1, 6), substr({row}.{id}, 1, 5), substr({row}.{id}, 1, 4));
         END IF;"""
 
-_POSTGRESQL_FUNCTION = """CREATE FUNCTION {table}_drop_sums() RETURNS trigger LANGUAGE plpgsql
+_POSTGRESQL_FUNCTION = """CREATE OR REPLACE FUNCTION {table}_drop_sums() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path FROM CURRENT AS $$
     BEGIN
         IF TG_OP = 'TRUNCATE' THEN

@@ -4,7 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Alias, ColumnElement, Float, Table, Text, and_, case, cast, exists, func, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    FromClause,
+    Table,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    literal_column,
+    select,
+)
 
 from service.store.address import Backend
 from service.store.schema import AnySelect, decision_sums, decisions, outcome_sums, outcomes, stretches
@@ -68,7 +81,7 @@ def kept_within(summed: Summed, since: str, until: str) -> AnySelect:
     """The stretches that lie within these ids and whose sums are kept, but for those that are part of one as well."""
     own, whole = stretches.alias(), stretches.alias()
 
-    def kept(table: Alias) -> ColumnElement[bool]:
+    def kept(table: FromClause) -> ColumnElement[bool]:
         name = table.c.stretch
         within = (name >= since) & (name < func.substr(until, 1, func.length(name)))
         return (table.c.of_table == summed.name) & table.c.kept_at.is_not(None) & within

@@ -70,6 +70,11 @@ def decision_rows(chance: random.Random, count: int, days: float) -> list[dict[s
     return rows
 
 
+def decision_row(chance: random.Random, at: datetime) -> dict[str, Any]:
+    """One that was made at that moment."""
+    return {**decision_rows(chance, 1, 1)[0], "decision_id": id_at(at), "decided_at": at}
+
+
 def outcome_rows(chance: random.Random, count: int, days: float, seq: int) -> list[dict[str, Any]]:
     """Likewise; numbered from `seq` on."""
     rows: list[dict[str, Any]] = []
@@ -125,7 +130,7 @@ async def expected(store: Store, span: Span) -> tuple[Figures, Figures]:
     for row in await store._database.rows(select(decisions)):
         if first_id(span.since) <= row.decision_id < first_id(span.until):
             first = row.failures == 0 and row.plan_p_solve is not None
-            figures = (
+            figures: tuple[Any, ...] = (
                 1,
                 row.failures is not None,
                 row.degraded,
@@ -267,7 +272,7 @@ async def test_long_spans_are_added_up_of_long_stretches(open_store: OpenStore) 
     await check(store, whole)
     (long,) = await store._database.rows(text("SELECT stretch FROM stretches WHERE length(stretch) = 4"))
     at = datetime.fromtimestamp((int(long.stretch, 16) << 32) / 1000 + 86400, UTC)
-    late = {**decision_rows(chance, 1, 1)[0], "decision_id": id_at(at), "decided_at": at}
+    late = decision_row(chance, at)
     await change(store, insert(decisions), [late])
     assert await kept(store) == {
         ("decisions", 6): lengths["decisions", 6] - 1,
@@ -302,7 +307,7 @@ async def test_a_row_that_comes_while_its_stretch_is_summed_counts(
     store = await open_store(store_url, clock=lambda: NOW)
     await change(store, insert(decisions), decision_rows(chance, 30, 1))
     at = NOW - timedelta(days=0.7)
-    late = {**decision_rows(chance, 1, 1)[0], "decision_id": id_at(at), "decided_at": at}
+    late = decision_row(chance, at)
     other = await open_store(store_url, clock=lambda: NOW)
     read = summing._read
 
@@ -332,7 +337,7 @@ async def test_a_transaction_that_began_before_is_waited_for(postgres_database: 
     await change(store, insert(decisions), decision_rows(chance, 30, 1))
     written, commit = asyncio.Event(), asyncio.Event()
     at = NOW - timedelta(days=0.7)
-    late = {**decision_rows(chance, 1, 1)[0], "decision_id": id_at(at), "decided_at": at}
+    late = decision_row(chance, at)
 
     async def slowly(connection: AsyncConnection) -> None:
         await connection.execute(insert(decisions), [late])
@@ -439,7 +444,7 @@ async def test_rows_that_are_copied_in_count(sqlite_url: str, postgres_database:
         await change(store, insert(decisions), decision_rows(chance, 40, 3))
         await change(store, insert(outcomes), outcome_rows(chance, 40, 3, 1 + 100 * number))
         await sum_all(store)
-    await copy_all(sqlite_url, postgres_database, lambda *_: None)
+    await copy_all(sqlite_url, postgres_database, lambda _table, _done: None)
     span = Span(since=NOW - timedelta(days=4), until=NOW)
     assert sum(one.n for one in await target.tallies.of_decisions(span)) == 80
     assert sum(one.n for one in await target.tallies.of_outcomes(span)) > 40
@@ -470,7 +475,7 @@ async def test_many_holes_are_closed_by_reading_rows(
     names = [row.stretch for row in await store._database.rows(select(stretches.c.stretch)) if len(row.stretch) == 6]
     for name in sorted(names)[::3]:
         at = datetime.fromtimestamp((int(name, 16) << 24) / 1000 + 60, UTC)
-        late = {**decision_rows(chance, 1, 1)[0], "decision_id": id_at(at), "decided_at": at}
+        late = decision_row(chance, at)
         await change(store, insert(decisions), [late])
     for days in (7, 5.1, 3):
         await check(store, Span(since=NOW - timedelta(days=days), until=NOW - timedelta(hours=days)))
