@@ -171,11 +171,14 @@ class Summing:
     async def _keep(
         self, summed: Summed, name: str, summed_by: str, sums: list[dict[str, Any]], connection: AsyncConnection
     ) -> None:
-        """Unless a row has come or gone since it was named."""
+        """Unless a row has come or gone since it was named, or is just doing so: nobody is waited for."""
         same = (stretches.c.of_table == summed.name) & (stretches.c.stretch == name)
         still = same & (stretches.c.summed_by == summed_by) & stretches.c.kept_at.is_(None)
-        kept = await connection.execute(update(stretches).where(still).values(kept_at=self._clock()))
-        if kept.rowcount and sums:
+        free = select(stretches.c.stretch).where(still).with_for_update(skip_locked=True)
+        if (await connection.execute(free)).first() is None:
+            return
+        await connection.execute(update(stretches).where(still).values(kept_at=self._clock()))
+        if sums:
             await connection.execute(insert(summed.kept), [{**row, "stretch": name} for row in sums])
 
 

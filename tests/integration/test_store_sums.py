@@ -356,6 +356,33 @@ async def test_a_transaction_that_began_before_is_waited_for(postgres_database: 
     await check(store, Span(since=NOW - timedelta(days=2), until=NOW))
 
 
+async def test_nobody_waits_for_a_transaction_that_stays_open(postgres_database: str, open_store: OpenStore) -> None:
+    """Someone has deleted a row while its stretch is being summed, and does not commit: the others are kept, and the
+    store works on."""
+    chance = random.Random(14)
+    store = await open_store(postgres_database, clock=lambda: NOW)
+    await change(store, insert(decisions), decision_rows(chance, 60, 1))
+    names = await store.summing._fresh(DECISIONS)
+    await store.summing._begin(DECISIONS, names, "me")
+    deleted, commit = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: AsyncConnection) -> None:
+        await connection.execute(delete(decisions).where(decisions.c.decision_id.startswith(names[1])))
+        deleted.set()
+        await commit.wait()
+
+    holding = asyncio.create_task(store._database.run(hold, mode="write"))
+    await deleted.wait()
+    for name in names[:2]:
+        keep = partial(store.summing._keep, DECISIONS, name, "me", await _sums(store, name))
+        await store._database.run(keep, mode="write")
+    assert await kept(store) == {("decisions", 6): 1}
+    commit.set()
+    await holding
+    assert store.status.recording
+    await check(store, Span(since=NOW - timedelta(days=2), until=NOW))
+
+
 async def test_two_replicas_sum_each_stretch_once(store_url: str, open_store: OpenStore) -> None:
     """Both at the same time, while rows come late: nothing is counted twice, nothing is left out."""
     chance = random.Random(4)
