@@ -41,8 +41,8 @@ def test_just_before_the_reset_nothing_is_held_back() -> None:
 
 
 def test_a_pace_counts_the_more_the_more_was_seen() -> None:
-    """Before anything is seen two fifths of a window are usual; a week's first day says more of the week than the first half an
-    hour does of five hours, because work comes in bursts."""
+    """Before anything is seen two fifths of a window are usual; a week's first day says more of the week than the first
+    half an hour does of five hours, because work comes in bursts."""
     assert reading(0.0, 1.0).pace == pytest.approx(0.4)
     early, week = reading(0.2, 0.9), reading(0.2, 0.9, WEEK)
     assert 0.4 < early.pace < week.pace < 2.0
