@@ -109,6 +109,7 @@ async def test_what_is_on_record_is_read(
     assert [one.n for one in await store.tallies.of_outcomes(today)] == [1]
     assert store.status.buffered == 1
     assert said in str(store.status.problem)
+    await store.aclose()  # before its database and its user go: it would look for them again
 
 
 @ways
