@@ -56,7 +56,12 @@ class ClassifierWeights:
             self._cursor = max(0, await self._outcomes.newest_change() - HISTORY)
         changed = False
         while True:
-            changes = await self._outcomes.since(self._cursor, PAGE)
+            changes = await self._outcomes.since(self._cursor, PAGE, reader="weights")
+            if changes.restarted:  # another database stands in the place of the one that taught what is known
+                changed = changed or bool(self._tried)
+                self._tried.clear()
+                self._cursor = 0
+                continue
             for recorded in changes.outcomes:
                 changed |= self._take(recorded)
             if changes.cursor == self._cursor:

@@ -92,7 +92,8 @@ class OutcomeTable:
         self._clock = clock
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
-        self._generation = database.generation
+        self._first_generation = database.generation
+        self._generations: dict[str, int] = {}
         self._insert = insert_new(database.backend, outcomes, []).returning(outcomes.c.outcome_id)
 
     async def record(
@@ -163,15 +164,17 @@ class OutcomeTable:
         lacking = [row for row in rows if row.decision_id and row.context is None and row.withdrawn_at is None]
         return _readable(lacking)[0]
 
-    async def since(self, cursor: int, limit: int = PAGE_ROWS) -> OutcomeChanges:
+    async def since(self, cursor: int, limit: int = PAGE_ROWS, *, reader: str = "") -> OutcomeChanges:
         """What was recorded or withdrawn, by any replica, after `cursor` (0: from the beginning), oldest first.
 
         Changes become visible in the order of their numbers, so that none is ever missed. A page that is shorter than
-        `limit` is the last for now.
+        `limit` is the last for now. Each who follows the record gives a `reader` name of its own, because each has to
+        be told once that another database stands in its place.
         """
         statement = select(*_READ).where(outcomes.c.change > cursor).order_by(outcomes.c.change).limit(limit)
         rows = await self._database.rows(statement)
-        replaced, self._generation = self._generation != self._database.generation, self._database.generation
+        replaced = self._generations.get(reader, self._first_generation) != self._database.generation
+        self._generations[reader] = self._database.generation
         if cursor and (replaced or (not rows and (await self.last_change()) < cursor)):
             return OutcomeChanges(cursor=0, outcomes=[], restarted=True)
         readable, unreadable = _readable(rows)

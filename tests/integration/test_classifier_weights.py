@@ -6,6 +6,7 @@ import pytest
 
 from service.knowledge.classifier_weights import ClassifierWeights
 from service.knowledge.knowledge import InUse
+from service.store.outcomes import OutcomeChanges
 from tests.support.deciding import speaks
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
@@ -70,6 +71,30 @@ async def test_another_process_learns_the_same(open_app: OpenApp, fake_endpoint:
     await ClassifierWeights(app.core.store.outcomes, fresh).catch_up()
     assert fresh.weights == app.core.in_use.weights
     assert fresh.weights[FORM].outcomes == 5
+
+
+async def test_what_another_database_taught_is_forgotten(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the record begins anew, what was learned from the one before goes with it."""
+    app = await deciding(open_app, fake_endpoint)
+    for number in range(5):
+        await report(app, await app.decide(f"Fix bug {number}"), solved=True)
+    await app.core.weights.catch_up()
+    assert app.core.in_use.weights[FORM].outcomes == 5
+    since, pages = app.core.store.outcomes.since, iter([OutcomeChanges(cursor=0, outcomes=[], restarted=True)])
+
+    async def replaced(cursor: int, limit: int = 500, *, reader: str = "") -> OutcomeChanges:
+        del limit, reader
+        return next(pages, None) or OutcomeChanges(cursor=cursor, outcomes=[])
+
+    monkeypatch.setattr(app.core.store.outcomes, "since", replaced)
+    await app.core.weights.catch_up()
+    assert FORM not in app.core.in_use.weights
+    monkeypatch.setattr(app.core.store.outcomes, "since", since)
+    await report(app, await app.decide("Fix bug 9"), solved=True)
+    await app.core.weights.catch_up()
+    assert app.core.in_use.weights[FORM].outcomes == 6, "all of the record that stands now, from its beginning"
 
 
 async def test_agreement_is_counted(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:

@@ -262,6 +262,43 @@ async def test_auto_follows_a_reload(open_app: OpenApp, fake_endpoint: FakeEndpo
     assert LOCAL_AGENT in app.core.in_use.knowledge.catalog.agent_types
 
 
+@pytest.mark.parametrize("code", [429, 500, 503, 529])
+async def test_auto_waits_for_a_server_that_is_loading(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, code: int
+) -> None:
+    """llama.cpp answers 503 while it loads its model: that says nothing of what it speaks, and it is looked at again.
+
+    Would catch: a service that starts beside its model server and asks it by chat until somebody reloads.
+    """
+    fake_endpoint.always(status(code))
+    app = await _open(open_app, fake_endpoint, "auto", max_attempts=1)
+    await app.core.local_endpoint.look()
+    fake_endpoint.always(speaks("systemone"))
+    await app.core.local_endpoint._follow()
+    assert (await app.client.get("/v1/status")).json()["classifiers"][0]["protocol"] == "systemone"
+    assert LOCAL_AGENT not in app.core.in_use.knowledge.catalog.agent_types
+
+
+@pytest.mark.parametrize("protocol", ["systemone", "decisions"])
+@pytest.mark.parametrize("chat", [400, 404, 501])
+async def test_a_server_that_refuses_to_chat_too_is_asked_as_before(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, protocol: str, chat: int
+) -> None:
+    """A proxy without its server says 404 to everything for a moment, and a decision model says no to any chat: that is
+    no reason to ask it by chat from then on.
+
+    Would catch: a decision model that one 404 of its proxy silences until somebody reloads.
+    """
+    app = await _open(open_app, fake_endpoint, protocol)
+    fake_endpoint.choose(lambda request: status(404 if request.path.endswith(protocol) else chat))
+    assert (await app.decide("one"))["source"] == "forecast"
+    fake_endpoint.always(speaks(protocol))
+    for number in range(3):
+        assert (await app.decide(f"Fix {number}"))["source"] == "local_model"
+    (classifier,) = (await app.client.get("/v1/status")).json()["classifiers"]
+    assert (classifier["protocol"], classifier["healthy"]) == (protocol, True)
+
+
 async def test_auto_waits_for_a_server_that_is_not_there_yet(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
     """It is looked at again, rather than taken for one that only chats; decisions are made meanwhile."""
     fake_endpoint.stop()

@@ -11,7 +11,8 @@ import pytest
 
 from service.classifiers.classifier import Blame, Brief, Classified, ClassifierError
 from service.classifiers.local_model import LocalModelClassifier
-from service.classifiers.protocols.questions import LEVELS, MAX_OPTIONS, MAX_WORDS
+from service.classifiers.protocols.questions import LEVELS, MAX_OPTIONS, MAX_WORDS, questions_about
+from service.classifiers.protocols.slot_bias import SlotBias
 from service.contract.catalog import Catalog
 from service.contract.kind import Kind
 from service.contract.settings import LocalModelSettings
@@ -142,6 +143,47 @@ async def test_the_order_turns_with_the_text_and_only_with_it() -> None:
     orders = [tuple(asked["questions"]["candidate"]["criteria"]) for asked in server.asked]
     assert {order[0] for order in orders} == {"c1", "c2", "c3", "c4", "c5"}
     assert orders[0] == orders[-1]
+
+
+async def test_a_few_of_many_candidates_change_places_too() -> None:
+    """Where only two neighbours of a long catalog are eligible, each is listed first about as often as the other.
+
+    Would catch: a preference for one of them that is taken for one of its place, and divided out.
+    """
+    catalog = Catalog([candidate("many", f"m{number}") for number in range(10)])
+    two = catalog.candidates[4:6]
+    texts = [f"Fix bug {number}" for number in range(60)]
+    asked = [brief(task(instructions=text), catalog, two) for text in texts]
+    first = [questions_about(one).candidates[0] for one in asked]
+    assert 15 <= first.count(two[0]) <= 45
+
+
+@pytest.mark.parametrize("protocol", DECIDING)
+async def test_a_preference_is_not_taken_for_a_place(protocol: str) -> None:
+    """A caller for whom only two neighbours of a long catalog are eligible gets what the classifier says, also after
+    many tasks: the one that it prefers nearly always, and the same by a weaker word.
+
+    Would catch: each word weighed against the ones before it instead of against the other places.
+    """
+    catalog = Catalog([candidate("many", f"m{number}") for number in range(10)])
+    two = catalog.candidates[4:6]
+    asked = [brief(task(instructions=f"Fix bug {number}"), catalog, two) for number in range(120)]
+    leads = iter([0.9] * 100 + [0.65] * 20)
+
+    def reply(body: dict[str, Any], spoken: str) -> object:
+        return good_answer(body, spoken, choice="many/m4", lead=next(leads))
+
+    found, _ = await classify(protocol, reply, *asked)
+    assert {str(one.verdict.candidate) for one in found} == {"many/m4"}
+
+
+async def test_a_place_that_had_nothing_for_long_does_not_win_with_next_to_nothing() -> None:
+    """A server that rounds gives a place nothing at all for thousands of tasks; then one part in a thousand is no win,
+    and no number is divided by zero."""
+    bias = SlotBias()
+    for _ in range(400_000):
+        bias.corrected("candidate", (1.0, 0.0))
+    assert bias.corrected("candidate", (0.999, 0.001))[0] > 0.5
 
 
 async def test_labels_have_at_most_three_fixed_parts() -> None:

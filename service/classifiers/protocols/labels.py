@@ -26,7 +26,7 @@ from service.classifiers.protocols.questions import (
     questions_about,
     turned,
 )
-from service.classifiers.protocols.slot_bias import SlotBias
+from service.classifiers.protocols.slot_bias import SlotBias, Slots
 from service.classifiers.protocols.weighing import weigh
 from service.classifiers.verdict import VerdictError
 from service.contract.catalog import Candidate
@@ -76,6 +76,11 @@ class _Sheet:
             says = zip(_KINDS, self.questions.kinds, self.questions.kind_says, strict=False)
             lines += [said["kind"], *(f"{label}: {kind}: {text}" for label, kind, text in says)]
         return "\n".join(lines)
+
+    @property
+    def slots(self) -> Slots:
+        """Where the candidates that are asked about stand in the list."""
+        return Slots([_CANDIDATES.index(label) for label in self.asked[0]], len(self.listed))
 
     @property
     def form(self) -> str:
@@ -141,6 +146,7 @@ class Labels:
             self._bias,
             self.name,
             candidates=candidates,
+            slots=sheet.slots,
             levels=_shares_or_none(tokens, sheet.asked, 1),
             kinds=_shares_or_none(tokens, sheet.asked, 2) if sheet.questions.kinds else (),
         )

@@ -6,6 +6,7 @@ than its equal part on average is its own, and is divided out.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from service.classifiers.protocols.shares import normalised
 
@@ -15,6 +16,17 @@ PRIOR = 20.0
 MEMORY = 400.0
 """Tasks after which the oldest have lost most of their weight: a server's model may be replaced by another one."""
 
+LEAST_MEAN = 0.1
+"""Of an equal part. A place that never has anything, because servers round, is not taken to be worth ever less: one
+part in a thousand would win there."""
+
+
+class Slots(NamedTuple):
+    """Where options stand, counted from 0, in a list of `listed`."""
+
+    places: Sequence[int]
+    listed: int
+
 
 class SlotBias:
     """Running means for each number of options; belongs to one event loop."""
@@ -23,15 +35,23 @@ class SlotBias:
         self._means: dict[tuple[str, int], list[float]] = {}
         self._seen: dict[tuple[str, int], float] = {}
 
-    def corrected(self, question: str, shares: Sequence[float]) -> tuple[float, ...]:
-        """The shares, given by place, without what each place has by itself; and learns from them."""
+    def corrected(self, question: str, shares: Sequence[float], slots: Slots | None = None) -> tuple[float, ...]:
+        """The shares without what each place has by itself; and learns from them.
+
+        They are given by place, unless `slots` says at which places of a longer list they stand. Of some options of a
+        list nothing is learned: they do not come to stand at every place, and what is theirs would be taken for the
+        place's own.
+        """
         count = len(shares)
         if count < 2:
             return tuple(shares)
-        key = (question, count)
-        means = self._means.setdefault(key, [1.0 / count] * count)
-        result = normalised([share / mean for share, mean in zip(shares, means, strict=True)])
-        seen = self._seen[key] = min(self._seen.get(key, PRIOR) + 1.0, MEMORY)
-        for place, share in enumerate(shares):
-            means[place] += (share - means[place]) / seen
+        places, listed = slots or Slots(range(count), count)
+        key = (question, listed)
+        means = self._means.setdefault(key, [1.0 / listed] * listed)
+        least = LEAST_MEAN / listed
+        result = normalised([share / max(means[place], least) for share, place in zip(shares, places, strict=True)])
+        if count == listed:
+            seen = self._seen[key] = min(self._seen.get(key, PRIOR) + 1.0, MEMORY)
+            for share, place in zip(shares, places, strict=True):
+                means[place] += (share - means[place]) / seen
         return result

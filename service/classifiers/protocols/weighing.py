@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from service.base.text import one_line
 from service.classifiers.protocols.questions import LEVELS, ROUND_MINUTES, Questions
 from service.classifiers.protocols.shares import concentration, geometric_mean
-from service.classifiers.protocols.slot_bias import SlotBias
+from service.classifiers.protocols.slot_bias import SlotBias, Slots
 from service.classifiers.verdict import REASON_LIMIT, Verdict, Weighed
 from service.contract.settings import ProtocolName
 
@@ -13,10 +13,20 @@ Shares = Sequence[float]
 
 
 def weigh(
-    questions: Questions, bias: SlotBias, protocol: ProtocolName, *, candidates: Shares, kinds: Shares, levels: Shares
+    questions: Questions,
+    bias: SlotBias,
+    protocol: ProtocolName,
+    *,
+    candidates: Shares,
+    kinds: Shares,
+    levels: Shares,
+    slots: Slots | None = None,
 ) -> Verdict:
-    """Shares by the order of `questions`, each summing to one; `kinds` and `levels` empty where none were given."""
-    fair = bias.corrected("candidate", candidates)
+    """Shares by the order of `questions`, each summing to one; `kinds` and `levels` empty where none were given.
+
+    `slots` are those of the candidates where they were listed among others.
+    """
+    fair = bias.corrected("candidate", candidates, slots)
     fair_kinds = bias.corrected("kind", kinds)
     best = max(range(len(fair)), key=fair.__getitem__)
     minutes = to_round(geometric_mean(levels, [level.minutes for level in LEVELS])) if levels else None
