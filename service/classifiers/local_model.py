@@ -19,6 +19,9 @@ from service.contract.decision import Source
 from service.contract.settings import LocalModelSettings, ProtocolName
 from service.llm.client import LLMClient
 
+_NO_CHAT = frozenset({"http-400", "http-404", "http-405", "http-422", "http-501"})
+"""How servers refuse a chat that they have no route or no model for."""
+
 
 class LocalModelClassifier:
     """Asks an OpenAI-compatible server through `client`, which is lent and not closed here."""
@@ -59,7 +62,8 @@ class LocalModelClassifier:
         """Names an eligible candidate, or raises ClassifierError.
 
         A server that does not speak the protocol (any more) is asked by chat in the time that is left, and from then on
-        until `speak` is called: that is nothing wrong with the server, and no failure.
+        until `speak` is called: that is nothing wrong with the server, and no failure. One that refuses to chat as well
+        has shown nothing, and is asked as before: a proxy may have lost its server for a moment.
         """
         started = self._clock()
         way = self.ways[self.protocol]
@@ -67,13 +71,23 @@ class LocalModelClassifier:
             return await way.ask(brief, timeout_seconds=timeout_seconds)
         except NotSpokenError as error:
             why = str(error)
-            if way.name == self.protocol != "chat":  # another request may have found it out meanwhile
-                self._log.warning("asks by chat from now on", protocol=way.name, problem=one_line(why, 300))
-                self.protocol = "chat"
         left = timeout_seconds - (self._clock() - started)
         if left <= 0:
+            self._chat_from_now_on(way.name, why)
             raise ClassifierError("timeout", f"no time was left to ask by chat after: {why}", blame=Blame.REQUEST)
-        return await self.ways["chat"].ask(brief, timeout_seconds=left)
+        try:
+            found = await self.ways["chat"].ask(brief, timeout_seconds=left)
+        except ClassifierError as error:
+            if error.problem not in _NO_CHAT:
+                self._chat_from_now_on(way.name, why)
+            raise
+        self._chat_from_now_on(way.name, why)
+        return found
+
+    def _chat_from_now_on(self, instead_of: ProtocolName, why: str) -> None:
+        if instead_of == self.protocol != "chat":  # another request may have found it out meanwhile
+            self._log.warning("asks by chat from now on", protocol=instead_of, problem=one_line(why, 300))
+            self.protocol = "chat"
 
     def speak(self, protocol: ProtocolName) -> None:
         """Asks by this protocol from now on."""

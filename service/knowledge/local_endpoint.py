@@ -19,6 +19,9 @@ from service.logs.lines import log_defect
 RETRY_SECONDS = 30.0
 """A server that is not there yet is looked for again after so long."""
 
+MAX_BUSY_LOOKS = 20
+"""A server may load its model for ten minutes; one that is busy for longer is not kept busy by looks at it."""
+
 NO_ENDPOINT = "no endpoint is set (local_model.endpoint), so there is no agent `local` to run it"
 ONLY_DECIDES = (
     "the endpoint has a decision model, which answers questions and writes no text, so there is no agent `local`"
@@ -47,6 +50,7 @@ class LocalEndpoint:
         self._in_use = in_use
         self._adopt_knowledge = adopt
         self._seen = False
+        self._busy_looks = 0
         self._log = structlog.get_logger("pointsman.local_model")
         self.background = Background(self._follow, every_seconds=RETRY_SECONDS, defect=partial(log_defect, self._log))
 
@@ -69,6 +73,7 @@ class LocalEndpoint:
             self._classifier.speak(self._classifier.configured)
             return
         self._seen = False
+        self._busy_looks = 0
         self.background.wake()
 
     async def look(self, *, until_one_works: bool = False) -> list[Trial]:
@@ -80,10 +85,14 @@ class LocalEndpoint:
         ways = [classifier.ways[name] for name in FASTER_THAN_CHAT]
         brief = trial_brief(self._in_use.knowledge)
         trials = await try_out(ways, brief, timeout_seconds=seconds, until_one_works=until_one_works)
-        self._seen = not any(trial.unreached for trial in trials)
         best = min(
             (trial for trial in trials if trial.seconds is not None), key=lambda one: one.seconds or 0, default=None
         )
+        unknown = any(trial.unreached for trial in trials)
+        if any(trial.busy for trial in trials):
+            self._busy_looks += 1
+            unknown = unknown or self._busy_looks < MAX_BUSY_LOOKS
+        self._seen = best is not None or not unknown
         classifier.speak(best.protocol if best else "chat")
         decides = any(one.seconds is not None and one.protocol != "labels" for one in trials)
         without = ONLY_DECIDES if decides and await only_decides(classifier.client, timeout_seconds=seconds) else ""

@@ -271,7 +271,7 @@ async def test_auto_waits_for_a_server_that_is_loading(
     Would catch: a service that starts beside its model server and asks it by chat until somebody reloads.
     """
     fake_endpoint.always(status(code))
-    app = await _open(open_app, fake_endpoint, "auto", max_attempts=1)
+    app = await _open(open_app, fake_endpoint, "auto", timeout_seconds=0.3)
     await app.core.local_endpoint.look()
     fake_endpoint.always(speaks("systemone"))
     await app.core.local_endpoint._follow()

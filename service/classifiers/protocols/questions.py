@@ -71,7 +71,7 @@ def questions_about(brief: Brief, *, turns: int = MAX_OPTIONS) -> Questions:
     orders = max(1, min(turns, len(brief.catalog.candidates)))
     turn = zlib.crc32(brief.task.instructions.encode("utf-8", "surrogatepass")) % orders / orders
     wanted = [candidate.key for candidate in asked[:MAX_OPTIONS]]
-    # Those who are asked about are turned, not the catalog: two neighbours of many would stand in one order nearly always.
+    # Not the whole catalog is turned: two neighbours of many would nearly always stand in the same order.
     candidates = turned([candidate for candidate in brief.catalog.candidates if candidate.key in wanted], turn)
     kinds = turned(brief.catalog.kinds[:MAX_OPTIONS], turn) if len(brief.catalog.kinds) > 1 else ()
     return Questions(

@@ -22,6 +22,8 @@ FASTER_THAN_CHAT: tuple[ProtocolName, ...] = ("systemone", "decisions", "labels"
 OPTIONS = (255, 128, 52, 26, 20, 10)
 """Limits that servers have."""
 
+_BUSY = frozenset({"http-429", "timeout"})
+
 _REFUSED = frozenset({400, 404, 405, 422, 501})
 
 
@@ -34,6 +36,8 @@ class Trial:
     says: str = ""
     unreached: bool = False
     """Whether the server was not there at all, which says nothing about what it speaks."""
+    busy: bool = False
+    """Whether it said that it cannot answer now, or did not in time, which says as little: it may be loading."""
 
 
 async def try_out(
@@ -103,5 +107,6 @@ async def _ask(way: Asking, brief: Brief, timeout_seconds: float, clock: Callabl
         return Trial(protocol=way.name, seconds=None, says=f"not spoken here: {error}")
     except ClassifierError as error:
         unreached = error.problem.startswith("connection-") or error.problem in {"dns-failed", "tls-failed"}
-        return Trial(protocol=way.name, seconds=None, says=f"{error.problem}: {error}", unreached=unreached)
+        busy = error.problem in _BUSY or error.problem.startswith("http-5")
+        return Trial(protocol=way.name, seconds=None, says=f"{error.problem}: {error}", unreached=unreached, busy=busy)
     return Trial(protocol=way.name, seconds=clock() - started)
