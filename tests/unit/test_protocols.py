@@ -330,6 +330,7 @@ NOT_SPOKEN: dict[str, object] = {
     "405": httpx.Response(405),
     "501": httpx.Response(501, json={"error": {"message": "This model is not a decision model"}}),
     "400-not-a-decision-model": httpx.Response(400, json={"error": "model 'm' is not a decision model"}),
+    "400-name-only-for-chat": httpx.Response(400, json={"error": {"message": "Unsupported model: `m` can only chat"}}),
     "answers-all-as-chat": completion("Certainly!"),
 }
 
@@ -352,6 +353,26 @@ async def test_what_is_not_spoken_is_asked_by_chat(protocol: str, name: str) -> 
     assert [str(one.verdict.candidate) for one in found] == ["alpha/small", "alpha/small"]
     assert server.spoken[-2:] == ["chat", "chat"]
     assert server.spoken.count(protocol) == 1
+
+
+@pytest.mark.parametrize("protocol", DECIDING)
+async def test_what_a_server_quotes_of_the_task_says_nothing_of_the_server(protocol: str) -> None:
+    """A task about decision models that the server refuses and quotes: that task fails, and the next is asked as ever.
+
+    Would catch: one task whose text has a service ask by chat until somebody reloads.
+    """
+    about = (
+        "LiteLLM says `m is not a decision model` and `logprobs are not supported`. Unsupported; does not support it."
+    )
+
+    def reply(asked: dict[str, Any], spoken: str) -> object:
+        if about in json.dumps(asked):
+            return httpx.Response(422, json={"detail": [{"type": "too_short", "input": about}]})
+        return healthy(asked, spoken)
+
+    with pytest.raises(ClassifierError) as caught:
+        await classify(protocol, reply, brief(task(instructions=about)))
+    assert (caught.value.problem, caught.value.blame) == ("http-422", Blame.REQUEST)
 
 
 @pytest.mark.parametrize("protocol", DECIDING)

@@ -1,5 +1,6 @@
 """The seam of the protocols: each is asked for a verdict, and says whose fault it is where it gives none."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from service.classifiers.classifier import KEPT_REPLY, Blame, Brief, Classified, ClassifierError
@@ -11,6 +12,8 @@ from service.llm.errors import LLMError, LLMStatusError, LLMTimeoutError
 
 _NO_SUCH_ROUTE = frozenset({404, 405, 501})
 _NO_DECISION_MODEL = ("not a decision model", "does not support decision", "does not support systemone")
+_NOT_FOR_THIS_MODEL = ("does not support", "not supported", "unsupported")
+"""How proxies refuse a name that exists only for chat."""
 
 
 class Asking(Protocol):
@@ -49,11 +52,18 @@ def useless(error: VerdictError, *, prompt: str, reply: str, usage: Usage) -> Cl
     )
 
 
-def not_spoken(error: LLMError) -> bool:
-    """Whether the server says that it has no such route, or no model for it: nothing that is wrong with the server."""
+def not_spoken(error: LLMError, *, asked: str, words: Sequence[str] = ()) -> bool:
+    """Whether the server says that it has no such route, or no model for it: nothing that is wrong with the server.
+
+    `words` say so too. What was `asked` does not count: servers quote it, and a task may be about just this.
+    """
     if not isinstance(error, LLMStatusError):
         return False
-    return error.status in _NO_SUCH_ROUTE or any(words in error.body.lower() for words in _NO_DECISION_MODEL)
+    if error.status in _NO_SUCH_ROUTE:
+        return True
+    said, quoted = error.body.lower(), asked.lower()
+    telling = (*words, *_NO_DECISION_MODEL, *(_NOT_FOR_THIS_MODEL if error.status in {400, 422} else ()))
+    return any(one in said and one not in quoted for one in telling)
 
 
 def _blame(error: LLMError, *, repairing: bool) -> Blame:

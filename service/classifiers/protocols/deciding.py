@@ -77,7 +77,7 @@ class Deciding:
             reply = await self.client.post(self.form.path, body, timeout_seconds=timeout_seconds)
             answers = self.form.answers(reply)
         except LLMError as error:
-            if not_spoken(error):
+            if not_spoken(error, asked=prompt):
                 raise NotSpokenError(str(error)) from None
             raise failure(error, prompt=prompt) from None
         text = masked(reply.decode("utf-8", "replace"), self.client.endpoint.secrets)[:KEPT_REPLY]

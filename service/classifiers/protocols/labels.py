@@ -129,7 +129,7 @@ class Labels:
             if not reply.choices:
                 raise LLMReplyError("the answer has no choices", problem="no-choices")
         except LLMError as error:
-            if not_spoken(error) or (isinstance(error, LLMStatusError) and "logprob" in error.body):
+            if not_spoken(error, asked=prompt, words=("logprob",)):
                 raise NotSpokenError(str(error)) from None
             raise failure(error, prompt=prompt) from None
         if reply.choices[0].logprobs is None:
