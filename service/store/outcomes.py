@@ -25,16 +25,14 @@ from service.contract.outcome import Context, Outcome, RecordedOutcome
 from service.store.database import Database
 from service.store.dialect import insert_new
 from service.store.facts import facts_of_outcome
+from service.store.outcome_text import outcome_of, text_of
 from service.store.schema import AnyRow, outcomes, storable, storable_or_none
 
 BATCH_ROWS = 1000
 PAGE_ROWS = 500
 """Read at once: decoding so many holds the event loop for some 4 ms."""
 
-_ENCODER = msgspec.json.Encoder(order="sorted")
-_DECODER = msgspec.json.Decoder(Outcome)
 _CONTEXT = msgspec.json.Decoder(Context)
-_FIELDS = frozenset(field.name for field in msgspec.structs.fields(Outcome))
 _READ = (
     outcomes.c.seq,
     outcomes.c.outcome_id,
@@ -151,7 +149,10 @@ class OutcomeTable:
                 row = (await connection.execute(select(outcomes.c.body).where(lacking))).first()
                 if row is None:
                     continue
-                values = {"context": _text(context), **facts_of_outcome(_decoded(row.body), context)}
+                try:
+                    values = {"context": text_of(context), **facts_of_outcome(outcome_of(row.body), context)}
+                except DECODE_ERRORS:
+                    continue  # one that is damaged stops no other
                 change += 1
                 await connection.execute(update(outcomes).where(wanted).values({**values, "change": change}))
 
@@ -212,8 +213,8 @@ class OutcomeTable:
             "agent_type": storable(outcome.pair[0]),
             "model": storable(outcome.pair[1]),
             "solved": outcome.solved,
-            "body": _text(outcome),
-            "context": None if context is None else _text(context),
+            "body": text_of(outcome),
+            "context": None if context is None else text_of(context),
             "origin": storable_or_none(origin),
             **facts_of_outcome(outcome, context),
         }
@@ -290,7 +291,11 @@ async def standing_for(connection: AsyncConnection, rows: list[dict[str, Any]]) 
 
 
 def _compared(outcome: Outcome, standing: AnyRow) -> Recording:
-    same = _decoded(standing.body) == outcome
+    """One that is damaged is another one, as nothing tells that it was the same: it can be withdrawn."""
+    try:
+        same = outcome_of(standing.body) == outcome
+    except DECODE_ERRORS:
+        same = False
     return Recording(outcome_id=standing.outcome_id, state="same" if same else "conflict")
 
 
@@ -311,19 +316,6 @@ def _recorded(row: AnyRow) -> RecordedOutcome:
         outcome_id=row.outcome_id,
         recorded_at=row.recorded_at,
         withdrawn_at=row.withdrawn_at,
-        outcome=_decoded(row.body),
+        outcome=outcome_of(row.body),
         context=None if row.context is None else _CONTEXT.decode(row.context),
     )
-
-
-def _text(told: Outcome | Context) -> str:
-    return storable(_ENCODER.encode(told).decode())
-
-
-def _decoded(body: str) -> Outcome:
-    """Also what a newer version wrote, with fields or values that are not allowed here."""
-    try:
-        return _DECODER.decode(body)
-    except msgspec.ValidationError:
-        tree: dict[str, Any] = msgspec.json.decode(body)
-        return Outcome(**{name: value for name, value in tree.items() if name in _FIELDS})

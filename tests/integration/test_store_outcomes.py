@@ -5,11 +5,13 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.base.ids import uuid7
-from service.contract.outcome import Outcome
+from service.contract.outcome import Context, Outcome
 from service.store import Store
+from service.store.schema import outcomes
 from tests.support.store_fixtures import OpenStore, an_outcome
 
 
@@ -141,6 +143,38 @@ async def test_what_a_newer_version_wrote_is_read(store_url: str, open_store: Op
     (kept,) = await store.outcomes.of_decision("d")
     assert kept.outcome.attempt == 1001
     assert kept.outcome.solved
+
+
+@pytest.mark.parametrize(
+    "body", ["{", "[]", "null", '{"solved":"maybe","agent_type":7}', '{"solved":true,"agent_type":7,"model":"m"}',
+             '{"solved":true,"agent_type":"a","model":"m","labels":{"repo":1}}'],
+)  # fmt: skip
+async def test_a_damaged_row_stops_nothing(store_url: str, open_store: OpenStore, body: str) -> None:
+    """It is left out and counted wherever outcomes are read; another report of its attempt is a conflict, as nothing
+    tells that it was the same, and its neighbours are recorded.
+
+    Would catch: one row of the right form and a wrong type, with which nobody learns anything any more.
+    """
+    store = await open_store(store_url)
+    batch = [an_outcome(decision_id=name) for name in ("d1", "d2", "d3")]
+    (first, *_) = await store.outcomes.record(batch)
+
+    async def damage(connection: AsyncConnection) -> None:
+        await connection.execute(update(outcomes).where(outcomes.c.decision_id == "d1").values(body=body))
+
+    await store._database.run(damage, mode="write")
+    changes = await store.outcomes.since(0)
+    assert ([one.outcome.decision_id for one in changes.outcomes], changes.unreadable) == (["d2", "d3"], 1)
+    assert await store.outcomes.of_decision("d1") == []
+    assert len([one async for one in store.outcomes.export()]) == 2
+    context = Context(agent_type="claude", model="opus")
+    second = changes.outcomes[0].outcome_id
+    await store.outcomes.complete({first.outcome_id: context, second: context})
+    assert (await store.outcomes.of_decision("d2"))[0].context == context
+    again = await store.outcomes.record([batch[0], an_outcome(decision_id="d4")])
+    assert [(one.state, one.outcome_id == first.outcome_id) for one in again] == [("conflict", True), ("new", False)]
+    assert await store.outcomes.withdraw(first.outcome_id)
+    assert await states(store, batch[0]) == ["new"]
 
 
 async def test_replicas_agree_on_one_outcome_per_attempt(store_url: str, open_store: OpenStore) -> None:
