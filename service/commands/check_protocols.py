@@ -55,6 +55,9 @@ def _advice(spoken: list[Trial], settings: Settings) -> Finding:
     best = min(spoken, key=lambda trial: trial.seconds or 0.0)
     now = settings.local_model.protocol
     what = f'the fastest is local_model.protocol = "{best.protocol}"'
+    if now != "auto" and now not in [trial.protocol for trial in spoken]:
+        without = f'{what}; "{now}", which is set, did not work, and where the server has no such route it asks by chat'
+        return Finding("protocol", "warning", without)
     if now in (best.protocol, "auto"):
         return Finding("protocol", "works", f"{what}, as it is set" if now != "auto" else f"{what}, which `auto` takes")
     return Finding("protocol", "works", f'{what}; it is "{now}" now')

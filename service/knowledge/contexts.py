@@ -1,5 +1,6 @@
 """What decisions knew, for those who report what became of them: the newest from memory, others from the record."""
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -7,6 +8,7 @@ import msgspec
 
 from service.base.ids import is_uuid
 from service.contract.decision import ForecastChoice, Known, LoggedDecision, Step
+from service.contract.decoding import DECODE_ERRORS
 from service.contract.outcome import Context
 from service.contract.task import Key
 from service.store.decisions import DecisionTable, StoredDecision
@@ -38,7 +40,14 @@ class _Remembered(msgspec.Struct, frozen=True):
     known: Known
 
 
+class _Named(msgspec.Struct, frozen=True):
+    agent_type: str
+    model: str
+    effort: str | None = None
+
+
 _ANSWER = msgspec.json.Decoder(_Answer)
+_NAMED = msgspec.json.Decoder(_Named)
 
 
 class Contexts:
@@ -63,17 +72,19 @@ class Contexts:
         left = sorted(wanted - found.keys())
         for start in range(0, len(left), AT_ONCE):
             for stored in await self._decisions.get_many(left[start : start + AT_ONCE]):
-                found[stored.decision_id] = _context(_recorded(stored))
+                with contextlib.suppress(*DECODE_ERRORS):  # of one that is damaged nothing is known
+                    found[stored.decision_id] = _context(_recorded(stored))
         return found
 
 
 def _recorded(stored: StoredDecision) -> _Remembered:
-    """Also of what a newer version of the service wrote, as far as it is understood."""
+    """Also of what a newer version of the service wrote, as far as it is understood. Raises msgspec.MsgspecError where
+    it is not even understood what was chosen."""
     try:
         answer = _ANSWER.decode(stored.decision)
     except msgspec.ValidationError:
-        named = msgspec.json.decode(stored.decision, type=dict[str, object])
-        answer = _Answer(str(named.get("agent_type", "")), str(named.get("model", "")))
+        named = _NAMED.decode(stored.decision)
+        answer = _Answer(named.agent_type, named.model, named.effort)
     return _Remembered(answer, stored.task_id, stored.labels, stored.known)
 
 

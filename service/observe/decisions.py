@@ -85,6 +85,8 @@ def facts_of(decision: Decision) -> dict[str, Any]:
         "effort": decision.effort,
         "degraded": decision.degraded,
         "cached": decision.cached,
+        "explored": decision.explored,
+        "propensity": decision.propensity,
         "failures": [f"{failure.source}:{failure.problem}" for failure in decision.failures],
     }
 

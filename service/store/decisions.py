@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -135,7 +136,8 @@ class DecisionTable:
         return None
 
     async def get(self, decision_id: str) -> StoredDecision | None:
-        """One decision with its explanation; None where there never was one, or it was pruned."""
+        """One decision with its explanation, an empty one where that is damaged; None where there never was one, or it
+        was pruned."""
         await self.flush()
         wanted = decisions.c.decision_id == storable(decision_id)
         columns = (*_LISTED, *EXPLAINED, decisions.c.request)
@@ -145,7 +147,12 @@ class DecisionTable:
         stored = _readable(rows[0], rows[0].request)
         if stored is None:
             return None
-        return msgspec.structs.replace(stored, explanation=msgspec.Raw(explanation_of(rows[0])))
+        try:
+            explanation = msgspec.Raw(explanation_of(rows[0]))
+        except zlib.error as error:
+            _log.warning("the explanation of decision %s cannot be read: %s", decision_id, error)
+            explanation = msgspec.Raw(b"{}")
+        return msgspec.structs.replace(stored, explanation=explanation)
 
     async def get_many(self, decision_ids: Sequence[str]) -> list[StoredDecision]:
         """Those of them that are on record, in any order, without explanations; ask for a few hundred at a time."""

@@ -10,7 +10,7 @@ import msgspec
 
 from service.contract.decision import Decision, ForecastChoice, LoggedDecision
 from service.contract.outcome import Context, Outcome, promised
-from service.contract.task import Task, key_of
+from service.contract.task import Task
 from service.store.schema import storable, storable_or_none
 
 ChosenBy = Literal["both", "classifier", "forecast"]
@@ -40,7 +40,7 @@ def facts_of_decision(logged: LoggedDecision) -> dict[str, Any]:
         "plan_p_solve": decision.plan_p_solve,
         "plan_cost_usd": decision.plan_cost_usd,
         "classifying_usd": decision.usage.cost_usd,
-        "agreed": None if other is None else other.key == decision.key,
+        "agreed": _agreed(logged),
         "loss_usd": None if other is None else other.loss_usd,
     }
 
@@ -58,11 +58,21 @@ def facts_of_outcome(outcome: Outcome, context: Context | None) -> dict[str, Any
     }
 
 
+def _agreed(logged: LoggedDecision) -> bool | None:
+    """Also where the forecast prevailed: what a classifier advised is known then too."""
+    if logged.known.advice is not None:
+        return logged.known.advice.agrees
+    other = forecast_choice(logged.decision)
+    return None if other is None else other.key == logged.decision.key
+
+
 def _chosen_by(outcome: Outcome, context: Context) -> ChosenBy | None:
-    if context.forecast_choice is None:
+    advice = context.advice
+    forecast = context.forecast_choice if advice is None else advice.forecast_choice
+    if forecast is None:
         return None
-    by_classifier = outcome.pair == key_of(context.agent_type, context.model, context.effort)
-    by_forecast = outcome.pair == context.forecast_choice
+    by_classifier = outcome.pair == (context.choice if advice is None else advice.choice)
+    by_forecast = outcome.pair == forecast
     if by_classifier:
         return "both" if by_forecast else "classifier"
     return "forecast" if by_forecast else None

@@ -120,3 +120,23 @@ async def test_a_blend_learns_to_leave_it_alone(open_app: OpenApp, fake_endpoint
         if number % 5 == 4:
             await app.core.weights.catch_up()
     assert not any(followed[-10:])
+
+
+@pytest.mark.parametrize("first_choice", ["blend", "forecast"])
+async def test_the_report_sees_what_the_forecast_chose_instead(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, first_choice: str
+) -> None:
+    """Where the classifier was asked and not followed, that is a difference, and what became of it is the forecast's.
+
+    Would catch: a report that can never say who was right, as it only counts decisions that a classifier made.
+    """
+    app = await deciding(open_app, fake_endpoint, first_choice, "claude/opus")
+    for number in range(8):
+        decision = await app.decide(f"Fix bug {number}")
+        await report(app, decision, solved=decision["model"] != "opus")
+        if number % 4 == 3:
+            await app.core.weights.catch_up()
+    told = (await app.client.get("/v1/report")).json()["agreement"]
+    assert (told["compared"], told["agreed"]) == (8, 0)
+    assert told["classifier"]["solved"] == 0
+    assert told["forecast"]["solved"] == told["forecast"]["n"] == 8 - told["classifier"]["n"] > 0

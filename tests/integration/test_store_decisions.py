@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.base.ids import uuid7
 from service.store import Store, StoredDecision, StoreLimits
 from service.store.decisions import listing
+from service.store.schema import decisions
 from tests.support.store_fixtures import OpenStore, a_decision
 
 
@@ -30,6 +31,22 @@ async def test_a_decision_is_read_as_it_was_made(store_url: str, open_store: Ope
     assert found.decided_at == logged.decided_at
     assert isinstance(found.explanation, msgspec.Raw)
     assert msgspec.json.decode(found.explanation) == logged.explanation
+
+
+async def test_a_damaged_explanation_leaves_the_decision(store_url: str, open_store: OpenStore) -> None:
+    """The rest of it is read, with an explanation that says nothing."""
+    store = await open_store(store_url)
+    logged = a_decision()
+    store.decisions.add(logged)
+    await store.decisions.flush()
+
+    async def damage(connection: AsyncConnection) -> None:
+        await connection.execute(update(decisions).values(packed=b"not zlib"))
+
+    await store._database.run(damage, mode="write")
+    found = await store.decisions.get(logged.decision.decision_id)
+    assert found is not None
+    assert (found.decoded(), bytes(found.explanation or b"")) == (logged.decision, b"{}")
 
 
 async def test_an_unknown_decision_is_none(store_url: str, open_store: OpenStore) -> None:

@@ -12,6 +12,7 @@ import service
 from service import commands
 from service.cli import COMMANDS
 from tests.support.command_fixtures import Command
+from tests.support.deciding import speaks
 from tests.support.fake_behaviours import answer, hang_after_headers, models, slow, status
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour
@@ -124,6 +125,14 @@ def test_check_of_a_model_that_works(command: Command, fake_endpoint: FakeEndpoi
     assert "✓ answers: local_model (fake-model), then the forecast" in ended.stdout
     assert "!" not in ended.stdout
     assert "✗" not in ended.stdout
+
+
+def test_check_of_a_protocol_that_is_not_spoken(command: Command, fake_endpoint: FakeEndpoint) -> None:
+    """The server is asked by chat, which works; that it is not what was set is a warning."""
+    fake_endpoint.always(speaks("chat"))
+    ended = command("check", **with_model(fake_endpoint), POINTSMAN_LOCAL_MODEL__PROTOCOL="systemone")
+    assert ended.code == 0
+    assert '! protocol: the fastest is local_model.protocol = "chat"; "systemone", which is set' in ended.stdout
 
 
 def test_check_of_an_endpoint_that_is_away(command: Command) -> None:

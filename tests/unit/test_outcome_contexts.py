@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.base.clock import utc_now
 from service.base.ids import uuid7
@@ -18,6 +20,7 @@ from service.core import Core
 from service.knowledge.learner import row_of
 from service.knowledge.outcomes import LOOKS
 from service.store.outcomes import Recording
+from service.store.schema import decisions
 from tests.support.builders import candidate, failed, task
 from tests.support.fake_behaviours import verdict
 from tests.support.fake_endpoint import FakeEndpoint
@@ -139,6 +142,32 @@ async def test_a_pruned_decision_is_one_that_never_comes(store_url: str) -> None
             await recorded(other, decision_id=decision.decision_id, agent_type="any", model="big", solved=True)
             (row,) = await learned_rows(other)
     assert (row.model, row.labels) == ("big", {})
+
+
+@pytest.mark.parametrize("decision", ["7", "[]", '{"plan": 7, "agent_type": []}'])
+async def test_of_a_damaged_decision_nothing_is_known(store_url: str, decision: str) -> None:
+    """Its outcome is learned by what it says itself, or refused where it says too little; its neighbours are recorded.
+
+    Would catch: one damaged row that makes every batch with an outcome of it a 500.
+    """
+    async with replica(store_url) as core:
+        made, good = [await decide(core, labels={"repo": "r"}) for _ in range(2)]
+        await core.store.decisions.flush()
+
+        async def damage(connection: AsyncConnection) -> None:
+            body = f'{{"name":"","labels":{{}},"decision":{decision}}}'
+            await connection.execute(
+                update(decisions).where(decisions.c.decision_id == made.decision_id).values(body=body)
+            )
+
+        await core.store._database.run(damage, mode="write")
+        async with replica(store_url) as other:
+            told = [Outcome(decision_id=one.decision_id, solved=True) for one in (made, good)]
+            answers = await other.outcomes.record(told)
+            assert [type(one) for one in answers] == [InvalidInputError, Recording]
+            pair = {"agent_type": "any", "model": "big"}
+            await recorded(other, decision_id=made.decision_id, **pair, solved=True)
+            assert [row.labels for row in await learned_rows(other)] == [{"repo": "r"}, {}]
 
 
 async def test_the_same_again_is_the_same_and_another_a_conflict(store_url: str) -> None:
