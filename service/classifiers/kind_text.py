@@ -38,6 +38,10 @@ TOLD_WEIGHT = 20.0
 MAX_LEARNED_WORDS = 20_000
 """Words that are kept of tasks whose kind was told; those that come later teach only by the words that are there."""
 
+LONGEST_WORD = 40
+"""Letters of the longest word that is kept: a longer one is no word of any language's tasks, and is counted by its
+first letters alone."""
+
 _DECODER = msgspec.json.Decoder(dict[str, dict[str, float]])
 _MEMO = 20_000
 """Words whose sums are remembered, before they are forgotten all at once."""
@@ -61,7 +65,7 @@ class WordCounts:
         for stem in {stem for word in words_of(name, instructions) for stem in stems_of(word)}:
             counts = self.words.get(stem)
             if counts is None:
-                if len(self.words) >= self._limit:
+                if len(self.words) >= self._limit or len(stem) > LONGEST_WORD:
                     continue
                 counts = self.words[stem] = {}
             counts[kind] = counts.get(kind, 0.0) + weight
