@@ -17,7 +17,8 @@ from service.forecast.history import History, OutcomeRow, label_keys
 from service.forecast.label_width import label_spreads, label_widths
 from service.forecast.learned import Learned, LearnedAbility, LearnedKind
 from service.forecast.likelihood import POINTS, Likelihood, Place, Prior, start_shape
-from service.forecast.maximise import maximise, next_shape
+from service.forecast.maximise import maximise
+from service.forecast.shapes import next_shape
 
 NEUTRAL = 0.0
 """The ability in logits that solves about half of the catalog's population."""

@@ -95,23 +95,25 @@ def estimated(
             theta_mean=mean,
             theta_precision=tie(width),
             block=np.where(kind == expected.columns - 1, -1, kind),
+            one_shape=width.nothing,
         )
 
     for _ in range(rounds):
         found = maximum(tied(width), place, 1)
         place = found.fit.place
-        known: Array = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
-        width = widths(expected, cells.place, known - tie(width), known @ (place.theta - mean), width)
+        unit = place.unit(prior.shape)
+        known: Array = unit**2 * np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
+        width = widths(expected, cells.place, known - tie(width), known @ (place.theta / unit - mean), width)
     found = maximum(tied(width), place, _TIMES)
-    return _everywhere(expected, cells, width, found.fit), found
+    return _everywhere(expected, cells, width, found.fit, found.fit.place.unit(prior.shape)), found
 
 
-def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit) -> Abilities:
+def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit, unit: float) -> Abilities:
     """What the cells that were estimated tell of the others."""
     size, columns = len(cells.place), expected.columns
-    prior = expected.covariance(width.kind_sd, width.own_sd)
+    mean, prior = unit * expected.mean.ravel(), unit**2 * expected.covariance(width.kind_sd, width.own_sd)
     share = prior[:, cells.place] @ np.linalg.inv(prior[np.ix_(cells.place, cells.place)])
-    theta = expected.mean.ravel() + share @ (fit.place.theta - expected.mean.ravel()[cells.place])
+    theta = mean + share @ (fit.place.theta - mean[cells.place])
     general = np.arange(columns - 1, expected.mean.size, columns)
     of = share[general]
     core = fit.covariance[: size + 1, : size + 1]

@@ -8,7 +8,8 @@ differ.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf, log1p
+from functools import cache
+from math import inf
 
 import numpy as np
 
@@ -229,24 +230,53 @@ class Width:
     kind_sd: float = KIND_SD
     own_sd: float = OWN_SD
 
+    @property
+    def nothing(self) -> bool:
+        """Whether kinds are taken to mean nothing beyond what is published of them."""
+        return max(self.kind_sd, self.own_sd) <= WIDTHS[0]
+
+
+NOTHING = Width(float(WIDTHS[0]), float(WIDTHS[0]))
+
 
 def widths(expected: Grid, place: Places, data: Array, told: Array, start: Width) -> Width:
-    """The most probable of WIDTHS, one after the other, with half-Cauchy priors of the scales that are assumed.
+    """The most probable of WIDTHS, one after the other, with half-Cauchy priors (Gelman 2006) of the scales that are
+    assumed; or NOTHING, which is taken to be as probable beforehand as all else together.
 
+    The most probable width is above nothing every second time where kinds mean nothing (Self and Liang 1987), which
+    costs a little each time; so all widths that were compared must together be more probable than NOTHING.
     What outcomes say of the cells at `place` is taken to be exp(told·x − x·data·x / 2), x being how far they are from
     their means; then the deviations can be integrated out.
     """
+    compared: dict[tuple[float, float], float] = {}
 
-    def probable(kind_sd: float, own_sd: float) -> float:
+    def likely(kind_sd: float, own_sd: float) -> float:
         prior = expected.covariance(kind_sd, own_sd)[np.ix_(place, place)]
         both = np.eye(len(place)) + data @ prior
         sign, size = np.linalg.slogdet(both)
-        if sign <= 0:
-            return -inf
-        fit = float(told @ prior @ np.linalg.solve(both, told))
-        return (fit - float(size)) / 2 - log1p((kind_sd / KIND_SD) ** 2) - log1p((own_sd / OWN_SD) ** 2)
+        return -inf if sign <= 0 else (float(told @ prior @ np.linalg.solve(both, told)) - float(size)) / 2
 
-    own_sd = max(WIDTHS.tolist(), key=lambda width: probable(start.kind_sd, width))
+    def probable(kind_sd: float, own_sd: float) -> float:
+        if (kind_sd, own_sd) not in compared:
+            prior = _log_shares(KIND_SD)[kind_sd] + _log_shares(OWN_SD)[own_sd]
+            compared[kind_sd, own_sd] = likely(kind_sd, own_sd) + prior
+        return compared[kind_sd, own_sd]
+
+    own_sd = max(WIDTHS.tolist(), key=lambda width: probable(_nearest(start.kind_sd), width))
     kind_sd = max(WIDTHS.tolist(), key=lambda width: probable(width, own_sd))
     own_sd = max(WIDTHS.tolist(), key=lambda width: probable(kind_sd, width))
+    something = float(np.logaddexp.reduce(np.array(list(compared.values()))))
+    if something <= likely(NOTHING.kind_sd, NOTHING.own_sd):
+        return NOTHING
     return Width(kind_sd=kind_sd, own_sd=own_sd)
+
+
+@cache
+def _log_shares(scale: float) -> dict[float, float]:
+    """How probable each of WIDTHS is beforehand, in logs."""
+    shares = 1 / (1 + (WIDTHS / scale) ** 2)
+    return dict(zip(WIDTHS.tolist(), np.log(shares / shares.sum()).tolist(), strict=True))
+
+
+def _nearest(width: float) -> float:
+    return min(WIDTHS.tolist(), key=lambda one: abs(one - width))
