@@ -61,9 +61,10 @@ def estimated(
     maximum: Callable[[Prior, Place, int], Fitted],
     *,
     rounds: int = ROUNDS,
+    differ: bool = False,
 ) -> tuple[Abilities, Fitted]:
     """`maximum` is that for a prior, searched from a place on, with what else is estimated so many times over; `prior`
-    is that of a catalog without kinds, `width` a first guess."""
+    is that of a catalog without kinds, `width` a first guess. `differ` says that kinds are known to mean something."""
     size = len(cells.place)
     if expected.columns == 1:
         if expected.siblings:
@@ -103,7 +104,9 @@ def estimated(
         place = found.fit.place
         unit = place.unit(prior.shape)
         known: Array = unit**2 * np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
-        width = widths(expected, cells.place, known - tie(width), known @ (place.theta / unit - mean), width)
+        width = widths(
+            expected, cells.place, known - tie(width), known @ (place.theta / unit - mean), width, differ=differ
+        )
     found = maximum(tied(width), place, _TIMES)
     return _everywhere(expected, cells, width, found.fit, found.fit.place.unit(prior.shape)), found
 
@@ -136,6 +139,12 @@ class Seen:
     minutes: Array
     factor: Array
     weight: Array
+
+
+def costs_differ(catalog: Catalog, who: Codes, kind: Codes, cost_usd: Array, weight: Array) -> bool:
+    """Whether what attempts cost differs by kind, and not for all candidates alike, from what is published."""
+    figures, model = _figures(catalog, "cost_usd"), models(catalog.candidates)
+    return costs.stiffness(figures, costs.UNKNOWN_COST_USD, model, who, kind, cost_usd, weight) == 0.0
 
 
 def learned_kinds(catalog: Catalog, theta: Array, seen: Seen) -> dict[tuple[str, str], LearnedAbility]:
