@@ -28,6 +28,9 @@ MISSING_WEIGHT = 2.0
 STIFFEST = 1000.0
 """As many outcomes at most: kinds that were alike so far may differ tomorrow."""
 
+_NO_SPREAD = 1e-9
+"""Costs that are all the same but for rounding tell nothing."""
+
 CHANCE = 2.0
 """Standard deviations of a sum of squares by which chance alone hardly ever exceeds its mean."""
 
@@ -166,7 +169,7 @@ def stiffness(
     n, mean = n.reshape(shape), mean.reshape(shape)
     filled = int((n > 0).sum())
     spare, free = len(logs) - filled, filled - sum(int((n.sum(axis=axis) > 0).sum()) for axis in (0, 1)) + 1
-    if free < 1 or spare < 1 or not within:
+    if free < 1 or spare < 1 or within < _NO_SPREAD:
         return None
     for axis in (1, 0, 1, 0):  # what a candidate is in all, and what all are in a kind, is none of its own
         mean = mean - (n * mean).sum(axis=axis, keepdims=True) / np.maximum(n.sum(axis=axis, keepdims=True), _LEAST)

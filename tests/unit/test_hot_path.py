@@ -23,7 +23,7 @@ CALLS = {"stub request": 1_330, "stub decision": 1_090, "forecast request": 1_08
 """Of Python's instructions, and of functions of Python and C. A classifier's verdict costs more than none: it is
 weighed against the forecast's own choice, and both are counted."""
 
-FIXED_TOKENS = 760
+FIXED_TOKENS = 770
 """Of the prompt's fixed part with the default catalog; a llama.cpp server counts it with its own tokenizer."""
 
 
