@@ -28,7 +28,11 @@ VALUES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 15.0, 22.0, 30.0)
 """Dollars that a solved task is worth: the points of a curve."""
 
 DEFAULT = 3.0
+NET = (1.0, 3.0, 15.0)
 PAIRS = 10
+POINTS, SHARE = 5.0, 60.0
+"""What is aimed at: so many points, or so many hundredths of the cost."""
+
 BASE = "one rate"
 RATES_SHOWN = 40
 """Costs and rates at which two curves are compared, evenly spread over what they have in common."""
@@ -201,6 +205,12 @@ def at(mine: Array, base: Array, value: float) -> tuple[float, float]:
     return gain, exp(float(np.interp(its_rate, rate, cost))) / its_cost
 
 
+def net(points: Array, value: float) -> float:
+    """What a task is worth less what it costs, at that value."""
+    rate, cost = points[VALUES.index(value)]
+    return float(value * rate - cost)
+
+
 def _rising(points: Array) -> tuple[Array, Array]:
     """Rates and logs of costs of those points that no cheaper one reaches."""
     order = np.lexsort((-points[:, 0], points[:, 1]))
@@ -222,7 +232,15 @@ def run(rows: Sequence[Row], kinds: Sequence[str], sets: range, halvings: int) -
         made = [curves(rows, pairs, kinds, seed) for seed in range(halvings)]
         for name in made[0]:
             against = [(one[name], one[_base(name)], one[BASE]) for one in made]
-            figures = [(*along(mine, base), *at(mine, base, DEFAULT), *along(mine, one)) for mine, base, one in against]
+            figures = [
+                (
+                    *along(mine, base),
+                    *at(mine, base, DEFAULT),
+                    *along(mine, one),
+                    *(net(mine, v) - net(one, v) for v in NET),
+                )
+                for mine, base, one in against
+            ]
             found.setdefault(name, []).append(figures)
     print(f"{len(sets)} sets of {PAIRS} pairs drawn by lot, {halvings} halvings; {time.monotonic() - begun:.0f} s")
     report(found)
@@ -241,14 +259,24 @@ def _base(name: str) -> str:
 
 def report(found: Mapping[str, Sequence[Sequence[tuple[float, ...]]]]) -> None:
     """Means over sets with their 95 % interval, and in brackets where the middle four fifths of the sets are."""
-    print(f"points gained, and % of the cost for the same rate: along the curve | at ${DEFAULT:g} | "
-          "along the curve, against our own plan with one rate")  # fmt: skip
     for name, sets in found.items():
-        cells = [_cell(100 * np.nanmean(np.array(sets), axis=1)[:, column]) for column in range(6)]
-        print(f"{name:22} {cells[0]}, {cells[1]} % | {cells[2]}, {cells[3]} % | {cells[4]}, {cells[5]} %")
+        each = 100 * _means(np.array(sets))
+        cells = [_cell(column) for column in each.T]
+        met = np.mean((each[:, 0] >= POINTS) | (each[:, 1] <= SHARE))
+        print(f"{name}: points at equal cost, and % of the cost for the same rate")
+        print(f"    along the curve {cells[0]}, {cells[1]}; at ${DEFAULT:g} {cells[2]}, {cells[3]}; "
+              f"{met:.0%} of the sets have {POINTS:g} points or {SHARE:g} % along it")  # fmt: skip
+        print(f"    against our own plan with one rate {cells[4]}, {cells[5]}; net value a task, in cents: "
+              + ", ".join(f"${value:g} {cell}" for value, cell in zip(NET, cells[6:], strict=True)))  # fmt: skip
+
+
+def _means(figures: Array) -> Array:
+    """Over halvings, without those that have no value: sets × figures."""
+    known = np.isfinite(figures)
+    return np.where(known, figures, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
 def _cell(each: Array) -> str:
-    half = 1.96 * np.nanstd(each, ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.nan
-    low, high = np.nanpercentile(each, [10, 90])
-    return f"{np.nanmean(each):.1f} ± {half:.1f} [{low:.0f}, {high:.0f}]"
+    half = 1.96 * each.std(ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.nan
+    low, high = np.percentile(each, [10, 90])
+    return f"{each.mean():.1f} ± {half:.1f} [{low:.0f}, {high:.0f}]"

@@ -1,13 +1,13 @@
 """What kinds of work are worth, on recorded tasks of five kinds, in cross-validation.
 
-    python -m tests.load.kinds_quality [--sets] [--meaningless] [--seeds N]
+    python -m tests.load.kinds_quality [--sets] [--lots SETS] [--meaningless] [--seeds N] [--first N]
 
 Each half of the tasks of a kind is decided by what the other half says: one rate and cost for all kinds, a rate and a
 cost for each kind, or one for all and what 10, 20, 40 tasks a kind teach. A decision is the forecast's plan; its first
 step is played, and after a failure it is asked again. Kinds count equally. Printed for each value of a solved task:
 rate and cost, the points gained at the cost of one rate (half the range over halvings), and the share of the cost for
-which its rate is reached. `--sets` takes three sets of pairs; `--meaningless` takes labels without meaning for kinds,
-on the tasks of one repository, which must cost nothing.
+which its rate is reached. `--sets` takes three sets of pairs. `--lots` takes sets of ten pairs by lot and whole curves
+(kinds_lots.py), `--meaningless` takes labels without meaning for kinds, which must cost nothing (kinds_meaningless.py).
 """
 
 import argparse
@@ -20,13 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from service.contract.task import Attempt
 from service.forecast.ability import learn
 from service.forecast.forecaster import Forecaster
-from service.forecast.plan import MAX_STEPS
-from service.forecast.stakes import Stakes
 from tests.load import kinds_lots, kinds_meaningless
 from tests.load.kinds_known import LEARNED_TASKS, catalog, halved, outcomes, sample
+from tests.load.kinds_lots import Planned
 from tests.support.recorded_tasks import Array, data_directory, read_lines
 
 VALUES = (0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 25.0, 60.0)
@@ -94,7 +92,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=data_directory())
     parser.add_argument("--sets", action="store_true")
-    parser.add_argument("--max-attempts", type=int, default=99)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--meaningless", action="store_true")
     parser.add_argument("--lots", type=int, default=0, metavar="SETS")
@@ -109,19 +106,17 @@ def main() -> None:
         kinds_lots.run(rows, kinds, range(options.first, options.first + options.lots), options.seeds)
         return
     for name, pairs in SETS.items() if options.sets else [("ten", SETS["ten"])]:
-        report(name, rows, pairs, kinds, options.seeds, options.max_attempts)
+        report(name, rows, pairs, kinds, options.seeds)
 
 
-def report(
-    name: str, rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], seeds: int, max_attempts: int
-) -> None:
+def report(name: str, rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], seeds: int) -> None:
     """One set of pairs: its policies, held against one rate for all kinds; single pairs and the oracle."""
     told = [row for row in rows if any(pair in row["outcomes"] for pair in pairs)]
     print(f"\n== {name}: {len(pairs)} pairs, {len(told)} tasks, kinds weighted equally, {seeds} halvings")
     curves: dict[str, list[list[Point]]] = {}
     for seed in range(seeds):
         halves = halved(told, kinds, seed)
-        for policy, points in policies(halves, pairs, kinds, seed, max_attempts).items():
+        for policy, points in policies(halves, pairs, kinds, seed).items():
             curves.setdefault(policy, []).append(points)
     base = [points_of(run) for run in curves["one rate"]]
     for policy, runs in curves.items():
@@ -147,7 +142,7 @@ def report(
 
 
 def policies(
-    halves: tuple[list[Row], list[Row]], pairs: Sequence[str], kinds: Sequence[str], seed: int, max_attempts: int
+    halves: tuple[list[Row], list[Row]], pairs: Sequence[str], kinds: Sequence[str], seed: int
 ) -> dict[str, list[Point]]:
     """For each policy its points, one for each of VALUES, over both halves."""
     made: dict[str, list[list[Point]]] = {}
@@ -159,34 +154,25 @@ def policies(
             forecasters[f"learned from {number} a kind"] = Forecaster(one, learn(one, outcomes(taught, pairs)))
             forecasters[f"both, {number} a kind"] = Forecaster(each, learn(each, outcomes(taught, pairs)))
         for policy, forecaster in forecasters.items():
-            made.setdefault(policy, []).append([play(forecaster, test, kinds, value, max_attempts) for value in VALUES])
+            planned = Planned(forecaster, kinds)
+            made.setdefault(policy, []).append([play(planned, test, pairs, kinds, value) for value in VALUES])
     return {policy: [_joined(two) for two in zip(*runs, strict=True)] for policy, runs in made.items()}
 
 
-def play(forecaster: Forecaster, rows: Sequence[Row], kinds: Sequence[str], value: float, max_attempts: int) -> Point:
+def play(policy: Planned, rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], value: float) -> Point:
     """Every task decided, and decided again after each failure, until nothing more is worthwhile."""
-    candidates = forecaster.catalog.candidates
     solved, cost, number = (np.zeros(len(kinds)) for _ in range(3))
     for row in rows:
-        k = kinds.index(row["labels"]["kind"])
+        k, failed = kinds.index(row["labels"]["kind"]), tuple[int, ...]()
+        left = tuple(c for c, pair in enumerate(pairs) if pair in row["outcomes"])
         number[k] += 1
-        attempts: list[Attempt] = []
-        left = [one for one in candidates if str(one) in row["outcomes"]]
-        while left and len(attempts) < max_attempts:
-            forecast = forecaster.forecast(
-                left, labels={}, minutes=None, minutes_source="text", attempts=attempts, kinds={kinds[k]: 1.0}
-            )
-            plan = forecast.plan(Stakes(value_usd=value), max_steps=min(MAX_STEPS, max_attempts - len(attempts)))
-            if attempts and not plan.worthwhile:
-                break
-            step = plan.steps[0]
-            outcome = row["outcomes"][f"{step.agent_type}/{step.model}"]
+        while left and (one := policy.next(k, left, failed, value)) is not None:
+            outcome = row["outcomes"][pairs[one]]
             cost[k] += outcome["cost_usd"]
             if outcome["solved"]:
                 solved[k] += 1
                 break
-            attempts.append(Attempt(agent_type=step.agent_type, model=step.model, result="failed"))
-            left = [one for one in left if one.key != (step.agent_type, step.model)]
+            left, failed = tuple(c for c in left if c != one), (*failed, one)
     return Point(solved / number, cost / number)
 
 
