@@ -233,7 +233,7 @@ class Width:
     @property
     def nothing(self) -> bool:
         """Whether kinds are taken to mean nothing beyond what is published of them."""
-        return max(self.kind_sd, self.own_sd) <= WIDTHS[0]
+        return bool(max(self.kind_sd, self.own_sd) <= WIDTHS[0])
 
 
 NOTHING = Width(float(WIDTHS[0]), float(WIDTHS[0]))
@@ -280,4 +280,5 @@ def _log_shares(scale: float) -> dict[float, float]:
 
 
 def _nearest(width: float) -> float:
-    return min(WIDTHS.tolist(), key=lambda one: abs(one - width))
+    compared: list[float] = WIDTHS.tolist()
+    return min(compared, key=lambda one: abs(one - width))

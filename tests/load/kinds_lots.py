@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import exp
+from math import exp, log
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,7 +34,7 @@ POINTS, SHARE = 5.0, 60.0
 """What is aimed at: so many points, or so many hundredths of the cost."""
 
 BASE = "one rate"
-RATES_SHOWN = 40
+PLACES = 40
 """Costs and rates at which two curves are compared, evenly spread over what they have in common."""
 
 Row = dict[str, Any]
@@ -186,22 +186,25 @@ def curves(rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], seed
 def along(mine: Array, base: Array) -> tuple[float, float]:
     """Points gained at equal cost, and share of the cost at equal rate, each the mean over what both curves reach."""
     (rate, cost), (its_rate, its_cost) = _rising(mine), _rising(base)
-    low, high = max(cost[0], its_cost[0]), min(cost[-1], its_cost[-1])
-    costs = np.linspace(low, high, RATES_SHOWN)
-    gain = float((np.interp(costs, cost, rate) - np.interp(costs, its_cost, its_rate)).mean()) if high > low else np.nan
-    low, high = max(rate[0], its_rate[0]), min(rate[-1], its_rate[-1])
-    rates = np.linspace(low, high, RATES_SHOWN)
-    share = (
-        float((np.interp(rates, rate, cost) - np.interp(rates, its_rate, its_cost)).mean()) if high > low else np.nan
-    )
-    return gain, exp(share) if np.isfinite(share) else np.nan
+    gain = _mean_difference((cost, rate), (its_cost, its_rate))
+    return gain, exp(_mean_difference((rate, cost), (its_rate, its_cost)))
+
+
+def _mean_difference(mine: tuple[Array, Array], base: tuple[Array, Array]) -> float:
+    """Of two functions over what both are told of; NaN where that is nothing."""
+    low, high = max(float(one[0][0]) for one in (mine, base)), min(float(one[0][-1]) for one in (mine, base))
+    if high <= low:
+        return float("nan")
+    places = low + (high - low) / (PLACES - 1) * np.arange(PLACES)
+    difference: Array = np.interp(places, *mine) - np.interp(places, *base)
+    return float(difference.mean())
 
 
 def at(mine: Array, base: Array, value: float) -> tuple[float, float]:
     """The same against the point of `base` at that value."""
     rate, cost = _rising(mine)
-    its_rate, its_cost = base[VALUES.index(value)]
-    gain = float(np.interp(np.log(its_cost), cost, rate)) - its_rate
+    its_rate, its_cost = map(float, base[VALUES.index(value)])
+    gain = float(np.interp(log(its_cost), cost, rate)) - its_rate
     return gain, exp(float(np.interp(its_rate, rate, cost))) / its_cost
 
 
@@ -273,7 +276,8 @@ def report(found: Mapping[str, Sequence[Sequence[tuple[float, ...]]]]) -> None:
 def _means(figures: Array) -> Array:
     """Over halvings, without those that have no value: sets × figures."""
     known = np.isfinite(figures)
-    return np.where(known, figures, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    means: Array = np.where(known, figures, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return means
 
 
 def _cell(each: Array) -> str:

@@ -23,7 +23,9 @@ VALUES = (1.0, 3.0, 15.0)
 
 def net(policy: Planned, recorded: Recorded, task: int, kind: int, value: float) -> float:
     """What a task is worth when it is played: the value if it is solved, less all costs."""
-    left, failed, spent = tuple(range(len(recorded.models))), tuple[int, ...](), 0.0
+    left: tuple[int, ...] = tuple(range(len(recorded.models)))
+    failed: tuple[int, ...] = ()
+    spent = 0.0
     while left and (one := policy.next(kind, left, failed, value)) is not None:
         spent += float(recorded.cost_usd[task, one])
         if recorded.solved[task, one]:

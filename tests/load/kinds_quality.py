@@ -163,8 +163,9 @@ def play(policy: Planned, rows: Sequence[Row], pairs: Sequence[str], kinds: Sequ
     """Every task decided, and decided again after each failure, until nothing more is worthwhile."""
     solved, cost, number = (np.zeros(len(kinds)) for _ in range(3))
     for row in rows:
-        k, failed = kinds.index(row["labels"]["kind"]), tuple[int, ...]()
-        left = tuple(c for c, pair in enumerate(pairs) if pair in row["outcomes"])
+        k = kinds.index(row["labels"]["kind"])
+        failed: tuple[int, ...] = ()
+        left: tuple[int, ...] = tuple(c for c, pair in enumerate(pairs) if pair in row["outcomes"])
         number[k] += 1
         while left and (one := policy.next(k, left, failed, value)) is not None:
             outcome = row["outcomes"][pairs[one]]
