@@ -9,7 +9,7 @@ differ.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import inf
+from math import inf, log
 
 import numpy as np
 
@@ -236,16 +236,19 @@ class Width:
         return bool(max(self.kind_sd, self.own_sd) <= WIDTHS[0])
 
 
+STRONGLY = log(10)
+"""The least log of a Bayes factor that is called strong evidence (Jeffreys 1961): above it by chance is hardly ever."""
+
 NOTHING = Width(float(WIDTHS[0]), float(WIDTHS[0]))
 
 
 def widths(expected: Grid, place: Places, data: Array, told: Array, start: Width, *, differ: bool = False) -> Width:
     """The most probable of WIDTHS, one after the other, with half-Cauchy priors (Gelman 2006) of the scales that are
-    assumed; or NOTHING, which is taken to be as probable beforehand as all else together.
+    assumed; or NOTHING, unless outcomes speak STRONGLY for all else together.
 
     The most probable width is above nothing every second time where kinds mean nothing (Self and Liang 1987), which
-    costs a little each time; so all widths that were compared must together be more probable than NOTHING, unless
-    kinds are known to `differ`.
+    costs a little each time; so what was seen must be that many times as probable under all widths that were compared
+    together as under NOTHING, unless kinds are known to `differ`.
     What outcomes say of the cells at `place` is taken to be exp(told·x − x·data·x / 2), x being how far they are from
     their means; then the deviations can be integrated out.
     """
@@ -267,7 +270,7 @@ def widths(expected: Grid, place: Places, data: Array, told: Array, start: Width
     kind_sd = max(WIDTHS.tolist(), key=lambda width: probable(width, own_sd))
     own_sd = max(WIDTHS.tolist(), key=lambda width: probable(kind_sd, width))
     something = float(np.logaddexp.reduce(np.array(list(compared.values()))))
-    if not differ and something <= likely(NOTHING.kind_sd, NOTHING.own_sd):
+    if not differ and something <= likely(NOTHING.kind_sd, NOTHING.own_sd) + STRONGLY:
         return NOTHING
     return Width(kind_sd=kind_sd, own_sd=own_sd)
 

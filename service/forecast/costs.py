@@ -31,7 +31,7 @@ STIFFEST = 1000.0
 _NO_SPREAD = 1e-9
 """Costs that are all the same but for rounding tell nothing."""
 
-CHANCE = 2.0
+CHANCE = 3.0
 """Standard deviations of a sum of squares by which chance alone hardly ever exceeds its mean."""
 
 _LEAST = 1e-6
