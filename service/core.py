@@ -143,6 +143,7 @@ class Core:
             if self.executions is not None:
                 await self.executions.start()
             await self.outcomes.start()
+            self.store.summing.background.start()
             self.reloader.start()
         self.ready = True
 

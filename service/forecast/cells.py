@@ -8,14 +8,14 @@ differ.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from math import inf, log
+from functools import cache, partial
+from math import inf, log, log1p
 
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
 from service.forecast.columns import WITHDRAWN, Codes, Columns, Key, Places
-from service.forecast.difficulty import Array, Shape, ability
+from service.forecast.difficulty import Array, Shape, ability, weights
 from service.forecast.history import label_digest, label_keys
 from service.forecast.settings import Flags
 from service.forecast.siblings import models, of_siblings
@@ -243,45 +243,61 @@ NOTHING = Width(float(WIDTHS[0]), float(WIDTHS[0]))
 
 
 def widths(expected: Grid, place: Places, data: Array, told: Array, start: Width, *, differ: bool = False) -> Width:
-    """The most probable of WIDTHS, one after the other, with half-Cauchy priors (Gelman 2006) of the scales that are
-    assumed; or NOTHING, unless outcomes speak STRONGLY for all else together.
+    """The most probable of WIDTHS, one after the other; or NOTHING, unless outcomes speak STRONGLY for all else
+    together, or kinds are known to `differ`.
 
     The most probable width is above nothing every second time where kinds mean nothing (Self and Liang 1987), which
-    costs a little each time; so what was seen must be that many times as probable under all widths that were compared
-    together as under NOTHING, unless kinds are known to `differ`.
-    What outcomes say of the cells at `place` is taken to be exp(told·x − x·data·x / 2), x being how far they are from
-    their means; then the deviations can be integrated out.
+    costs a little each time.
     """
-    compared: dict[tuple[float, float], float] = {}
-
-    def likely(kind_sd: float, own_sd: float) -> float:
-        prior = expected.covariance(kind_sd, own_sd)[np.ix_(place, place)]
-        both = np.eye(len(place)) + data @ prior
-        sign, size = np.linalg.slogdet(both)
-        return -inf if sign <= 0 else (float(told @ prior @ np.linalg.solve(both, told)) - float(size)) / 2
-
-    def probable(kind_sd: float, own_sd: float) -> float:
-        if (kind_sd, own_sd) not in compared:
-            prior = _log_shares(KIND_SD)[kind_sd] + _log_shares(OWN_SD)[own_sd]
-            compared[kind_sd, own_sd] = likely(kind_sd, own_sd) + prior
-        return compared[kind_sd, own_sd]
-
-    own_sd = max(WIDTHS.tolist(), key=lambda width: probable(_nearest(start.kind_sd), width))
-    kind_sd = max(WIDTHS.tolist(), key=lambda width: probable(width, own_sd))
-    own_sd = max(WIDTHS.tolist(), key=lambda width: probable(kind_sd, width))
-    something = float(np.logaddexp.reduce(np.array(list(compared.values()))))
-    if not differ and something <= likely(NOTHING.kind_sd, NOTHING.own_sd) + STRONGLY:
+    probable = cache(partial(_probable, expected, place, data, told))
+    compared: list[float] = WIDTHS.tolist()
+    begin = min(compared, key=lambda width: abs(width - start.kind_sd))
+    own_sd = max(compared, key=lambda width: probable(begin, width))
+    kind_sd = max(compared, key=lambda width: probable(width, own_sd))
+    own_sd = max(compared, key=lambda width: probable(kind_sd, width))
+    seen = {(begin, width) for width in compared} | {(width, own_sd) for width in compared}
+    seen |= {(kind_sd, width) for width in compared}
+    something = (
+        float(np.logaddexp.reduce(np.array([probable(*one) for one in seen]))) - _whole(KIND_SD) - _whole(OWN_SD)
+    )
+    nothing = probable(NOTHING.kind_sd, NOTHING.own_sd)
+    nothing += log1p((NOTHING.kind_sd / KIND_SD) ** 2) + log1p((NOTHING.own_sd / OWN_SD) ** 2)
+    if not differ and something <= nothing + STRONGLY:
         return NOTHING
     return Width(kind_sd=kind_sd, own_sd=own_sd)
 
 
-@cache
-def _log_shares(scale: float) -> dict[float, float]:
-    """How probable each of WIDTHS is beforehand, in logs."""
-    shares = 1 / (1 + (WIDTHS / scale) ** 2)
-    return dict(zip(WIDTHS.tolist(), np.log(shares / shares.sum()).tolist(), strict=True))
+def _whole(scale: float) -> float:
+    """The log of the sum over WIDTHS of how probable they are beforehand."""
+    return log(float((1 / (1 + (WIDTHS / scale) ** 2)).sum()))
 
 
-def _nearest(width: float) -> float:
-    compared: list[float] = WIDTHS.tolist()
-    return min(compared, key=lambda one: abs(one - width))
+def possible_widths(expected: Grid, place: Places, data: Array, told: Array, at: Width) -> Width:
+    """How far kinds may well differ where `at` is only the most probable: few outcomes show no difference that is there
+    all the same. Root mean squares over all widths, but no more than is assumed or is probable."""
+    probable = partial(_probable, expected, place, data, told)
+
+    def possible(logs: list[float], assumed: float, most: float) -> float:
+        share = weights(np.array(logs)) * np.gradient(WIDTHS)
+        return max(most, min(assumed, float(np.sqrt(share @ WIDTHS**2 / share.sum()))))
+
+    return Width(
+        kind_sd=possible([probable(width, at.own_sd) for width in WIDTHS.tolist()], KIND_SD, at.kind_sd),
+        own_sd=possible([probable(at.kind_sd, width) for width in WIDTHS.tolist()], OWN_SD, at.own_sd),
+    )
+
+
+def _probable(expected: Grid, place: Places, data: Array, told: Array, kind_sd: float, own_sd: float) -> float:
+    """The log of how probable these widths are, but for a constant, with half-Cauchy priors of the scales that are
+    assumed.
+
+    What outcomes say of the cells at `place` is taken to be exp(told·x − x·data·x / 2), x being how far they are from
+    their means; then the deviations can be integrated out.
+    """
+    prior = expected.covariance(kind_sd, own_sd)[np.ix_(place, place)]
+    both = np.eye(len(place)) + data @ prior
+    sign, size = np.linalg.slogdet(both)
+    if sign <= 0:
+        return -inf
+    fit = float(told @ prior @ np.linalg.solve(both, told))
+    return (fit - float(size)) / 2 - log1p((kind_sd / KIND_SD) ** 2) - log1p((own_sd / OWN_SD) ** 2)
