@@ -1,4 +1,4 @@
-"""The words of a text put to several models at once: each word is looked up once, and all weights are added up at once."""
+"""The words of a text put to several models at once: each word is looked up once."""
 
 from collections.abc import Mapping, Sequence
 

@@ -5,7 +5,6 @@ was changed makes a difference. Nothing is asked, and nothing is recorded.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any

@@ -119,6 +119,7 @@ class Forecaster:
             key: _completed(self.learned.abilities.get(key), known) for key, known in nothing.abilities.items()
         }
         self._row = {candidate.key: row for row, candidate in enumerate(catalog.candidates)}
+        self._every_row = tuple(range(len(catalog.candidates)))
         self._curves = KindCurves(catalog, self._abilities, self.learned)
         self._fail_stranger: Array = 1.0 / (1.0 + np.exp(NEUTRAL - GRID))
         self._tasks = _within(self.learned.tasks)
@@ -167,7 +168,8 @@ class Forecaster:
             if (offset := known.get(label_digest(key, value), 0.0)) and not (read_as_kind and key == "kind")
         ]
         failed = (self._row.get(a.key) for a in attempts if a.result == "failed")
-        rows = tuple([self._row[candidate.key] for candidate in candidates])
+        everyone = candidates is self.catalog.candidates
+        rows = self._every_row if everyone else tuple([self._row[candidate.key] for candidate in candidates])
         of = mixture(kinds, self.catalog.kind_ids) if kinds else _NO_KIND
         leans = self._leans(rows, leaning) if leaning else None
         return self._made(rows, tuple(offsets), (minutes, minutes_source), tuple(failed), of, leans, (verifier, again))
@@ -236,7 +238,7 @@ class Forecaster:
         self, rows: tuple[int, ...], kinds: tuple[str | None, ...], failed: tuple[int, ...], again: bool
     ) -> Options:
         every = self._curves.curves(kinds)
-        curves = every if rows == tuple(range(len(every.chance))) else every.of(rows)
+        curves = every if rows == self._every_row else every.of(rows)
         return Options(
             curves.chance,
             curves.cost_usd,

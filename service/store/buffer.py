@@ -5,7 +5,6 @@ import logging
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,8 +20,7 @@ BATCH_BYTES = 4 << 20
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionRow:
+class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     """One decision, ready to be written: the columns, and those two beside them that are JSON and may be long."""
 
     short: dict[str, Any]
