@@ -127,6 +127,7 @@ class Forecaster:
         self._model = tuple(models.setdefault((c.agent_type, c.model), len(models)) for c in catalog.candidates)
         self._made = lru_cache(FORECASTS_KEPT)(self._make)
         self._options = lru_cache(OPTIONS_KEPT)(self._make_options)
+        self._shown = lru_cache(OPTIONS_KEPT)(self._abilities_shown)
 
     @property
     def version(self) -> str:
@@ -202,8 +203,7 @@ class Forecaster:
         for rejected in self._rejections(curves, failed, verifier):
             posterior = posterior * rejected
             posterior /= posterior.sum()
-        candidates = tuple(self.catalog.candidates[row] for row in rows)
-        here = [self._abilities[candidate.key].of(of[0][0]) for candidate in candidates]
+        candidates, shown = tuple([self.catalog.candidates[row] for row in rows]), self._shown(of[0][0])
         larger = dearer(minutes)
         explanation: dict[str, Any] = {
             "learned": {"version": self.version, "outcomes": self.learned.used, "ignored": self.learned.ignored},
@@ -221,7 +221,7 @@ class Forecaster:
                 "total": round(mean, 4),
             },
             "failed_attempts": len(failed),
-            "candidates": [{"theta": round(one.theta, 4), "n": one.n} for one in here],
+            "candidates": [shown[row] for row in rows],
         }
         of_catalog = tuple([row for row in failed if row is not None])
         options = self._options(rows, tuple([kind for kind, _ in of]), of_catalog, again)
@@ -254,6 +254,10 @@ class Forecaster:
 
     def _tried(self, curves: Curves, row: int) -> Tried:
         return Tried(self._model[row], row, curves.chance[row])
+
+    def _abilities_shown(self, kind: str | None) -> tuple[dict[str, Any], ...]:
+        here = [self._abilities[candidate.key].of(kind) for candidate in self.catalog.candidates]
+        return tuple([{"theta": round(one.theta, 4), "n": one.n} for one in here])
 
     def _rejections(self, curves: Curves, failed: tuple[int | None, ...], verifier: Verifier) -> list[Array]:
         """The chance that what failed was rejected, at each grid point: of strangers and of models one by one, of

@@ -71,25 +71,26 @@ def search(prior: Array, curves: Curves, steps: int, tie: float) -> list[int]:
     levels = _levels(len(curves.kin), steps, curves.kin, curves.start)
     gains: list[Array] = []
     reach = prior[None, :]
-    room = _ROOM.of(max(len(level.child) for level in levels) * len(prior))
+    room = _ROOM.of(max(level.child.shape[1] for level in levels) * len(prior))
     for size, level in enumerate(levels):
         reach = _reach(reach, level, curves, room[size % 2]) if size else reach
         gains.append(_gain(reach, level, curves))
-        if gains[-1].max() <= 0 and _hopeless(reach, curves):
+        if size + 1 < len(levels) and gains[-1].max() <= 0 and _hopeless(reach, curves):
             break
     totals: list[Array] = []
     then: Array | None = None
     for level, gain in zip(reversed(levels[: len(gains)]), reversed(gains), strict=True):
         total: Array = np.where(level.child < 0, -np.inf, gain) if then is None else gain + then.take(level.child)
         totals.append(total)
-        then = np.empty(len(total) + 1, dtype=total.dtype)
-        np.maximum(total.max(axis=1), 0.0, out=then[:-1])
+        then = np.empty(total.shape[1] + 1, dtype=total.dtype)
+        np.maximum(total.max(axis=0), 0.0, out=then[:-1])
         then[-1] = -np.inf  # where a set's own members lead
     return _follow(levels, gains, totals[::-1], tie)
 
 
 def _reach(before: Array, level: _Level, curves: Curves, room: Array) -> Array:
-    reach = room.view(before.dtype)[: len(level.child) * before.shape[1]].reshape(len(level.child), before.shape[1])
+    sets, points = level.child.shape[1], before.shape[1]
+    reach = room.view(before.dtype)[: sets * points].reshape(sets, points)
     for m, begin, count, curve in level.blocks:
         follows = curves.rejection[curves.start[m]] if curve is None else curves.rejection.take(curve, axis=0)
         np.multiply(before[:count], follows, out=reach[begin : begin + count])
@@ -126,11 +127,11 @@ def _hopeless(reach: Array, curves: Curves) -> bool:
 
 
 def _gain(reach: Array, level: _Level, curves: Curves) -> Array:
-    gain: Array = reach @ curves.worth.T
+    gain: Array = curves.worth @ reach.T
     if level.curve is not None:
-        gain = np.take_along_axis(gain, level.curve, axis=1)
+        gain = np.take_along_axis(gain, level.curve, axis=0)
     if curves.limit_usd is not None:
-        dear = reach @ curves.cost.T > curves.limit_usd * reach.sum(axis=1, keepdims=True)
+        dear = curves.cost @ reach.T > curves.limit_usd * reach.sum(axis=1)
         gain[dear] = -np.inf
     return gain
 
@@ -139,13 +140,13 @@ def _follow(levels: Sequence[_Level], gains: Sequence[Array], totals: Sequence[A
     order: list[int] = []
     state = 0
     for level, gain, total in zip(levels, gains, totals, strict=False):
-        row = total[state]
+        row = total[:, state]
         top = row.max()
         if top <= tie:
             break
-        soon = np.where(row >= top - tie, gain[state], -np.inf)
+        soon = np.where(row >= top - tie, gain[:, state], -np.inf)
         order.append(int(np.argmax(soon >= soon.max() - tie)))
-        state = int(level.child[state, order[-1]])
+        state = int(level.child[order[-1], state])
     return order
 
 
@@ -159,16 +160,16 @@ def _levels(n: int, steps: int, kin: Kin, start: tuple[int, ...]) -> tuple[_Leve
     rank = np.empty(1 << n, dtype=np.intp)
     for of_size in sets:
         rank[of_size] = np.arange(len(of_size))
-    bits = 1 << np.arange(n, dtype=np.intp)
+    bits = 1 << np.arange(n, dtype=np.intp)[:, None]
     levels: list[_Level] = []
     curve: Index | None = None
     for size in range(steps):
-        mine = sets[size][:, None]
+        mine = sets[size]
         child = np.where(mine & bits, -1, rank[mine | bits])
         counts = [(m, comb(m, size - 1)) for m in range(size - 1, n)] if size else []
         begins = accumulate((count for _, count in counts), initial=0)
         blocks = tuple(
-            (m, begin, count, None if curve is None or not kin[m] else curve[:count, m].copy())
+            (m, begin, count, None if curve is None or not kin[m] else curve[m, :count].copy())
             for (m, count), begin in zip(counts, begins, strict=False)
         )
         curve = _curve(sets[size], kin, start) if any(kin) else None
@@ -178,7 +179,7 @@ def _levels(n: int, steps: int, kin: Kin, start: tuple[int, ...]) -> tuple[_Leve
 
 def _curve(sets: Index, kin: Kin, start: tuple[int, ...]) -> Index:
     """Which row of the curves each member follows after each of these sets."""
-    found = np.empty((len(sets), len(kin)), dtype=np.intp)
+    found = np.empty((len(kin), len(sets)), dtype=np.intp)
     for m, others in enumerate(kin):
-        found[:, m] = start[m] + sum((sets >> other & 1) << bit for bit, other in enumerate(others))
+        found[m] = start[m] + sum((sets >> other & 1) << bit for bit, other in enumerate(others))
     return found

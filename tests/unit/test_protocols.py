@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from service.classifiers.classifier import Blame, Brief, Classified, ClassifierError
