@@ -104,15 +104,15 @@ class KindText:
         for word, amount in words_of(name, instructions).items():
             for i, one in enumerate(self.sum_of(word)):
                 sums[i] += amount * one
-        return self.of_sums(sums[:-1], sums[-1])
+        return self.of_sums(sums)
 
-    def of_sums(self, sums: Sequence[float], stems: float) -> tuple[float, ...]:
-        """The same by `sum_of` all words, each with its weight: what it adds up to for each kind, and of `stems`."""
+    def of_sums(self, sums: Sequence[float]) -> tuple[float, ...]:
+        """The same by what `sum_of` all words, each with its weight, adds up to."""
         count = len(self.kinds)
         if count < 2:
             return (1.0,) * count
-        scale = SCALE / sqrt(1.0 + stems)
-        logits = [base + scale * one for base, one in zip(self._prior, sums, strict=True)]
+        scale = SCALE / sqrt(1.0 + sums[-1])
+        logits = [base + scale * one for base, one in zip(self._prior, sums, strict=False)]
         top = max(logits)
         raised = [exp(logit - top) for logit in logits]
         total = sum(raised)

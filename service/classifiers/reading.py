@@ -12,7 +12,7 @@ from service.contract.catalog import Catalog
 from service.contract.task import Task
 from service.forecast.effort import Effort, estimate_minutes
 
-READINGS_KEPT = 256
+READINGS_KEPT = 32
 """Texts whose reading is remembered: a task that is asked about again after a failed attempt brings the same text."""
 
 LONGEST_KEPT = 4_000
@@ -20,10 +20,10 @@ LONGEST_KEPT = 4_000
 
 
 class _Read(NamedTuple):
-    """What the words of a text say: shares of the kinds and of the sizes, and to which candidates it leans."""
+    """What the words of a text say: the shares of the kinds, the sums for the sizes, and to which candidates it leans."""
 
     kinds: dict[str, float]
-    sizes: tuple[float, ...]
+    sizes: list[float]
     leaning: dict[int, float]
 
 
@@ -38,7 +38,8 @@ class Reading:
     @cached_property
     def size(self) -> Effort:
         """A person's minutes."""
-        return with_ends(estimate_minutes(self._name, self._instructions), self._read.sizes)
+        counted = estimate_minutes(self._name, self._instructions)
+        return with_ends(counted, size_model().of_sums(self._read.sizes))
 
     @property
     def kinds(self) -> dict[str, float]:
@@ -58,9 +59,10 @@ class Reading:
     @cached_property
     def _read(self) -> _Read:
         reader, words = self._reader, words_of(self._name, self._instructions)
-        kinds, sizes = reader.sums.probabilities(words)
+        kinds, sizes = reader.sums.of(words)
+        shares = reader.kind_text.of_sums(kinds)
         leaning = reader.likeness.leanings(words) if reader.likeness else {}
-        return _Read(dict(zip(reader.kind_text.kinds, kinds, strict=True)), sizes, leaning)
+        return _Read(dict(zip(reader.kind_text.kinds, shares, strict=True)), sizes, leaning)
 
 
 class Reader:

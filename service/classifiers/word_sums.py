@@ -1,6 +1,7 @@
 """The words of a text put to several models at once: each word is looked up once."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -18,20 +19,17 @@ class WordSums:
     def __init__(self, models: Sequence[KindText]) -> None:
         self._models = tuple(models)
         self._remembered = _Remembered(self._models)
+        ends = list(accumulate((len(model.kinds) + 1 for model in models), initial=0))
+        self._parts = list(pairwise(ends))
 
-    def probabilities(self, words: Mapping[str, float]) -> list[tuple[float, ...]]:
-        """For each model how likely each of its kinds is, for a text of these words with their weights."""
+    def of(self, words: Mapping[str, float]) -> list[list[float]]:
+        """For each model what KindText.of_sums takes, of a text of these words with their weights."""
         remembered = self._remembered
         if len(remembered) > MEMO:
             remembered = self._remembered = _Remembered(self._models)
         rows = [*map(remembered.__getitem__, words)]
         sums: list[float] = (np.array([*words.values()]) @ remembered.sums.take(rows, axis=0)).tolist()
-        found: list[tuple[float, ...]] = []
-        for model in self._models:
-            count = len(model.kinds)
-            found.append(model.of_sums(sums[:count], sums[count]))
-            sums = sums[count + 1 :]
-        return found
+        return [sums[begin:end] for begin, end in self._parts]
 
 
 class _Remembered(dict[str, int]):

@@ -71,12 +71,16 @@ def search(prior: Array, curves: Curves, steps: int, tie: float) -> list[int]:
     levels = _levels(len(curves.kin), steps, curves.kin, curves.start)
     gains: list[Array] = []
     reach = prior[None, :]
+    hopeful = [*range(curves.kinds)]
     room = _ROOM.of(max(level.child.shape[1] for level in levels) * len(prior))
     for size, level in enumerate(levels):
         reach = _reach(reach, level, curves, room[size % 2]) if size else reach
         gains.append(_gain(reach, level, curves))
-        if size + 1 < len(levels) and gains[-1].max() <= 0 and _hopeless(reach, curves):
-            break
+        if size + 1 < len(levels) and gains[-1].max() <= 0:
+            while hopeful and _hopeless(reach, curves, hopeful[-1]):
+                hopeful.pop()
+            if not hopeful:
+                break
     totals: list[Array] = []
     then: Array | None = None
     for level, gain in zip(reversed(levels[: len(gains)]), reversed(gains), strict=True):
@@ -117,13 +121,13 @@ _ROOM_KEPT = 500_000
 """Numbers in the largest piece of memory that is kept: 4 MB, more than any search of twelve candidates needs."""
 
 
-def _hopeless(reach: Array, curves: Curves) -> bool:
-    """Whether no attempt is worth its cost in any of these states, whatever the kind of work; nor then in any later."""
+def _hopeless(reach: Array, curves: Curves, kind: int) -> bool:
+    """Whether no attempt at work of this kind is worth its cost in any of these states; nor then in any later."""
     if curves.kinds == 1:
-        return True
-    by_kind = np.split(reach, curves.kinds, axis=1)
-    worth = np.split(curves.worth, curves.kinds, axis=1)
-    return all((one @ its.T).max() <= 0 for one, its in zip(by_kind, worth, strict=True))
+        return True  # the gains have said so
+    points = reach.shape[1] // curves.kinds
+    here = slice(kind * points, (kind + 1) * points)
+    return bool((curves.worth[:, here] @ reach[:, here].T).max() <= 0)
 
 
 def _gain(reach: Array, level: _Level, curves: Curves) -> Array:
