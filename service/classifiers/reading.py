@@ -20,7 +20,7 @@ LONGEST_KEPT = 4_000
 
 
 class _Read(NamedTuple):
-    """What the words of a text say: the shares of the kinds, the sums for the sizes, and to which candidates it leans."""
+    """What words say: the shares of the kinds, the sums for the sizes, and to which candidates the text leans."""
 
     kinds: dict[str, float]
     sizes: list[float]

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 from math import comb
 
 import numpy as np
@@ -51,12 +50,13 @@ class Curves:
 class _Level:
     """All sets of k members, ordered by their largest member, then by the next (colexicographic).
 
-    So the sets that have m as their largest member are the first so many sets of k − 1, each with m added: `blocks`
-    says (m, where they begin, how many, which curve of m each follows, or None where m has one only). `child` numbers
-    each set with one more member (own members: −1). `curve` says which curve each member has after each set.
+    `smaller` numbers the set of k − 1 that each has without its largest member, and `follows` says which curve that one
+    then has. In tables of members × sets, `child` numbers each set with one more member (own members: −1), and `curve`
+    says which curve each member has after each set; None where each has one only.
     """
 
-    blocks: tuple[tuple[int, int, int, Index | None], ...]
+    smaller: Index
+    follows: Index
     child: Index
     curve: Index | None
 
@@ -95,9 +95,8 @@ def search(prior: Array, curves: Curves, steps: int, tie: float) -> list[int]:
 def _reach(before: Array, level: _Level, curves: Curves, room: Array) -> Array:
     sets, points = level.child.shape[1], before.shape[1]
     reach = room.view(before.dtype)[: sets * points].reshape(sets, points)
-    for m, begin, count, curve in level.blocks:
-        follows = curves.rejection[curves.start[m]] if curve is None else curves.rejection.take(curve, axis=0)
-        np.multiply(before[:count], follows, out=reach[begin : begin + count])
+    before.take(level.smaller, axis=0, out=reach, mode="clip")  # else it would be copied once more
+    reach *= curves.rejection.take(level.follows, axis=0)
     return reach
 
 
@@ -170,14 +169,13 @@ def _levels(n: int, steps: int, kin: Kin, start: tuple[int, ...]) -> tuple[_Leve
     for size in range(steps):
         mine = sets[size]
         child = np.where(mine & bits, -1, rank[mine | bits])
-        counts = [(m, comb(m, size - 1)) for m in range(size - 1, n)] if size else []
-        begins = accumulate((count for _, count in counts), initial=0)
-        blocks = tuple(
-            (m, begin, count, None if curve is None or not kin[m] else curve[m, :count].copy())
-            for (m, count), begin in zip(counts, begins, strict=False)
-        )
+        # The first so many sets of k − 1 have smaller members only, so that they take on each member in turn.
+        counts = [comb(m, size - 1) for m in range(n)] if size else []
+        smaller = np.concatenate([numbers[:count] for count in counts]) if size else numbers[:0]
+        largest = np.repeat(np.arange(len(counts)), counts)
+        follows = np.array(start)[largest] if curve is None else curve[largest, smaller]
         curve = _curve(sets[size], kin, start) if any(kin) else None
-        levels.append(_Level(blocks, child, curve))
+        levels.append(_Level(smaller, follows, child, curve))
     return tuple(levels)
 
 
