@@ -258,8 +258,20 @@ class Forecaster:
         return Tried(self._model[row], row, curves.chance[row])
 
     def _abilities_shown(self, kind: str | None) -> tuple[dict[str, Any], ...]:
-        here = [self._abilities[candidate.key].of(kind) for candidate in self.catalog.candidates]
-        return tuple([{"theta": round(one.theta, 4), "n": one.n} for one in here])
+        """What an explanation says of each candidate, whatever the task."""
+        here = [(candidate, self._abilities[candidate.key].of(kind)) for candidate in self.catalog.candidates]
+        return tuple(
+            [
+                {
+                    "agent_type": candidate.agent_type,
+                    "model": candidate.model,
+                    "effort": candidate.effort,
+                    "theta": round(known.theta, 4),
+                    "n": known.n,
+                }
+                for candidate, known in here
+            ]
+        )
 
     def _rejections(self, curves: Curves, failed: tuple[int | None, ...], verifier: Verifier) -> list[Array]:
         """The chance that what failed was rejected, at each grid point: of strangers and of models one by one, of
