@@ -3,7 +3,8 @@
     OPENBLAS_NUM_THREADS=1 python -m tests.load.shape_fit [--folds N] [--repeats N] [--chains N]
 
 Needs the recorded tasks (see tests/support/recorded_tasks.py): swebench_dev (one repository, 12 models) and
-openhands_dev by kind (a dozen of its pairs at a time, drawn at random). Each set is cross-validated by itself:
+openhands_dev (a dozen of its pairs at a time, drawn at random) as a whole, with its kinds known, and each kind alone.
+Each set is cross-validated by itself:
 abilities and shape are learned from the other folds by the real code, from candidates without published figures, and
 starting from the shape that the remaining sets have in common. They are learned from every candidate on every task, or
 with `--chains` from what a scheduler reports: so many times per task, attempts in random order until one solves it,
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.contract.catalog import Candidate, Catalog
+from service.contract.kind import Kind
 from service.contract.task import Attempt
 from service.forecast import ability
 from service.forecast.ability import learn
@@ -51,18 +53,29 @@ Fold = tuple[Learned, Catalog, npt.NDArray[np.intp]]
 
 
 class Set:
-    """Tasks of one kind of work, and the candidates that were tried on them."""
+    """Tasks of these kinds of work (none: of one), and the candidates that were tried on them."""
 
-    def __init__(self, name: str, tasks: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, name: str, tasks: Sequence[dict[str, Any]], kinds: Sequence[str] = ()) -> None:
         self.name = name
+        self.kinds = tuple(Kind(id=kind) for kind in kinds)
         self.tasks = [task for task in tasks if task["outcomes"]]
         models = {model for task in self.tasks for model in task["outcomes"]}
         self.models = sorted(models)
 
+    @property
+    def kind_ids(self) -> tuple[str, ...]:
+        """Of the kinds that are told apart."""
+        return tuple(kind.id for kind in self.kinds)
+
     def catalog(self, rng: np.random.Generator) -> Catalog:
         """A dozen of the candidates, with their mean costs and no rates."""
         drawn = sorted(rng.permutation(self.models)[:PAIRS].tolist())
-        return Catalog(Candidate(agent_type="any", model=model, cost_usd=self.cost(model)) for model in drawn)
+        candidates = (Candidate(agent_type="any", model=model, cost_usd=self.cost(model)) for model in drawn)
+        return Catalog(candidates, kinds=self.kinds)
+
+    def kind(self, task: int) -> str | None:
+        """Of one task, where the kinds are told apart."""
+        return self.tasks[task]["labels"]["kind"] if self.kinds else None
 
     def cost(self, model: str) -> float:
         """Mean cost of an attempt."""
@@ -77,6 +90,7 @@ class Set:
                 solved=bool(self.tasks[t]["outcomes"][candidate.model]["solved"]),
                 cost_usd=float(self.tasks[t]["outcomes"][candidate.model]["cost_usd"]),
                 task=self.tasks[t]["id"],
+                kind=self.kind(t),
             )
             for t in tasks
             for candidate in catalog.candidates
@@ -110,6 +124,7 @@ def load(directory: Path) -> list[Set]:
     openhands = read_lines(directory / "openhands_dev.jsonl")
     kinds = ("issue", "testing", "research", "frontend")
     found = [Set("swebench", read_lines(directory / "swebench_dev.jsonl"))]
+    found.append(Set("openhands", [t for t in openhands if t["labels"]["kind"] in kinds], kinds))
     return found + [Set(kind, [t for t in openhands if t["labels"]["kind"] == kind]) for kind in kinds]
 
 
@@ -132,8 +147,12 @@ def play(
     attempts: list[Attempt] = []
     said: Said = []
     worth = 0.0
+    kind = one.kind(task)
+    kinds = {kind: 1.0} if kind else None
     while left := one.left(forecaster.catalog, task, attempts):
-        forecast = forecaster.forecast(left, labels={}, minutes=None, minutes_source="text", attempts=attempts)
+        forecast = forecaster.forecast(
+            left, labels={}, minutes=None, minutes_source="text", attempts=attempts, kinds=kinds
+        )
         if value_usd is None:
             chosen = left[int(rng.integers(len(left)))]
         else:
@@ -150,8 +169,8 @@ def play(
     return said, worth
 
 
-def calibration(one: Set, learned: list[Fold], value_usd: float | None, draws: int) -> tuple[str, Array]:
-    """For each step what was said and seen and the interval of the difference, and the worth of each task."""
+def calibration(one: Set, learned: list[Fold], value_usd: float | None, draws: int) -> tuple[list[Said], Array]:
+    """What was said and seen at each step, and the worth of each task."""
     rng = np.random.default_rng(1)
     by_step: list[Said] = [[] for _ in range(STEPS)]
     worths: list[float] = []
@@ -162,19 +181,24 @@ def calibration(one: Set, learned: list[Fold], value_usd: float | None, draws: i
             worths.append(worth)
             for step, what in enumerate(said[:STEPS]):
                 by_step[step].append(what)
-    told = ""
+    return by_step, np.array(worths)
+
+
+def told(by_step: Sequence[Said]) -> str:
+    """For each step the means of what was said and seen, and the interval of their difference over tasks."""
+    found = ""
     for rows in by_step:
         task, p, solved = np.array(rows, dtype=np.float64).reshape(-1, 3).T
         if len(set(task.tolist())) < LEAST:
-            told += "  " + " " * 28
+            found += "  " + " " * 28
             continue
         gap = p - solved
         sums, counts = np.bincount(task.astype(int), gap), np.bincount(task.astype(int))
         at = np.flatnonzero(counts)
         drawn = np.random.default_rng(0).choice(at, (1000, len(at)))
         low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
-        told += f"  {p.mean():.3f} {solved.mean():.3f} ({low:+.3f} {high:+.3f})"
-    return told, np.array(worths)
+        found += f"  {p.mean():.3f} {solved.mean():.3f} ({low:+.3f} {high:+.3f})"
+    return found
 
 
 def measure(one: Set, start: Shape, *, fixed: bool, options: argparse.Namespace) -> dict[float, Array]:
@@ -192,13 +216,15 @@ def measure(one: Set, start: Shape, *, fixed: bool, options: argparse.Namespace)
             learned.append((learn(catalog, rows, shape=start), catalog, test))
     ability.LOG_SIGMA_SD, ability.LOG_ODDS_SD = before
     shape = in_common([known.shape(None) for known, _, _ in learned])
-    told, _ = calibration(one, learned, None, 6)
+    said, _ = calibration(one, learned, None, 6)
     name = "before" if fixed else "now   "
-    print(f"{one.name:9} {name} sigma {shape.sigma:.2f} unsolvable {shape.unsolvable:.3f}\n    random {told}")
+    print(f"{one.name:9} {name} sigma {shape.sigma:.2f} unsolvable {shape.unsolvable:.3f}\n    random {told(said)}")
+    for kind in one.kind_ids:
+        print(f"    of them {kind:9}{told([[row for row in rows if one.kind(row[0]) == kind] for rows in said])}")
     worths: dict[float, Array] = {}
     for value in VALUES:
-        told, worths[value] = calibration(one, learned, value, 1)
-        print(f"    ${value:<5.0f} {told}  worth {worths[value].mean():.4f}", flush=True)
+        said, worths[value] = calibration(one, learned, value, 1)
+        print(f"    ${value:<5.0f} {told(said)}  worth {worths[value].mean():.4f}", flush=True)
     return worths
 
 
@@ -213,13 +239,14 @@ def main() -> None:
     if directory is None:
         parser.error("the recorded tasks are not here; name their directory with POINTSMAN_DATA")
     sets = load(directory)
-    shapes = [shape_of(one, SHAPE) for one in sets]
-    for one, shape in zip(sets, shapes, strict=True):
-        print(f"{one.name:9} sigma {shape.sigma:.2f} unsolvable {shape.unsolvable:.3f}")
-    print(f"in common sigma {in_common(shapes).sigma:.2f} unsolvable {in_common(shapes).unsolvable:.3f}")
+    shapes = {one.name: shape_of(one, SHAPE) for one in sets if not one.kinds}
+    for name, shape in shapes.items():
+        print(f"{name:9} sigma {shape.sigma:.2f} unsolvable {shape.unsolvable:.3f}")
+    common = in_common(list(shapes.values()))
+    print(f"in common sigma {common.sigma:.2f} unsolvable {common.unsolvable:.3f}")
     print("said, seen (interval of the difference) after 0, 1, 2, 3 failures; worth of a task in dollars")
-    for index, one in enumerate(sets):
-        others = in_common(shapes[:index] + shapes[index + 1 :])
+    for one in sets:
+        others = in_common([shape for name, shape in shapes.items() if name not in {one.name, *one.kind_ids}])
         before = measure(one, BEFORE, fixed=True, options=options)
         now = measure(one, others, fixed=False, options=options)
         gains = [f"${value:.0f} {interval((now[value] - before[value]).tolist())}" for value in VALUES]
