@@ -86,10 +86,15 @@ def search(prior: Array, curves: Curves, steps: int, tie: float) -> list[int]:
     for level, gain in zip(reversed(levels[: len(gains)]), reversed(gains), strict=True):
         total: Array = np.where(level.child < 0, -np.inf, gain) if then is None else gain + then.take(level.child)
         totals.append(total)
-        then = np.empty(total.shape[1] + 1, dtype=total.dtype)
-        np.maximum(total.max(axis=0), 0.0, out=then[:-1])
-        then[-1] = -np.inf  # where a set's own members lead
+        then = _best(total)
     return _follow(levels, gains, totals[::-1], tie)
+
+
+def _best(total: Array) -> Array:
+    """What each set is worth by the best next member, or none; and last −∞, to which a set's own members lead."""
+    best: Array = np.full_like(total, -np.inf, shape=total.shape[1] + 1)
+    best[:-1] = np.maximum(total.max(axis=0), 0.0)
+    return best
 
 
 def _reach(before: Array, level: _Level, curves: Curves, room: Array) -> Array:
