@@ -142,6 +142,7 @@ class Core:
                 await self.executions.start()
             await self.outcomes.start()
             self.kinds.background.start()
+            self.store.summing.background.start()
             self.reloader.start()
         self.ready = True
 

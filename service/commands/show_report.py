@@ -2,32 +2,33 @@
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.table import Table
 
-from service.commands.show import WIDE, console, named, safe, table
+from service.commands.show import console, named, safe, table
 from service.contract.report import Agreement, BaselineEstimate, CandidateMoney, Report, Said
 
-PLOT = 24
-"""Characters from 0 to 100 %; 40 where the terminal is wide."""
+PLOT = (10, 40)
+"""Characters from 0 to 100 %, fewest and most: what the terminal has room for beside names and figures."""
 
-WIDE_PLOT = 40
+FIGURES = 32
+"""Characters between a name and its plot, without those of the largest n, and of what follows the plot."""
 
 
 def show_report(report: Report) -> None:
     """The figures, whether the forecast keeps its word, who was right, what it saves, where the money went."""
     out = console()
-    plot = WIDE_PLOT if out.width >= WIDE else PLOT
     out.print(f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC\n", highlight=False)
     out.print(_figures(report))
     if report.overall is None:
         out.print("\nNo outcome of a decision is on record in this span: nothing to compare the forecast with.")
     else:
-        out.print("\n[bold]Does the forecast keep its word?[/]  | said   o seen   - 95 % interval of what was seen")
+        out.print("\n[bold]Does the forecast keep its word?[/]  | said   o seen   - its 95 % interval")
         rows: list[tuple[str, Said]] = [("all", report.overall)]
         rows += [(f"attempt {one.step}", one) for one in report.by_step]
         rows += [(f"kind {safe(one.kind or 'not known')}", one) for one in report.by_kind]
         rows += [(named(one.agent_type, one.model, one.effort), one) for one in report.by_candidate]
-        out.print(_calibration(rows, plot))
+        out.print(_calibration(rows, out.width))
     for made in (_agreement(report.agreement), _baseline(report.baseline), _money(report.money)):
         if made is not None:
             out.print("")
@@ -52,7 +53,10 @@ def _figures(report: Report) -> Table:
 
 
 def _calibration(rows: Sequence[tuple[str, Said]], width: int) -> Table:
-    shown = table("", "said", "seen", "95 %", "n", "0 to 100 %")
+    fewest, most = PLOT
+    beside = max(cell_len(name) for name, _ in rows) + max(len(f"{one.n:,}") for _, one in rows) + FIGURES
+    plot = min(max(width - beside, fewest), most)
+    shown = table("", "said", "seen", "95 %", "n", "0 to 100 %", least_telling=(3, 1))
     shown.columns[-1].justify = "left"
     for name, one in rows:
         low, high = one.ci95
@@ -60,9 +64,9 @@ def _calibration(rows: Sequence[tuple[str, Said]], width: int) -> Table:
             name,
             f"{one.said:.0%}",
             f"{one.seen:.0%}",
-            f"{low:.0%} to {high:.0%}",
+            f"{low:4.0%} to {high:4.0%}",
             f"{one.n:,}",
-            line(one, width) + ("" if one.kept_word else " *"),
+            line(one, plot) + ("" if one.kept_word else " *"),
         )
     if any(not one.kept_word for _, one in rows):
         shown.caption = "* what was said lies outside the interval of what was seen"

@@ -92,7 +92,7 @@ def learn(
         factor=factor,
         weight=columns.weight[rows],
     )
-    abilities = learned_kinds(catalog, found.theta, seen)
+    abilities = learned_kinds(catalog, found, seen)
     everywhere: list[LearnedAbility | LearnedKind] = []
     for known in abilities.values():
         everywhere += [known, *known.kinds.values()]

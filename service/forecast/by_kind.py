@@ -10,7 +10,7 @@ import numpy as np
 
 from service.contract.catalog import Catalog
 from service.forecast import costs
-from service.forecast.cells import Cells, Grid, Width, widths
+from service.forecast.cells import Cells, Grid, Width, possible_widths, widths
 from service.forecast.columns import Codes
 from service.forecast.difficulty import Array
 from service.forecast.learned import LearnedAbility, LearnedKind
@@ -30,9 +30,11 @@ UNKNOWN_MINUTES = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abilities:
-    """Of every candidate in every kind, last over all; the covariance of these last, and of the mean of all tasks."""
+    """Of every candidate in every kind, last over all; the covariance of these last, and of the mean of all tasks.
+    `sd` is how far the distance of each cell from that mean may be off, in logits (standard deviations)."""
 
     theta: Array
+    sd: Array
     covariance: Array
     width: Width
 
@@ -49,7 +51,10 @@ class Fitted:
 def untaught(expected: Grid, tasks_sd: float) -> Abilities:
     """Before any outcome."""
     covariance = np.diag(np.r_[expected.candidate_sd**2, tasks_sd**2])
-    return Abilities(theta=expected.mean, covariance=covariance, width=Width())
+    width = Width()
+    variance = expected.covariance(width.kind_sd, width.own_sd).diagonal() + tasks_sd**2
+    sd = np.sqrt(variance).reshape(expected.mean.shape)
+    return Abilities(theta=expected.mean, sd=sd, covariance=covariance, width=width)
 
 
 def estimated(
@@ -79,7 +84,8 @@ def estimated(
             )
         found = maximum(prior, place, _TIMES)
         covariance = found.fit.covariance[: size + 1, : size + 1]
-        return Abilities(theta=found.fit.place.theta[:, None], covariance=covariance, width=width), found
+        sd = _from_tasks(covariance.diagonal()[:-1], covariance[:-1, -1], float(covariance[-1, -1]))[:, None]
+        return Abilities(theta=found.fit.place.theta[:, None], sd=sd, covariance=covariance, width=width), found
     mean, kind = expected.mean.ravel()[cells.place], cells.place % expected.columns
 
     def tie(width: Width) -> Array:
@@ -103,7 +109,13 @@ def estimated(
         known: Array = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
         width = widths(expected, cells.place, known - tie(width), known @ (place.theta - mean), width)
     found = maximum(tied(width), place, _TIMES)
-    return _everywhere(expected, cells, width, found.fit), found
+    known = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
+    off = found.fit.place.theta - mean
+    spread = possible_widths(expected, cells.place, known - tie(width), known @ off, width)
+    core = np.linalg.inv(found.fit.covariance[: size + 1, : size + 1])
+    core[:size, :size] += tie(spread) - tie(width)
+    sd = _spread(expected, cells, spread, np.linalg.inv(core).astype(np.float64))
+    return replace(_everywhere(expected, cells, width, found.fit), sd=sd), found
 
 
 def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit) -> Abilities:
@@ -120,7 +132,25 @@ def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit) -> Abiliti
     covariance[:-1, :-1] += of @ core[:size, :size] @ of.T
     covariance[:-1, -1] = covariance[-1, :-1] = of @ core[:size, size]
     covariance[-1, -1] = core[size, size]
-    return Abilities(theta=theta.reshape(-1, columns), covariance=covariance, width=width)
+    return Abilities(theta=theta.reshape(-1, columns), sd=np.zeros(0), covariance=covariance, width=width)
+
+
+def _spread(expected: Grid, cells: Cells, width: Width, core: Array) -> Array:
+    """How far abilities of all cells, less the mean of all tasks, may be off; `core` is the covariance of those that
+    were estimated, last of that mean, where kinds differ by `width`."""
+    prior = expected.covariance(width.kind_sd, width.own_sd)
+    share = prior[:, cells.place] @ np.linalg.inv(prior[np.ix_(cells.place, cells.place)])
+    variance = prior.diagonal() - np.einsum("ij,ij->i", share, prior[:, cells.place])
+    variance += np.einsum("ij,ij->i", share @ core[:-1, :-1], share)
+    sd = _from_tasks(variance, share @ core[:-1, -1], float(core[-1, -1]))
+    return sd.reshape(-1, expected.columns)
+
+
+def _from_tasks(variance: Array, shared: Array, of_tasks: float) -> Array:
+    """Standard deviation of abilities less the mean of all tasks: that alone is what outcomes show, and it is known
+    better than either."""
+    found: Array = np.sqrt(np.maximum(variance + of_tasks - 2 * shared, 0.0))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +166,9 @@ class Seen:
     weight: Array
 
 
-def learned_kinds(catalog: Catalog, theta: Array, seen: Seen) -> dict[tuple[str, str], LearnedAbility]:
+def learned_kinds(catalog: Catalog, found: Abilities, seen: Seen) -> dict[tuple[str, str], LearnedAbility]:
     """Everything that is known of each candidate, over all and by kind."""
-    model = models(catalog.candidates)
+    model, theta = models(catalog.candidates), found.theta
     cost, n_cost = costs.by_kind(
         _figures(catalog, "cost_usd"),
         costs.UNKNOWN_COST_USD,
@@ -163,6 +193,7 @@ def learned_kinds(catalog: Catalog, theta: Array, seen: Seen) -> dict[tuple[str,
         cells = [
             LearnedKind(
                 theta=float(theta[c, k]),
+                sd=float(found.sd[c, k]),
                 cost_usd=float(cost[c, k]),
                 minutes=float(minutes[c, k]) if timed else None,
                 n=int(n[c, k]),
@@ -172,6 +203,7 @@ def learned_kinds(catalog: Catalog, theta: Array, seen: Seen) -> dict[tuple[str,
         ]
         known[candidate.key] = LearnedAbility(
             theta=cells[-1].theta,
+            sd=cells[-1].sd,
             cost_usd=cells[-1].cost_usd,
             minutes=cells[-1].minutes,
             n=int(n[c].sum()),

@@ -8,13 +8,14 @@ differ.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf, log1p
 
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
 from service.forecast.columns import WITHDRAWN, Codes, Columns, Key, Places
-from service.forecast.difficulty import Array, Shape, ability
+from service.forecast.difficulty import Array, Shape, ability, weights
 from service.forecast.history import label_digest, label_keys
 from service.forecast.settings import Flags
 from service.forecast.siblings import models, of_siblings
@@ -231,22 +232,40 @@ class Width:
 
 
 def widths(expected: Grid, place: Places, data: Array, told: Array, start: Width) -> Width:
-    """The most probable of WIDTHS, one after the other, with half-Cauchy priors of the scales that are assumed.
-
-    What outcomes say of the cells at `place` is taken to be exp(told·x − x·data·x / 2), x being how far they are from
-    their means; then the deviations can be integrated out.
-    """
-
-    def probable(kind_sd: float, own_sd: float) -> float:
-        prior = expected.covariance(kind_sd, own_sd)[np.ix_(place, place)]
-        both = np.eye(len(place)) + data @ prior
-        sign, size = np.linalg.slogdet(both)
-        if sign <= 0:
-            return -inf
-        fit = float(told @ prior @ np.linalg.solve(both, told))
-        return (fit - float(size)) / 2 - log1p((kind_sd / KIND_SD) ** 2) - log1p((own_sd / OWN_SD) ** 2)
-
+    """The most probable of WIDTHS, one after the other."""
+    probable = partial(_probable, expected, place, data, told)
     own_sd = max(WIDTHS.tolist(), key=lambda width: probable(start.kind_sd, width))
     kind_sd = max(WIDTHS.tolist(), key=lambda width: probable(width, own_sd))
     own_sd = max(WIDTHS.tolist(), key=lambda width: probable(kind_sd, width))
     return Width(kind_sd=kind_sd, own_sd=own_sd)
+
+
+def possible_widths(expected: Grid, place: Places, data: Array, told: Array, at: Width) -> Width:
+    """How far kinds may well differ where `at` is only the most probable: few outcomes show no difference that is there
+    all the same. Root mean squares over all widths, but no more than is assumed or is probable."""
+    probable = partial(_probable, expected, place, data, told)
+
+    def possible(logs: list[float], assumed: float, most: float) -> float:
+        share = weights(np.array(logs)) * np.gradient(WIDTHS)
+        return max(most, min(assumed, float(np.sqrt(share @ WIDTHS**2 / share.sum()))))
+
+    return Width(
+        kind_sd=possible([probable(width, at.own_sd) for width in WIDTHS.tolist()], KIND_SD, at.kind_sd),
+        own_sd=possible([probable(at.kind_sd, width) for width in WIDTHS.tolist()], OWN_SD, at.own_sd),
+    )
+
+
+def _probable(expected: Grid, place: Places, data: Array, told: Array, kind_sd: float, own_sd: float) -> float:
+    """The log of how probable these widths are, but for a constant, with half-Cauchy priors of the scales that are
+    assumed.
+
+    What outcomes say of the cells at `place` is taken to be exp(told·x − x·data·x / 2), x being how far they are from
+    their means; then the deviations can be integrated out.
+    """
+    prior = expected.covariance(kind_sd, own_sd)[np.ix_(place, place)]
+    both = np.eye(len(place)) + data @ prior
+    sign, size = np.linalg.slogdet(both)
+    if sign <= 0:
+        return -inf
+    fit = float(told @ prior @ np.linalg.solve(both, told))
+    return (fit - float(size)) / 2 - log1p((kind_sd / KIND_SD) ** 2) - log1p((own_sd / OWN_SD) ** 2)

@@ -136,6 +136,16 @@ class Forecaster:
         """Changes with everything learned."""
         return self.learned.version
 
+    def strength(self, candidate: Candidate, kind: str | None, *, off: float = 0.0) -> float | None:
+        """The share of this service's tasks of that kind, or of all, that a candidate of the catalog would solve at the
+        first try, were it by `off` standard deviations stronger than it is thought to be. None where an older release
+        learned it, which did not tell how well it is known."""
+        known = self._abilities[candidate.key].of(kind)
+        if known.sd is None:
+            return None
+        theta = np.array([known.theta + off * known.sd])
+        return float(solve_rate(theta, self._tasks, self.learned.shape(kind))[0])
+
     def cost_usd(self, candidate: Candidate) -> float:
         """Mean cost of one attempt in US dollars, whatever the task."""
         known = self._abilities.get(candidate.key)

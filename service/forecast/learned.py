@@ -14,9 +14,11 @@ FORMAT = 1
 
 class LearnedKind(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate in one kind of work: ability in logits, mean cost of an attempt in US dollars and its minutes (None
-    where nothing is known), and the outcomes that told of ability and cost."""
+    where nothing is known), and the outcomes that told of ability and cost. `sd` is how far its ability less the mean
+    of all tasks may be off, in logits; None where an older release learned it."""
 
     theta: float
+    sd: float | None = None
     cost_usd: float
     minutes: float | None = None
     n: int = 0
@@ -27,6 +29,7 @@ class LearnedAbility(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate: the same over all tasks, and by kind where the catalog has kinds."""
 
     theta: float
+    sd: float | None = None
     cost_usd: float
     minutes: float | None = None
     n: int

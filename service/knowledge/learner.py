@@ -187,7 +187,11 @@ class Learner:
         if self._memory is not None:
             recalled = await self._memory.learned(catalog.version)
         if recalled is not None:
-            self._kept_for = catalog.version
+            older = any(known.sd is None for known in recalled.learned.abilities.values())
+            self._kept_for = "" if older else catalog.version
+            # Decisions lack nothing of it: a command does not wait for it to be learned anew, as a release before this
+            # one kept it without how well abilities are known.
+            self._stale = self._stale or (older and not wait)
             self._use(recalled.learned, Forecaster(catalog, recalled.learned), ())
             if not self._stale and recalled.cursor == await self._outcomes.last_change():
                 return

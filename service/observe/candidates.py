@@ -1,13 +1,10 @@
 """The catalog with its forecast numbers, as `GET /v1/catalog` and `pointsman catalog --json` give it."""
 
-from math import sqrt
 from typing import Any
 
-import numpy as np
+import msgspec
 
 from service.base.shares import Z95
-from service.contract.task import key_of
-from service.forecast.difficulty import solve_rate
 from service.forecast.forecaster import Forecaster
 from service.knowledge.knowledge import Knowledge
 
@@ -39,17 +36,26 @@ def catalog_document(knowledge: Knowledge) -> dict[str, Any]:
     return {"agents": list(agents.values()), "kinds": knowledge.catalog.kinds, "versions": knowledge.versions}
 
 
-def intervals(forecaster: Forecaster) -> list[tuple[float, float]]:
-    """Of each candidate of the catalog, in its order: between which shares of tasks its strength lies at 95 %, by the
-    spread of its ability alone."""
-    learned = forecaster.learned
-    place = {key: number for number, key in enumerate(learned.abilities)}
-    found: list[tuple[float, float]] = []
-    for report in forecaster.abilities():
-        number = place.get(key_of(report.agent_type, report.model, report.effort))
-        known = number is not None and number < len(learned.covariance)
-        spread = Z95 * sqrt(max(0.0, learned.covariance[number][number])) if known and number is not None else 3.0
-        theta = np.array([report.theta - spread, report.theta + spread])
-        low, high = solve_rate(theta, learned.tasks, learned.shape(None)).tolist()
-        found.append((low, high))
+class Interval(msgspec.Struct, frozen=True):
+    """Between which shares of tasks a strength lies at 95 %."""
+
+    low: float
+    high: float
+
+
+def intervals(forecaster: Forecaster) -> list[dict[str | None, Interval]]:
+    """Of each candidate of the catalog, in its order: in each kind, and under None over all tasks. Left out where an
+    older release learned it.
+
+    By how well abilities, and how hard this service's tasks are, are known; how difficulty is spread is taken as it is.
+    """
+    found: list[dict[str | None, Interval]] = []
+    for candidate in forecaster.catalog.candidates:
+        own: dict[str | None, Interval] = {}
+        for kind in (None, *forecaster.catalog.kind_ids):
+            low = forecaster.strength(candidate, kind, off=-Z95)
+            high = forecaster.strength(candidate, kind, off=Z95)
+            if low is not None and high is not None:
+                own[kind] = Interval(low, high)
+        found.append(own)
     return found

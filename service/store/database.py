@@ -102,7 +102,8 @@ class Database:
             said = NO_WRITING if self.only_read and said == CANNOT_OPEN and mode not in READING else said
             self._failed(said, writing=mode not in READING, error=error)
             raise StoreUnavailableError(f"the store is not available: {said}") from None
-        if mode not in READING or not self.write_failed:
+        opened = self.ready or mode in ("migration", "look")  # else another call has just found the tables gone
+        if opened and (mode not in READING or not self.write_failed):
             self.problem, self.write_failed = None, False
         if mode == "migration":
             self.only_read = False

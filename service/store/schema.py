@@ -138,6 +138,57 @@ executions = Table(
     Column("request_digest", Text),
 )
 
+stretches = Table(
+    "stretches",
+    metadata,
+    Column("of_table", Text, primary_key=True),
+    Column("stretch", Text, primary_key=True),
+    Column("summed_by", Text, nullable=False),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("kept_at", UtcTime),
+)
+"""Stretches of time (stretches.py) whose sums are kept since `kept_at`, or are being made. Triggers of the database
+delete a stretch with its sums whenever a row of it comes, changes or goes, whoever does that (see migrations.py)."""
+
+decision_sums = Table(
+    "decision_sums",
+    metadata,
+    Column("stretch", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("agent_type", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("effort", Text),
+    Column("n", BigInteger, nullable=False),
+    Column("known", BigInteger, nullable=False),
+    Column("degraded", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("plan_p_solve", Double, nullable=False),
+    Column("plan_cost_usd", Double, nullable=False),
+    Column("classifying_usd", Double, nullable=False),
+    Column("compared", BigInteger, nullable=False),
+    Column("agreed", BigInteger, nullable=False),
+    Column("loss_usd", Double, nullable=False),
+)
+
+outcome_sums = Table(
+    "outcome_sums",
+    metadata,
+    Column("stretch", Text, nullable=False),
+    Column("agent_type", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("effort", Text),
+    Column("kind", Text),
+    Column("step", BigInteger),
+    Column("chosen_by", Text),
+    Column("n", BigInteger, nullable=False),
+    Column("solved", BigInteger, nullable=False),
+    Column("priced", BigInteger, nullable=False),
+    Column("cost_usd", Double, nullable=False),
+    Column("promised", BigInteger, nullable=False),
+    Column("expected", Double, nullable=False),
+    Column("kept", BigInteger, nullable=False),
+)
+
 
 EXPLAINED = (decisions.c.explanation, decisions.c.packed)
 """Both are needed to read an explanation."""

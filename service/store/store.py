@@ -22,6 +22,7 @@ from service.store.outcomes import OutcomeTable
 from service.store.pruning import Pruner
 from service.store.room import Room
 from service.store.snapshots import SnapshotTable
+from service.store.summing import Summing
 from service.store.tallies import Tallies
 
 PRUNE_SECONDS = 300.0
@@ -94,6 +95,7 @@ class Store:
         )
         self.outcomes = OutcomeTable(self._database, clock=clock)
         self.tallies = Tallies(self._database)
+        self.summing = Summing(self._database, clock=clock)
         self.snapshots = SnapshotTable(self._database, clock=clock)
         self.executions = ExecutionTable(self._database, clock=clock)
         self._pause = 0.0
@@ -119,6 +121,7 @@ class Store:
 
     async def aclose(self) -> None:
         """Writes the decisions that wait, then closes; takes at most some four times `patience_seconds`."""
+        await self.summing.background.aclose()
         await self._upkeep.aclose()
         await self.decisions.buffer.aclose(2 * self._limits.patience_seconds)
         await self._database.aclose(self._limits.patience_seconds)

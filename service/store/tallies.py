@@ -4,16 +4,19 @@ import logging
 import zlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Float, Text, and_, case, cast, func, literal_column, select
+from sqlalchemy import func, select, text, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.base.ids import first_id
 from service.contract.decoding import DECODE_ERRORS
+from service.store.address import Backend
 from service.store.database import Database
-from service.store.schema import EXPLAINED, AnyRow, AnySelect, decisions, explanation_of, outcomes
+from service.store.schema import EXPLAINED, AnyRow, AnySelect, decisions, explanation_of
 from service.store.search import not_by_index
+from service.store.stretches import FINEST, Gap, gaps
+from service.store.sums import DECISIONS, OUTCOMES, Summed, kept_within, stretch_of
 
 REPORT_SECONDS = 60.0
 """Patience with one sum: over 1,000,000 decisions SQLite takes some seconds (tests/load/page.py)."""
@@ -21,10 +24,21 @@ REPORT_SECONDS = 60.0
 MAX_GROUPS = 20_000
 """Rows of one sum; agents, models and kinds come from catalogs, which have a few dozen."""
 
-STRETCH = 6
-"""Digits of an id that are one stretch of time in the indexes: 2 to the power of 24 milliseconds."""
+MOST_GAPS = 40
+"""Between kept sums, in one statement. What lies before the newest of them is then summed from rows."""
 
-SAMPLE_AT_ONCE = 100
+AS_OF_ONE_MOMENT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+"""Sums that are dropped while they are being read would else be missed; SQLite reads like that anyhow."""
+
+PLANNED_ANEW = text("SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)")
+"""A plan for spans of any length, which PostgreSQL makes once a statement was seen five times, reads every row of a
+long one; to compile a statement takes longer than these take."""
+
+SAMPLE_AT_ONCE = 250
+"""Explanations that are held at once: a long task's has a hundred kilobytes."""
+
+DRAWN = 0x0800
+"""Of 65,536 ends of an id: these have an index of their own."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,99 +97,47 @@ class Tallies:
 
     async def of_decisions(self, span: Span) -> list[DecisionSums]:
         """Sums over the decisions of the span, by who chose and what."""
-        made = decisions.c
-        own_plan = (made.failures == 0) & made.plan_p_solve.is_not(None)
-        statement = self._summed(
-            span,
-            made.decision_id,
-            (made.source, made.agent_type, made.model, made.effort),
-            {
-                "n": func.count(),
-                "known": func.count(made.failures),
-                "degraded": _number(made.degraded),
-                "first": _number(own_plan),
-                "plan_p_solve": _sum(case((own_plan, made.plan_p_solve))),
-                "plan_cost_usd": _sum(case((own_plan, made.plan_cost_usd))),
-                "classifying_usd": _sum(made.classifying_usd),
-                "compared": func.count(made.agreed),
-                "agreed": _number(made.agreed),
-                "loss_usd": _sum(made.loss_usd),
-            },
-        )
-        return [DecisionSums(**row._mapping) for row in await self._rows(statement)]  # noqa: SLF001 - the public name of SQLAlchemy's mapping has an underscore
+        return [DecisionSums(**row._mapping) for row in await self._summed(DECISIONS, span)]  # noqa: SLF001 - the public name of SQLAlchemy's mapping has an underscore
 
     async def of_outcomes(self, span: Span) -> list[OutcomeSums]:
         """Sums over the outcomes recorded in the span, and not withdrawn, by all that reports tell apart."""
-        told = outcomes.c
-        statement = self._summed(
-            span,
-            told.outcome_id,
-            (told.agent_type, told.model, told.effort, told.kind, told.step, told.chosen_by),
-            {
-                "n": func.count(),
-                "solved": _number(told.solved),
-                "priced": func.count(told.cost_usd),
-                "cost_usd": _sum(told.cost_usd),
-                "promised": func.count(told.p_solve),
-                "expected": _sum(told.p_solve),
-                "kept": _number(and_(told.p_solve.is_not(None), told.solved)),
-            },
-            told.withdrawn_at.is_(None),
-        )
-        return [OutcomeSums(**row._mapping) for row in await self._rows(statement)]  # noqa: SLF001 - as above
+        return [OutcomeSums(**row._mapping) for row in await self._summed(OUTCOMES, span)]  # noqa: SLF001 - as above
 
     async def forecasts(self, span: Span, *, total: int, wanted: int) -> "list[SampledForecast]":
         """What the forecast said of every eligible candidate, for some `wanted` of the `total` first decisions about a
         task in the span: drawn by the random end of their ids, the same each time."""
-        first = [*self._within(span, decisions.c.decision_id), decisions.c.failures == 0]
-        if total > wanted:
-            first.append(func.substr(decisions.c.decision_id, 33) < f"{wanted * 0x10000 // total:04x}")
-        ids = [
-            row.decision_id for row in await self._rows(select(decisions.c.decision_id).where(*first).limit(2 * wanted))
-        ]
-        found: list[SampledForecast] = []
-        columns = (
-            decisions.c.decision_id,
-            decisions.c.plan_p_solve,
-            decisions.c.plan_cost_usd,
-            *EXPLAINED,
-        )
-        for start in range(0, len(ids), SAMPLE_AT_ONCE):
-            some = select(*columns).where(decisions.c.decision_id.in_(ids[start : start + SAMPLE_AT_ONCE]))
-            found.extend(one for row in await self._rows(some) if (one := _sampled(row)) is not None)
-        return found
+        drawn = _drawn(span, self._database.backend, share=wanted / max(total, 1))
+        columns = (decisions.c.decision_id, decisions.c.plan_p_solve, decisions.c.plan_cost_usd, *EXPLAINED)
 
-    def _summed(
-        self,
-        span: Span,
-        identifier: ColumnElement[str],
-        keys: Sequence[ColumnElement[Any]],
-        sums: dict[str, ColumnElement[Any]],
-        *conditions: ColumnElement[bool],
-    ) -> AnySelect:
-        """First by stretches of time, in the order of the index that has all of it, then those stretches together."""
-        stretch = _stretch(identifier)
-        labelled = [value.label(name) for name, value in sums.items()]
-        parts = (
-            select(*keys, *labelled)
-            .where(*self._within(span, identifier), *conditions)
-            .group_by(stretch, *keys)
-            .subquery()
-        )
-        names = [parts.c[key.key] for key in keys if key.key]
-        totals = [cast(func.sum(parts.c[name]), value.type).label(name) for name, value in sums.items()]
-        return select(*names, *totals).group_by(*names).limit(MAX_GROUPS)
+        async def read(connection: AsyncConnection) -> list[SampledForecast]:
+            if self._database.backend == "postgresql":
+                await connection.execute(PLANNED_ANEW)
+            ids = list((await connection.execute(drawn.limit(2 * wanted))).scalars())
+            found: list[SampledForecast] = []
+            for start in range(0, len(ids), SAMPLE_AT_ONCE):
+                some = select(*columns).where(decisions.c.decision_id.in_(ids[start : start + SAMPLE_AT_ONCE]))
+                rows = await connection.execute(some)
+                found += [one for row in rows if (one := _sampled(row)) is not None]
+            return found
 
-    def _within(self, span: Span, identifier: ColumnElement[str]) -> list[ColumnElement[bool]]:
-        """By the ids, whose first twelve digits are their time: first by the stretches that the index begins with."""
+        return await self._database.run(read, mode="read", limit_seconds=REPORT_SECONDS)
+
+    async def _summed(self, summed: Summed, span: Span) -> list[AnyRow]:
+        """Of whole stretches the sums that are kept, of all else those of the rows, as of one moment."""
+        backend = self._database.backend
         since, until = first_id(span.since), first_id(span.until)
-        exact = identifier if self._database.backend == "postgresql" else not_by_index(identifier)
-        stretch = _stretch(identifier)
-        return [stretch >= since[:STRETCH], stretch <= until[:STRETCH], exact >= since, exact < until]
 
-    async def _rows(self, statement: AnySelect) -> list[AnyRow]:
-        async def read(connection: Any) -> list[AnyRow]:  # noqa: ANN401 - AsyncConnection, whose rows are untyped
-            return list(await connection.execute(statement))
+        async def read(connection: AsyncConnection) -> list[AnyRow]:
+            if backend == "postgresql":
+                await connection.execute(AS_OF_ONE_MOMENT)
+                await connection.execute(PLANNED_ANEW)
+            kept_since, left = since, await _left(connection, summed, since, until)
+            if len(left) > MOST_GAPS:
+                kept_since = left[-MOST_GAPS].until
+                left = [Gap(since, kept_since), *await _left(connection, summed, kept_since, until)]
+            kept = summed.of_kept(summed.kept.c.stretch.in_(kept_within(summed, kept_since, until)))
+            parts = union_all(kept, *(summed.of_rows(gap, backend) for gap in left)).subquery()
+            return list(await connection.execute(summed.together(parts).limit(MAX_GROUPS)))
 
         return await self._database.run(read, mode="read", limit_seconds=REPORT_SECONDS)
 
@@ -209,18 +171,25 @@ class _Explanation(msgspec.Struct, frozen=True):
 _EXPLANATION = msgspec.json.Decoder(_Explanation)
 
 
-def _stretch(identifier: ColumnElement[str]) -> ColumnElement[str]:
-    """As the index has it, letter by letter: no database finds it by an expression with parameters."""
-    return literal_column(f"substr({identifier.key}, 1, {STRETCH})", Text)
+async def _left(connection: AsyncConnection, summed: Summed, since: str, until: str) -> list[Gap]:
+    """What has to be summed from rows."""
+    found = await connection.execute(kept_within(summed, since, until))
+    return gaps(since, until, sorted(found.scalars()))
 
 
-def _sum(value: ColumnElement[Any]) -> ColumnElement[float]:
-    return func.coalesce(func.sum(value), cast(0.0, Float))
-
-
-def _number(value: ColumnElement[Any]) -> ColumnElement[int]:
-    """How often it is true."""
-    return func.count(case((value, 1)))
+def _drawn(span: Span, backend: Backend, *, share: float) -> AnySelect:
+    """The first decisions about a task in the span, or about that share of them, by the random end of their ids."""
+    identifier = decisions.c.decision_id
+    since, until = first_id(span.since), first_id(span.until)
+    ids = select(identifier).where(identifier < until)
+    few = func.substr(identifier, 33) < f"{int(share * 0x10000):04x}"
+    if int(share * 0x10000) <= DRAWN:
+        by_index = text(f"failures = 0 AND substr(decision_id, 33) < '{DRAWN:04x}'")  # as the index has it
+        return ids.where(identifier >= since, by_index, few)
+    exact = identifier if backend == "postgresql" else not_by_index(identifier)
+    stretch = stretch_of(identifier)
+    within = (stretch >= since[:FINEST], stretch <= until[:FINEST], exact >= since, decisions.c.failures == 0)
+    return ids.where(*within, *([few] if share < 1 else []))
 
 
 def _sampled(row: AnyRow) -> SampledForecast | None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.agent_clis import AgentCli
 from tests.support.gemini_stand_in import GeminiStandIn, gemini_stand_in
-from tests.support.http_fixtures import OpenService
+from tests.support.http_fixtures import SMALL_CATALOG, OpenService
 from tests.support.llama_server import LlamaServer
 from tests.support.service_process import pointsman
 
@@ -52,6 +52,7 @@ def claude_environ(cli: AgentCli, llama: LlamaServer) -> dict[str, str]:
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "48",
         "POINTSMAN_CLI__PRESET": "claude",
         "POINTSMAN_CLI__TIMEOUT_SECONDS": "150",
+        "POINTSMAN_CATALOG__PATH": str(SMALL_CATALOG),
     }
 
 
@@ -164,6 +165,7 @@ def llm_environ(llama_server: LlamaServer, tmp_path: Path) -> dict[str, str]:
         "LLM_LOAD_PLUGINS": "",  # the package that carries the model is a plugin too, and would ask for a compiler
         "OPENAI_API_KEY": SECRET,
         "POINTSMAN_CLI__TIMEOUT_SECONDS": "150",
+        "POINTSMAN_CATALOG__PATH": str(SMALL_CATALOG),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.http_fixtures import OpenService
+from tests.support.http_fixtures import SMALL_CATALOG, OpenService
 from tests.support.llama_server import LlamaServer
 from tests.support.service_process import ServiceProcess, pointsman
 
@@ -24,7 +24,8 @@ VERDICT_PROBLEMS = {"no-json", "wrong-shape", "ambiguous", "unknown-candidate", 
 
 
 def with_llama(llama: LlamaServer, **more: str) -> dict[str, str]:
-    """The environment that points to a llama.cpp server, with time enough for a shared machine and short answers."""
+    """The environment that points to a llama.cpp server, with time enough for a shared machine, a small catalog and
+    short answers."""
     return {
         "POINTSMAN_LOCAL_MODEL__ENDPOINT": llama.endpoint,
         "POINTSMAN_LOCAL_MODEL__MODEL": llama.model,
@@ -32,6 +33,7 @@ def with_llama(llama: LlamaServer, **more: str) -> dict[str, str]:
         "POINTSMAN_LOCAL_MODEL__MAX_TOKENS": "48",
         "POINTSMAN_LOCAL_MODEL__REASON": "false",
         "POINTSMAN_DECISION__CACHE_SECONDS": "0",
+        "POINTSMAN_CATALOG__PATH": str(SMALL_CATALOG),
         **more,
     }
 
@@ -102,14 +104,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_tasks_get_a_decision(
-    open_service: OpenService, llama_server: LlamaServer, catalog_file: Path, text: str
-) -> None:
+def test_hostile_tasks_get_a_decision(open_service: OpenService, llama_server: LlamaServer, text: str) -> None:
     """Whatever a task says, a real model's answer is a candidate of the catalog or none."""
-    service = open_service(
-        **with_llama(llama_server, POINTSMAN_LOCAL_MODEL__MAX_TASK_TOKENS="200"),
-        POINTSMAN_CATALOG__PATH=str(catalog_file),
-    )
+    service = open_service(**with_llama(llama_server, POINTSMAN_LOCAL_MODEL__MAX_TASK_TOKENS="200"))
     with service.client() as client:
         decision = decide(client, text)
     check_that_the_model_was_asked(decision)

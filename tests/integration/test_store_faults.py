@@ -13,6 +13,7 @@ import pytest
 
 from service.contract.errors import StoreUnavailableError
 from service.store import Store
+from service.store.schema import metadata
 from tests.support.store_fixtures import OpenStore, a_decision, an_outcome, until
 
 QUICK = {"patience_seconds": 0.2, "retry_seconds": (0.05, 0.2), "probe_seconds": 0.1}
@@ -133,8 +134,8 @@ async def test_tables_that_vanish_are_made_again(store_url: str, open_store: Ope
     store = await open_store(store_url, **{**QUICK, "patience_seconds": 1.0})
 
     async def drop(connection: object) -> None:
-        for table in ("outcomes", "decisions", "executions", "snapshots", "schema_version"):
-            await connection.exec_driver_sql(f"DROP TABLE {table}")  # type: ignore[attr-defined]
+        for table in metadata.sorted_tables:
+            await connection.exec_driver_sql(f"DROP TABLE {table.name}")  # type: ignore[attr-defined]
 
     await store._database.run(drop, mode="write")
     with pytest.raises(StoreUnavailableError):

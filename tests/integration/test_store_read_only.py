@@ -4,13 +4,16 @@ import os
 import subprocess
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from service.base.clock import utc_now
 from service.contract.errors import StoreUnavailableError
 from service.store import Store
 from service.store.copying import copy_all
+from service.store.tallies import Span
 from tests.support.http_fixtures import OpenApp
 from tests.support.postgres import PASSWORD, QUOTED_PASSWORD, PostgresServer
 from tests.support.store_fixtures import OpenStore, a_decision, an_outcome, until
@@ -101,8 +104,12 @@ async def test_what_is_on_record_is_read(
     with pytest.raises(StoreUnavailableError, match=said):
         await store.outcomes.record([an_outcome()])
     assert len(await store.outcomes.of_decision("d")) == 1
+    await store.summing._go_on()
+    today = Span(since=utc_now() - timedelta(days=1), until=utc_now() + timedelta(seconds=1))
+    assert [one.n for one in await store.tallies.of_outcomes(today)] == [1]
     assert store.status.buffered == 1
     assert said in str(store.status.problem)
+    await store.aclose()  # before its database and its user go: it would look for them again
 
 
 @ways

@@ -1,6 +1,6 @@
 """How long the page's views take over a large record, in either database.
 
-    python -m tests.load.page [--decisions 1000000] [--days 90] [--postgresql] [--folder F]
+    python -m tests.load.page [--decisions 1000000] [--days 90] [--postgresql | --url U] [--folder F]
 
 The record has as many outcomes as a third of its decisions. Rows are those of the real pipeline, 240 different ones in
 turn, written past the service; then the service runs as a process of its own, and each view is asked for 20 times.
@@ -36,6 +36,13 @@ from tests.support.service_process import ServiceProcess
 TIMES = 20
 BATCH = 5000
 
+KEPT = {
+    "POINTSMAN_STORE__KEEP_DAYS": "3650",
+    "POINTSMAN_STORE__KEEP_DECISIONS": "100000000",
+    "POINTSMAN_STORE__MAX_BYTES": str(1 << 40),
+}
+"""By its defaults a service would begin to delete most of such a record, while it is being measured."""
+
 
 def main() -> None:
     """Fills a record and measures."""
@@ -43,27 +50,44 @@ def main() -> None:
     parser.add_argument("--decisions", type=int, default=1_000_000)
     parser.add_argument("--days", type=float, default=90.0)
     parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--url", help="A PostgreSQL database that was filled before.")
     parser.add_argument("--folder", type=Path, help="Keep the SQLite file here, and use it again.")
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         file = folder / f"page-{given.decisions}.db"
-        there = file.exists()
-        if given.postgresql:
+        there = file.exists() and not given.postgresql
+        if given.url:
+            url, fill, there = given.url, _fill_postgresql, True
+        elif given.postgresql:
             server = stack.enter_context(PostgresServer())
             url, fill = server.url(server.create_database()), _fill_postgresql
         else:
             url, fill = f"sqlite:///{file}", _fill_sqlite
-        if given.postgresql or not there:
+        if not there:
             started = time.perf_counter()
             asyncio.run(_fill(url, fill, given.decisions, given.days))
             print(f"filled in {time.perf_counter() - started:.0f} s", flush=True)
-        if not given.postgresql:
+        if file.exists():
             print(f"{file.stat().st_size / 1e9:.2f} GB")
-        environ = {"HOME": str(folder), "PATH": os.environ["PATH"], "POINTSMAN_STORE__URL": url}
+        started = time.perf_counter()
+        rounds, spent = asyncio.run(_sum(url))
+        print(f"summed in {time.perf_counter() - started:.1f} s, {spent:.1f} s of CPU, {rounds} rounds", flush=True)
+        environ = {"HOME": str(folder), "PATH": os.environ["PATH"], "POINTSMAN_STORE__URL": url, **KEPT}
         with ServiceProcess(environ, folder / "serve.log") as service:
             _wait_until_learned(service)
             _measure(service)
+
+
+async def _sum(url: str) -> tuple[int, float]:
+    """What a service does in the background, without its pauses."""
+    before, rounds = time.process_time(), 0
+    store = Store(url)
+    await store.start()
+    while await store.summing.round():
+        rounds += 1
+    await store.aclose()
+    return rounds, time.process_time() - before
 
 
 def _wait_until_learned(service: ServiceProcess) -> None:
@@ -100,6 +124,7 @@ def _measure(service: ServiceProcess) -> None:
             "report, 7 days, baseline": f"/report?baseline={strongest}",
             "report, 30 days": "/report?days=30",
             "report, 90 days": "/report?days=91",
+            "report, 90 days, baseline": f"/report?days=91&baseline={strongest}",
         }
         print(f"{'view':28} {'first':>8} {'median':>8} {'worst':>8} {'CPU':>8}  ms")
         for name, path in views.items():

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import msgspec
 import pytest
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -21,6 +22,7 @@ from service.store.schema import snapshots
 from service.store.snapshots import Snapshot
 from tests.support.builders import candidate, task
 from tests.support.http_fixtures import settings_from
+from tests.support.store_fixtures import until
 
 CATALOG = Catalog([candidate("any", "small", solve_rate=0.4), candidate("any", "big", solve_rate=0.7)])
 
@@ -169,6 +171,30 @@ async def test_a_damaged_snapshot_is_as_if_it_were_not_there(store_url: str, bod
         assert again.core.learner.report.outcomes == 30
         for key, known in before.abilities.items():
             assert again.learned.abilities[key].theta == pytest.approx(known.theta, abs=0.01)
+
+
+async def test_what_an_older_release_learned_is_learned_anew_by_a_service(tmp_path: Path) -> None:
+    """It did not tell how well abilities are known; a command takes it as it is."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    await filled(url)
+    async with Service(url) as one:
+        version = one.core.in_use.knowledge.catalog.version
+        known = one.learned.abilities
+        older = {key: msgspec.structs.replace(ability, sd=None) for key, ability in known.items()}
+        learned = msgspec.structs.replace(one.learned, abilities=older)
+        one.core.learner._keep = forgetful  # type: ignore[method-assign]
+        assert one.core.learner._memory is not None
+        await one.core.learner._memory.keep_learned(30, version, learned)
+    async with Service(url) as command:
+        command.core.learner._keep = forgetful  # type: ignore[method-assign]
+        assert command.learned.abilities == older
+    service = Service(url)
+    await service.core.start()
+    await until(lambda: service.learned.abilities["any", "big"].sd is not None)
+    assert service.core.learner.report.outcomes == 30
+    await service.core.aclose()
+    async with Service(url) as again:
+        assert again.learned.abilities["any", "big"].sd is not None
 
 
 async def test_a_snapshot_of_less_never_takes_the_place_of_one_of_more(store_url: str) -> None:

@@ -99,6 +99,15 @@ def test_figures_are_aligned(recorded: Mapping[str, str]) -> None:
     assert len(ends) == 1, money
 
 
+def test_a_name_beside_a_plot_is_whole(recorded: Mapping[str, str]) -> None:
+    """The plot gets what room the names and figures leave: each line of it has a name, figures and a plot."""
+    plain = SGR.sub("", in_terminal(recorded, 80, "report"))
+    rows = plain[plain.index("0 to 100 %") : plain.index("classifier against forecast")].splitlines()[1:]
+    rows = [row for row in rows if row.strip() and not row.startswith("*")]
+    assert len(rows) > 5
+    assert all(re.search(r"\S +\d+% +\d+% .*[.|o-]{10}", row) for row in rows), rows
+
+
 def test_a_wide_terminal_names_the_points_of_the_curve(recorded: Mapping[str, str]) -> None:
     """Beside them, where there is room; the legend has all of them."""
     plain = SGR.sub("", in_terminal(recorded, 120, "evaluate", "tasks.jsonl", "--policy", "forecast"))

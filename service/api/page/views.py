@@ -120,11 +120,12 @@ def curl_of(stored: StoredDecision, host: str) -> tuple[str, bool]:
 
 
 def candidates_view(knowledge: Knowledge) -> list[dict[str, Any]]:
-    """Each with its interval, and with its figures by kind where those are told."""
+    """Each with its figures over all tasks and by kind, and with the intervals of these."""
     reports = knowledge.forecaster.abilities()
     return [
-        {"report": report, "low": low, "high": high, "kinds": dict(getattr(report, "kinds", {}))}
-        for report, (low, high) in zip(reports, intervals(knowledge.forecaster), strict=True)
+        {"report": report, "interval": own.get(None), "kinds": [(kind, told, own.get(kind)) for kind, told in kinds]}
+        for report, own in zip(reports, intervals(knowledge.forecaster), strict=True)
+        for kinds in [report.kinds.items()]
     ]
 
 
