@@ -74,7 +74,7 @@ def words_of(name: str, instructions: str) -> dict[str, float]:
     found.update(dict.fromkeys(_words(asked[:OPENING]), OPENING_WEIGHT))
     if len(text) < _SHORT and ("?" in text or "？" in text):
         found[ASKS] = OPENING_WEIGHT
-    if any(picture in text for picture in _PICTURES):
+    if any(map(text.__contains__, _PICTURES)):
         found[SHOWS] = OPENING_WEIGHT
     return found
 
@@ -98,13 +98,19 @@ def _words(text: str) -> list[str]:
 
 def _without_negated(text: str) -> str:
     for sign in _PUT_ASIDE:
-        start = text.find(sign)
-        while start >= 0:
-            after = start + len(sign)
-            if start == 0 or not text[start - 1].isalpha():
-                text = f"{text[:start]}{_after_negated(text[after : after + 80])}{text[after + 80 :]}"
-                after = start
-            start = text.find(sign, after)
+        if sign in text:
+            text = _without_clauses(text, sign)
+    return text
+
+
+def _without_clauses(text: str, sign: str) -> str:
+    start = text.find(sign)
+    while start >= 0:
+        after = start + len(sign)
+        if start == 0 or not text[start - 1].isalpha():
+            text = f"{text[:start]}{_after_negated(text[after : after + 80])}{text[after + 80 :]}"
+            after = start
+        start = text.find(sign, after)
     return text
 
 

@@ -54,7 +54,7 @@ async def test_under_a_plan_an_attempt_takes_what_it_takes_from_others() -> None
     ]
     costs = [made.cost_usd for made in by_use]
     assert costs == sorted(costs)
-    assert costs[0] < 0.01
+    assert costs[0] < 0.04
     assert costs[-1] > 0.7
     assert len({made.list_cost_usd for made in by_use}) == 1
     assert all(step.list_cost_usd >= step.cost_usd for made in by_use for step in made.plan)
