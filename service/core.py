@@ -87,7 +87,7 @@ class Core:
         cli = CliClassifier.configured(settings.cli, environ)
         self.in_use = InUse(read_knowledge(settings))
         local = None if self.llm is None else LocalModelClassifier(self.llm, settings.local_model)
-        self.kinds = KindLearner(self.in_use)
+        self.kinds = KindLearner(self.in_use, self.store.snapshots, keep_all=settings.store.keep_instructions)
         self.contexts = Contexts(self.store.decisions)
         self.quota = QuotaWindows(self.in_use)
         self.pipeline = self._pipeline(local, cli)
@@ -119,6 +119,7 @@ class Core:
         self.parts = Parts(
             pipeline=self.pipeline,
             learner=self.learner,
+            kinds=self.kinds,
             reloader=self.reloader,
             store=self.store,
             executions=self.executions,
@@ -135,13 +136,13 @@ class Core:
         await self.store.start()
         await self.learner.start(wait=learn_first)
         await self.local_endpoint.start(wait=not serve)
+        await self.kinds.start(follow=serve)
         if self.pipeline.classifiers.ladder.stages:
             await self.weights.start(wait=learn_first)
         if serve:
             if self.executions is not None:
                 await self.executions.start()
             await self.outcomes.start()
-            self.kinds.background.start()
             self.store.summing.background.start()
             self.reloader.start()
         self.ready = True
@@ -158,7 +159,7 @@ class Core:
             await self.executions.aclose()
         await self.local_endpoint.background.aclose()
         await self.outcomes.background.aclose()
-        await self.kinds.background.aclose()
+        await self.kinds.aclose()
         await self.learner.aclose()
         await self.weights.background.aclose()
         await self.pipeline.classifiers.aclose()

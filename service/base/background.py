@@ -22,6 +22,11 @@ class Background:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def started(self) -> bool:
+        """Whether `start` was called."""
+        return self._task is not None
+
     def start(self) -> None:
         """Begins with a rest: whoever wants a first round at once calls `wake`."""
         self._task = asyncio.create_task(self._go_on())

@@ -25,5 +25,7 @@ class Stopwatch:
 
     def milliseconds(self) -> dict[str, float]:
         """The total up to now, and each stage."""
-        total = self._clock() - self.started
-        return {name: round(value * 1000, 3) for name, value in {"total": total, **self.seconds}.items()}
+        found = {"total": round((self._clock() - self.started) * 1000, 3)}
+        for stage, seconds in self.seconds.items():
+            found[stage] = round(seconds * 1000, 3)
+        return found

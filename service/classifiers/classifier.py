@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+import msgspec
+
 from service.classifiers.prompt import Prompts, Question
 from service.classifiers.verdict import Verdict
 from service.contract.catalog import Candidate, Catalog
@@ -30,8 +32,7 @@ KEPT_REPLY = 8_000
 """Characters of a reply that are kept to be shown: a verdict has some 300, and thousands of them are remembered."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Brief:
+class Brief(msgspec.Struct, frozen=True, kw_only=True):
     """One task to be classified: what is eligible, of which catalog, and what a solved task is worth (US dollars)."""
 
     task: Task

@@ -38,10 +38,11 @@ TOLD_WEIGHT = 20.0
 MAX_LEARNED_WORDS = 20_000
 """Words that are kept of tasks whose kind was told; those that come later teach only by the words that are there."""
 
+LONGEST_WORD = 40
+"""Letters of the longest word that is kept: a longer one is no word of any language's tasks, and is counted by its
+first letters alone."""
+
 _DECODER = msgspec.json.Decoder(dict[str, dict[str, float]])
-_MEMO = 20_000
-"""Words whose sums are remembered, before they are forgotten all at once."""
-_FIRST_MEMO = 1024
 
 
 class WordCounts:
@@ -61,7 +62,7 @@ class WordCounts:
         for stem in {stem for word in words_of(name, instructions) for stem in stems_of(word)}:
             counts = self.words.get(stem)
             if counts is None:
-                if len(self.words) >= self._limit:
+                if len(self.words) >= self._limit or len(stem) > LONGEST_WORD:
                     continue
                 counts = self.words[stem] = {}
             counts[kind] = counts.get(kind, 0.0) + weight
@@ -75,7 +76,8 @@ class WordCounts:
 
 
 class KindText:
-    """Tells the kinds of one catalog apart. Immutable but for its memory of words; `kinds` are ids in their order."""
+    """Tells the kinds of one catalog apart. Immutable; `kinds` are ids in their order. See WordSums for a text's words
+    put to it."""
 
     def __init__(
         self,
@@ -92,27 +94,29 @@ class KindText:
             for word in source:
                 self._row.setdefault(word, len(self._row))
         self._weight = _weights(self.kinds, self._row, words)
+        self._nothing = [0.0] * (len(self.kinds) + 1)
         self._prior = [log(sqrt((told.get(kind, 0.0) + TOLD_WEIGHT) / TOLD_WEIGHT)) for kind in self.kinds]
-        self._forget()
+
+    def sum_of(self, word: str) -> list[float]:
+        """For each kind the sum of the weights of a word's stems that are known, and last their number."""
+        rows = [row for stem in stems_of(word) if (row := self._row.get(stem)) is not None]
+        return [*self._weight[rows].sum(axis=0).tolist(), float(len(rows))] if rows else self._nothing
 
     def probabilities(self, name: str, instructions: str) -> tuple[float, ...]:
         """How likely each kind is for a task's title and text, in the order of `kinds`; they sum to one."""
-        return self.of_words(words_of(name, instructions))
+        sums = list(self._nothing)
+        for word, amount in words_of(name, instructions).items():
+            for i, one in enumerate(self.sum_of(word)):
+                sums[i] += amount * one
+        return self.of_sums(sums)
 
-    def of_words(self, words: Mapping[str, float]) -> tuple[float, ...]:
-        """The same for words that were already found."""
+    def of_sums(self, sums: Sequence[float]) -> tuple[float, ...]:
+        """The same by what `sum_of` all words, each with its weight, adds up to."""
         count = len(self.kinds)
         if count < 2:
             return (1.0,) * count
-        if len(self._place) > _MEMO:
-            self._forget()
-        place = self._place
-        places = [place.get(word, -1) for word in words]
-        if -1 in places:
-            places = [self._placed(word) for word in words]
-        *sums, told = (np.array(list(words.values())) @ self._sums[places]).tolist() if places else (0.0,)
-        scale = SCALE / sqrt(1.0 + told)
-        logits = [base + scale * one for base, one in zip(self._prior, sums, strict=True)] if sums else self._prior
+        scale = SCALE / sqrt(1.0 + sums[-1])
+        logits = [base + scale * one for base, one in zip(self._prior, sums, strict=False)]
         top = max(logits)
         raised = [exp(logit - top) for logit in logits]
         total = sum(raised)
@@ -129,26 +133,6 @@ class KindText:
                     shown[stem] = {kind: round(float(one), 2) for kind, one in zip(self.kinds, weight, strict=True)}
         spread = sorted(shown, key=lambda stem: min(shown[stem].values()) - max(shown[stem].values()))
         return {stem: shown[stem] for stem in spread[:top]}
-
-    def _forget(self) -> None:
-        """The sums of words that were seen; made anew as they are seen again."""
-        self._place: dict[str, int] = {}
-        self._sums = np.zeros((_FIRST_MEMO, len(self.kinds) + 1))
-        self._used = 1
-
-    def _placed(self, word: str) -> int:
-        """Where the sum of the weights of a word's stems, and last their number, stands in `_sums`; 0 for nothing."""
-        found = self._place.get(word)
-        if found is None:
-            rows = [row for stem in stems_of(word) if (row := self._row.get(stem)) is not None]
-            found = self._used if rows else 0
-            if rows:
-                if found == len(self._sums):
-                    self._sums = np.vstack([self._sums, np.zeros_like(self._sums)])
-                self._sums[found] = [*self._weight[rows].sum(axis=0).tolist(), len(rows)]
-                self._used += 1
-            self._place[word] = found
-        return found
 
 
 @cache

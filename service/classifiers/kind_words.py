@@ -38,10 +38,24 @@ _PUT_ASIDE = (
     "keine ",
     "ohne ",
     "sans ",
+    "never mind ",
+    "pas de ",
+    "ne pas ",
+    "n'écris pas ",
+    "não escreva ",
+    "sem ",
+    "sin ",
+    "без ",
+    "не пиши ",
 )
 """What follows these is what is not asked for: "do not write tests" is no request for tests."""
 _PUT_ASIDE_END = re.compile(r"[.,;:!?\n]|\b(?:but|just|only)\b")
 _PUT_ASIDE_WORDS = 4
+
+_NEEDLESS = (" not needed", "n't needed", " not necessary", " not required", " nicht nötig", " не нужны")
+_CLAUSE_ENDS = ".,;:!?\n"
+_NEEDLESS_READ = 40
+"""What stands before these in their clause, at most so many characters of it, is not asked for either."""
 
 ASKS, SHOWS = "?", "<image>"
 """Two signs that are no words: a short text with a question mark; a text with a picture."""
@@ -55,12 +69,12 @@ def words_of(name: str, instructions: str) -> dict[str, float]:
     if not text.isascii() and _UNSPACED.search(text[:OPENING]):
         text = text[:_UNSPACED_READ]
     text = text.lower()
-    asked = _without_negated(text)
+    asked = _without_needless(_without_negated(text))
     found = dict.fromkeys(_words(asked[OPENING:]), 1.0) if len(asked) > OPENING else {}
     found.update(dict.fromkeys(_words(asked[:OPENING]), OPENING_WEIGHT))
     if len(text) < _SHORT and ("?" in text or "？" in text):
         found[ASKS] = OPENING_WEIGHT
-    if any(picture in text for picture in _PICTURES):
+    if any(map(text.__contains__, _PICTURES)):
         found[SHOWS] = OPENING_WEIGHT
     return found
 
@@ -84,13 +98,29 @@ def _words(text: str) -> list[str]:
 
 def _without_negated(text: str) -> str:
     for sign in _PUT_ASIDE:
-        start = text.find(sign)
-        while start >= 0:
-            after = start + len(sign)
-            if start == 0 or not text[start - 1].isalpha():
-                text = f"{text[:start]}{_after_negated(text[after : after + 80])}{text[after + 80 :]}"
-                after = start
-            start = text.find(sign, after)
+        if sign in text:
+            text = _without_clauses(text, sign)
+    return text
+
+
+def _without_clauses(text: str, sign: str) -> str:
+    start = text.find(sign)
+    while start >= 0:
+        after = start + len(sign)
+        if start == 0 or not text[start - 1].isalpha():
+            text = f"{text[:start]}{_after_negated(text[after : after + 80])}{text[after + 80 :]}"
+            after = start
+        start = text.find(sign, after)
+    return text
+
+
+def _without_needless(text: str) -> str:
+    for sign in _NEEDLESS:
+        at = text.find(sign)
+        while at >= 0:
+            start = max(at - _NEEDLESS_READ, *(text.rfind(end, 0, at) + 1 for end in _CLAUSE_ENDS))
+            text = f"{text[:start]} {text[at + len(sign) :]}"
+            at = text.find(sign, start)
     return text
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 
 from service.base.text import one_line
@@ -181,7 +182,7 @@ class Ladder:
                 raise _refusal(stage.classifier, error, found.failures)
             if stage.classifier.source == "local_model" and error.blame is Blame.CLASSIFIER:
                 found.endpoint_problem = error.problem
-                brief = replace(brief, eligible=without_local(brief.eligible))
+                brief = msgspec.structs.replace(brief, eligible=without_local(brief.eligible))
         return found
 
     def stages_for(self, task: Task) -> tuple[Stage, ...]:

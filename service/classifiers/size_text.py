@@ -5,15 +5,11 @@ word weights that tells kinds (`kind_text`) says how surely a task is tiny (a ty
 platform, an operating system, a rewrite of everything), and the minutes go there as far as it is sure.
 """
 
-from collections.abc import Mapping
 from functools import cache
 from math import exp, log
 from pathlib import Path
 
-import msgspec
-
 from service.classifiers.kind_text import KindText, read_words
-from service.classifiers.kind_words import words_of
 from service.contract.kind import Kind
 from service.forecast.effort import Effort, estimate_minutes
 
@@ -31,20 +27,24 @@ HUGE_MINUTES = 10_000.0
 MIDDLE = (10.0, 240.0)
 """Minutes that the count of features alone may give: on real issues its extremes mean nothing."""
 
+_LOG_TINY, _LOG_HUGE = log(TINY_MINUTES), log(HUGE_MINUTES)
 
-def estimate_size(name: str, instructions: str, words: Mapping[str, float] | None = None) -> Effort:
-    """The estimate for a task's title and text, between TINY_MINUTES and HUGE_MINUTES, two digits of it.
 
-    `words` are those of `words_of`, where they were already found.
-    """
-    counted = estimate_minutes(name, instructions)
-    tiny, _, huge = size_model().of_words(words_of(name, instructions) if words is None else words)
+def estimate_size(name: str, instructions: str) -> Effort:
+    """The estimate for a task's title and text, between TINY_MINUTES and HUGE_MINUTES, two digits of it."""
+    return with_ends(estimate_minutes(name, instructions), size_model().probabilities(name, instructions))
+
+
+def with_ends(counted: Effort, sizes: tuple[float, ...]) -> Effort:
+    """What was counted, and where the text is plainly of one of the SIZES that size's minutes."""
+    tiny, _, huge = sizes
     middle = min(max(counted.minutes, MIDDLE[0]), MIDDLE[1])
-    value = tiny * log(TINY_MINUTES) + huge * log(HUGE_MINUTES) + (1 - tiny - huge) * log(middle)
-    return msgspec.structs.replace(
-        counted,
+    value = tiny * _LOG_TINY + huge * _LOG_HUGE + (1 - tiny - huge) * log(middle)
+    return Effort(
         minutes=float(f"{exp(value):.2g}"),
+        spread=counted.spread,
         features={**counted.features, TINY: tiny, HUGE: huge},
+        clipped=counted.clipped,
     )
 
 

@@ -34,6 +34,7 @@ _OF_TASK = (
     "agent_type",
     "model",
     "effort",
+    "kind",
     "objective",
     "value_usd",
     "delay_usd_per_hour",
@@ -69,6 +70,7 @@ def _address(_context: click.Context, _option: click.Parameter, value: str | Non
 @click.option("--agent-type", help="The agent that is asked for.")
 @click.option("--model", help="The model that is asked for; needs --agent-type.")
 @click.option("--effort", help="The reasoning effort that is asked for; needs --model.")
+@click.option("--kind", help="What kind of work it is, an id of the catalog's kinds.")
 @click.option("--objective", type=click.Choice(get_args(Objective)), help="How much a solved task is worth.")
 @click.option("--value-usd", type=float, callback=_finite, help="The same, exactly, in dollars.")
 @click.option("--delay-usd-per-hour", type=float, callback=_finite, help="What an hour of waiting costs, in dollars.")

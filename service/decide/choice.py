@@ -1,8 +1,9 @@
 """Who goes first: the classifier, the forecast, or both weighed against each other; and what each would have chosen."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from service.classifiers.ladder import Classification
 from service.contract.catalog import Candidate

@@ -1,8 +1,10 @@
 """What to do with a task: which plan, now or when a better candidate is back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
+
+import msgspec
 
 from service.classifiers.reading import Reading
 from service.classifiers.size_text import TINY
@@ -19,19 +21,17 @@ MOMENTS = 8
 """Of the times at which something comes back, so many are looked at, the nearest first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class Read(msgspec.Struct, frozen=True, kw_only=True):
     """What was read of the task: its text, its kind, and a classifier's `minutes`, None where the text's count; `sway`
     says by how many logits the classifier's choice moves the chances of candidates, by their keys."""
 
     reading: Reading
     kind: KindTold | None
     minutes: float | None
-    sway: Mapping[Key, float] = field(default_factory=dict[Key, float])
+    sway: Mapping[Key, float] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dispatch:
+class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     """The plan and what it rests on; `not_before` is None where it begins now."""
 
     forecast: Forecast
@@ -55,7 +55,7 @@ def dispatch_of(case: Case, read: Read, first: Candidate | None) -> Dispatch:
         later = _planned(case, read, candidates, quota.prices(candidates), None, case.knowledge.forecaster)
         worth = later.plan.worth_usd - waited
         if worth > best.plan.worth_usd and not _same_step(later, now):
-            best = replace(later, plan=replace(later.plan, worth_usd=worth), not_before=moment)
+            best = msgspec.structs.replace(later, plan=replace(later.plan, worth_usd=worth), not_before=moment)
     return best
 
 

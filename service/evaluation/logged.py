@@ -5,8 +5,8 @@ was changed makes a difference. Nothing is asked, and nothing is recorded.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -139,23 +139,34 @@ class _LoggedClassifier:
 class _LoggedReading(Reading):
     """What was read from a text then. To which of several like agents it leaned is not in the log."""
 
-    def __init__(self, minutes: float | None, kinds: Mapping[str, float]) -> None:
-        self.__dict__["size"] = Effort(minutes=minutes or 1.0, spread=SPREAD, features={}, clipped=False)
-        self.__dict__["kinds"] = dict(kinds)
-        self.__dict__["leaning"] = {}
-        self.__dict__["words"] = {}
+    def __init__(self, minutes: float | None, kinds: dict[str, float]) -> None:
+        self._minutes = minutes
+        self._kinds = kinds
+
+    @cached_property
+    def size(self) -> Effort:
+        return Effort(minutes=self._minutes or 1.0, spread=SPREAD, features={}, clipped=False)
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        return self._kinds
+
+    @property
+    def leaning(self) -> dict[int, float]:
+        return {}
 
     def weights(self) -> dict[str, dict[str, float]]:
         return {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _LoggedReader(Reader):
-    reading: Reading
+    def __init__(self, base: Reader, reading: Reading) -> None:
+        super().__init__(base.kind_text, base.likeness)
+        self._reading_then = reading
 
     def read(self, task: Task) -> Reading:
         del task
-        return self.reading
+        return self._reading_then
 
 
 def _reader(knowledge: Knowledge, stored: StoredDecision, before: Decision) -> Reader:
@@ -166,8 +177,7 @@ def _reader(knowledge: Knowledge, stored: StoredDecision, before: Decision) -> R
     total = sum(shares.values())
     kinds = {kind: share / total if total else 1 / len(known) for kind, share in shares.items()}
     minutes = stored.request.minutes_of_text if stored.request else None
-    base = knowledge.reader
-    return _LoggedReader(kind_text=base.kind_text, likeness=base.likeness, reading=_LoggedReading(minutes, kinds))
+    return _LoggedReader(knowledge.reader, _LoggedReading(minutes, kinds))
 
 
 def _task_of(stored: StoredDecision) -> Task | None:

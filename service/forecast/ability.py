@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 
 from service.contract.catalog import Catalog
-from service.forecast.by_kind import ROUNDS, Fitted, Seen, estimated, learned_kinds, untaught
+from service.forecast.by_kind import ROUNDS, Fitted, Seen, costs_differ, estimated, learned_kinds, untaught
 from service.forecast.cells import Cells, Grid, Width, cells_of, grid
 from service.forecast.columns import WITHDRAWN
 from service.forecast.difficulty import SHAPE, Array, Shape, cost_factor
@@ -17,7 +17,8 @@ from service.forecast.history import History, OutcomeRow, label_keys
 from service.forecast.label_width import label_spreads, label_widths
 from service.forecast.learned import Learned, LearnedAbility, LearnedKind
 from service.forecast.likelihood import POINTS, Likelihood, Place, Prior, start_shape
-from service.forecast.maximise import maximise, next_shape
+from service.forecast.maximise import maximise
+from service.forecast.shapes import next_shape
 
 NEUTRAL = 0.0
 """The ability in logits that solves about half of the catalog's population."""
@@ -76,21 +77,32 @@ def learn(
     live = int((columns.solved != WITHDRAWN).sum())
     place, prior = _start(expected, cells, evidence, shape, minutes_prior)
     found, factor, widths = untaught(expected, TASKS_SD), np.zeros(0), np.zeros(0)
+    who, kind, weight = cells.place[evidence.candidate] // expected.columns, cells.kind[rows], columns.weight[rows]
+    cost_usd = columns.cost_usd[rows]
     if len(rows):
         begin = _resumed(place, prior, evidence, cells, start) if start else place
         width = Width(*start.kind_widths) if start else Width()
         hurried = hurried and start is not None
         maximum = partial(_fitted, evidence, hurried=hurried)
-        found, fitted = estimated(expected, cells, prior, begin, width, maximum, rounds=0 if hurried else ROUNDS)
+        found, fitted = estimated(
+            expected,
+            cells,
+            prior,
+            begin,
+            width,
+            maximum,
+            rounds=0 if hurried else ROUNDS,
+            differ=costs_differ(catalog, who, kind, cost_usd, weight),
+        )
         place, widths = fitted.fit.place, fitted.label_widths
         factor = _cost_factors(evidence, fitted.model, place)[evidence.cell]
     seen = Seen(
-        who=cells.place[evidence.candidate] // expected.columns,
-        kind=cells.kind[rows],
-        cost_usd=columns.cost_usd[rows],
+        who=who,
+        kind=kind,
+        cost_usd=cost_usd,
         minutes=columns.seconds[rows] / 60.0,
         factor=factor,
-        weight=columns.weight[rows],
+        weight=weight,
     )
     abilities = learned_kinds(catalog, found, seen)
     everywhere: list[LearnedAbility | LearnedKind] = []

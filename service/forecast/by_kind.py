@@ -66,9 +66,10 @@ def estimated(
     maximum: Callable[[Prior, Place, int], Fitted],
     *,
     rounds: int = ROUNDS,
+    differ: bool = False,
 ) -> tuple[Abilities, Fitted]:
     """`maximum` is that for a prior, searched from a place on, with what else is estimated so many times over; `prior`
-    is that of a catalog without kinds, `width` a first guess."""
+    is that of a catalog without kinds, `width` a first guess. `differ` says that kinds are known to mean something."""
     size = len(cells.place)
     if expected.columns == 1:
         if expected.siblings:
@@ -101,29 +102,34 @@ def estimated(
             theta_mean=mean,
             theta_precision=tie(width),
             block=np.where(kind == expected.columns - 1, -1, kind),
+            one_shape=width.nothing,
         )
 
     for _ in range(rounds):
         found = maximum(tied(width), place, 1)
         place = found.fit.place
-        known: Array = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
-        width = widths(expected, cells.place, known - tie(width), known @ (place.theta - mean), width)
+        unit = place.unit(prior.shape)
+        known: Array = unit**2 * np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
+        width = widths(
+            expected, cells.place, known - tie(width), known @ (place.theta / unit - mean), width, differ=differ
+        )
     found = maximum(tied(width), place, _TIMES)
-    known = np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
-    off = found.fit.place.theta - mean
+    unit = found.fit.place.unit(prior.shape)
+    known = unit**2 * np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
+    off = found.fit.place.theta / unit - mean
     spread = possible_widths(expected, cells.place, known - tie(width), known @ off, width)
     core = np.linalg.inv(found.fit.covariance[: size + 1, : size + 1])
-    core[:size, :size] += tie(spread) - tie(width)
-    sd = _spread(expected, cells, spread, np.linalg.inv(core).astype(np.float64))
-    return replace(_everywhere(expected, cells, width, found.fit), sd=sd), found
+    core[:size, :size] += (tie(spread) - tie(width)) / unit**2
+    sd = _spread(expected, cells, spread, np.linalg.inv(core).astype(np.float64), unit)
+    return replace(_everywhere(expected, cells, width, found.fit, unit), sd=sd), found
 
 
-def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit) -> Abilities:
+def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit, unit: float) -> Abilities:
     """What the cells that were estimated tell of the others."""
     size, columns = len(cells.place), expected.columns
-    prior = expected.covariance(width.kind_sd, width.own_sd)
+    mean, prior = unit * expected.mean.ravel(), unit**2 * expected.covariance(width.kind_sd, width.own_sd)
     share = prior[:, cells.place] @ np.linalg.inv(prior[np.ix_(cells.place, cells.place)])
-    theta = expected.mean.ravel() + share @ (fit.place.theta - expected.mean.ravel()[cells.place])
+    theta = mean + share @ (fit.place.theta - mean[cells.place])
     general = np.arange(columns - 1, expected.mean.size, columns)
     of = share[general]
     core = fit.covariance[: size + 1, : size + 1]
@@ -135,10 +141,10 @@ def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit) -> Abiliti
     return Abilities(theta=theta.reshape(-1, columns), sd=np.zeros(0), covariance=covariance, width=width)
 
 
-def _spread(expected: Grid, cells: Cells, width: Width, core: Array) -> Array:
+def _spread(expected: Grid, cells: Cells, width: Width, core: Array, unit: float) -> Array:
     """How far abilities of all cells, less the mean of all tasks, may be off; `core` is the covariance of those that
     were estimated, last of that mean, where kinds differ by `width`."""
-    prior = expected.covariance(width.kind_sd, width.own_sd)
+    prior = unit**2 * expected.covariance(width.kind_sd, width.own_sd)
     share = prior[:, cells.place] @ np.linalg.inv(prior[np.ix_(cells.place, cells.place)])
     variance = prior.diagonal() - np.einsum("ij,ij->i", share, prior[:, cells.place])
     variance += np.einsum("ij,ij->i", share @ core[:-1, :-1], share)
@@ -164,6 +170,12 @@ class Seen:
     minutes: Array
     factor: Array
     weight: Array
+
+
+def costs_differ(catalog: Catalog, who: Codes, kind: Codes, cost_usd: Array, weight: Array) -> bool:
+    """Whether what attempts cost differs by kind, and not for all candidates alike, from what is published."""
+    figures, model = _figures(catalog, "cost_usd"), models(catalog.candidates)
+    return costs.stiffness(figures, costs.UNKNOWN_COST_USD, model, who, kind, cost_usd, weight) == 0.0
 
 
 def learned_kinds(catalog: Catalog, found: Abilities, seen: Seen) -> dict[tuple[str, str], LearnedAbility]:

@@ -8,8 +8,8 @@ differ.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from math import inf, log1p
+from functools import cache, partial
+from math import inf, log, log1p
 
 import numpy as np
 
@@ -230,14 +230,46 @@ class Width:
     kind_sd: float = KIND_SD
     own_sd: float = OWN_SD
 
+    @property
+    def nothing(self) -> bool:
+        """Whether kinds are taken to mean nothing beyond what is published of them."""
+        return bool(max(self.kind_sd, self.own_sd) <= WIDTHS[0])
 
-def widths(expected: Grid, place: Places, data: Array, told: Array, start: Width) -> Width:
-    """The most probable of WIDTHS, one after the other."""
-    probable = partial(_probable, expected, place, data, told)
-    own_sd = max(WIDTHS.tolist(), key=lambda width: probable(start.kind_sd, width))
-    kind_sd = max(WIDTHS.tolist(), key=lambda width: probable(width, own_sd))
-    own_sd = max(WIDTHS.tolist(), key=lambda width: probable(kind_sd, width))
+
+STRONGLY = log(10)
+"""The least log of a Bayes factor that is called strong evidence (Jeffreys 1961): above it by chance is hardly ever."""
+
+NOTHING = Width(float(WIDTHS[0]), float(WIDTHS[0]))
+
+
+def widths(expected: Grid, place: Places, data: Array, told: Array, start: Width, *, differ: bool = False) -> Width:
+    """The most probable of WIDTHS, one after the other; or NOTHING, unless outcomes speak STRONGLY for all else
+    together, or kinds are known to `differ`.
+
+    The most probable width is above nothing every second time where kinds mean nothing (Self and Liang 1987), which
+    costs a little each time.
+    """
+    probable = cache(partial(_probable, expected, place, data, told))
+    compared: list[float] = WIDTHS.tolist()
+    begin = min(compared, key=lambda width: abs(width - start.kind_sd))
+    own_sd = max(compared, key=lambda width: probable(begin, width))
+    kind_sd = max(compared, key=lambda width: probable(width, own_sd))
+    own_sd = max(compared, key=lambda width: probable(kind_sd, width))
+    seen = {(begin, width) for width in compared} | {(width, own_sd) for width in compared}
+    seen |= {(kind_sd, width) for width in compared}
+    something = (
+        float(np.logaddexp.reduce(np.array([probable(*one) for one in seen]))) - _whole(KIND_SD) - _whole(OWN_SD)
+    )
+    nothing = probable(NOTHING.kind_sd, NOTHING.own_sd)
+    nothing += log1p((NOTHING.kind_sd / KIND_SD) ** 2) + log1p((NOTHING.own_sd / OWN_SD) ** 2)
+    if not differ and something <= nothing + STRONGLY:
+        return NOTHING
     return Width(kind_sd=kind_sd, own_sd=own_sd)
+
+
+def _whole(scale: float) -> float:
+    """The log of the sum over WIDTHS of how probable they are beforehand."""
+    return log(float((1 / (1 + (WIDTHS / scale) ** 2)).sum()))
 
 
 def possible_widths(expected: Grid, place: Places, data: Array, told: Array, at: Width) -> Width:

@@ -2,6 +2,7 @@
 robust to absurd ones."""
 
 from collections.abc import Sequence
+from math import sqrt
 
 import numpy as np
 
@@ -23,6 +24,15 @@ the SWE-bench Verified bash-only leaderboard by 2025-12."""
 
 MISSING_WEIGHT = 2.0
 """What is taken from other figures of the candidate and of the kind counts as so many outcomes."""
+
+STIFFEST = 1000.0
+"""As many outcomes at most: kinds that were alike so far may differ tomorrow."""
+
+_NO_SPREAD = 1e-9
+"""Costs that are all the same but for rounding tell nothing."""
+
+CHANCE = 3.0
+"""Standard deviations of a sum of squares by which chance alone hardly ever exceeds its mean."""
 
 _LEAST = 1e-6
 """Dollars or minutes; what costs nothing has no ratio to anything."""
@@ -89,15 +99,8 @@ def by_kind(
     starts, weakly, from what is known of the other efforts of its model; `model` numbers that of each candidate.
     """
     width = figures.shape[1]
-    general, general_weight = prior_means([None if np.isnan(one) else float(one) for one in figures[:, -1]], unknown)
-    general = np.maximum(general, _LEAST)
-    ratio = np.maximum(figures, _LEAST) / general[:, None]
-    with np.errstate(invalid="ignore"):
-        logs = np.log(ratio)
-    told = ~np.isnan(logs)
-    typical = np.exp(np.where(told, logs, 0.0).sum(axis=0) / np.maximum(told.sum(axis=0), 1))
-    ratio = np.where(told, ratio, np.exp(of_siblings(logs, model, np.log(typical))))
-    ratio[:, -1] = 1.0
+    general, general_weight = _general(figures, unknown)
+    ratio, told = _ratios(figures, general, model)
     own_weight = np.where(told, PRIOR_WEIGHT, np.minimum(general_weight, MISSING_WEIGHT)[:, None])
     exposure = factor * ratio[who, kind]
     mean, n = learned_means(general, general_weight, who, seen, exposure, weight, unknown)
@@ -116,13 +119,65 @@ def by_kind(
     common = (PRIOR_WEIGHT + by[1]) / (PRIOR_WEIGHT + by[0])
     common[-1] = 1.0
     prior = (mean[:, None] * ratio * common).ravel()
-    cells, counts = learned_means(prior, own_weight.ravel(), who * width + kind, seen, factor, weight, unknown)
+    own = who * width + kind
+    own_weight = np.maximum(own_weight, stiffness(figures, unknown, model, who, kind, seen, weight) or 0.0)
+    cells, counts = learned_means(prior, own_weight.ravel(), own, seen, factor, weight, unknown)
     found = cells.reshape(-1, width)
     found[:, -1] = mean
     found = np.where(found <= 2 * _LEAST, 0.0, found)
     by_cell = counts.reshape(-1, width)
     by_cell[:, -1] = n
     return found, by_cell
+
+
+def _general(figures: Array, unknown: float) -> tuple[Array, Array]:
+    general, weight = prior_means([None if np.isnan(one) else float(one) for one in figures[:, -1]], unknown)
+    return np.maximum(general, _LEAST), weight
+
+
+def _ratios(figures: Array, general: Array, model: Places) -> tuple[Array, Flags]:
+    """Figures by kind over those for all tasks, and which of them are published."""
+    with np.errstate(invalid="ignore"):
+        logs = np.log(np.maximum(figures, _LEAST) / general[:, None])
+    told = ~np.isnan(logs)
+    typical = np.where(told, logs, 0.0).sum(axis=0) / np.maximum(told.sum(axis=0), 1)
+    ratio = np.exp(np.where(told, logs, of_siblings(logs, model, typical)))
+    ratio[:, -1] = 1.0
+    return ratio, told
+
+
+def stiffness(
+    figures: Array, unknown: float, model: Places, who: Codes, kind: Codes, seen: Array, weight: Array
+) -> float | None:
+    """How many outcomes what is expected of a candidate in a kind counts as at least: 0 where candidates differ by
+    kind from what `figures` say, None where nothing tells. The parameters are those of `by_kind`.
+
+    Means of candidates in kinds, less what each is in all and what all are in each kind, are held against the spread
+    within them (DerSimonian and Laird 1986), in logs, whose spread is that of most and not of the dearest. Where they
+    differ by no more than chance would have it, kinds mean nothing beyond what is published, and each is what is
+    expected of it.
+    """
+    ratio, _ = _ratios(figures, _general(figures, unknown)[0], model)
+    usable = np.isfinite(seen) & (seen > 0) & (kind < figures.shape[1] - 1)
+    who, kind, weight = who[usable], kind[usable], weight[usable]
+    logs = np.log(np.maximum(seen[usable] / ratio[who, kind], _LEAST))
+    shape = int(who.max(initial=0)) + 1, int(kind.max(initial=0)) + 1
+    cell = who * shape[1] + kind
+    n = np.bincount(cell, weight, shape[0] * shape[1])
+    mean = np.bincount(cell, weight * logs, len(n)) / np.maximum(n, _LEAST)
+    within = float(weight @ (logs - mean[cell]) ** 2)
+    n, mean = n.reshape(shape), mean.reshape(shape)
+    filled = int((n > 0).sum())
+    spare, free = len(logs) - filled, filled - sum(int((n.sum(axis=axis) > 0).sum()) for axis in (0, 1)) + 1
+    if free < 1 or spare < 1 or within < _NO_SPREAD:
+        return None
+    for axis in (1, 0, 1, 0):  # what a candidate is in all, and what all are in a kind, is none of its own
+        mean = mean - (n * mean).sum(axis=axis, keepdims=True) / np.maximum(n.sum(axis=axis, keepdims=True), _LEAST)
+    within *= len(logs) / (spare * float(n.sum()))
+    surplus = float((n * mean**2).sum()) - free * within
+    if surplus > CHANCE * sqrt(2 * free) * within:
+        return 0.0
+    return min(within * float(n.sum()) / surplus, STIFFEST) if surplus > 0 else STIFFEST
 
 
 def _median(ascending: Array, share: Array, prior: float, weight: float) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from service.contract.catalog import Catalog
 from service.forecast.columns import Key
-from service.forecast.difficulty import GRID, MAX_SHIFT, Array, chances, cost_factor, density
+from service.forecast.difficulty import GRID, MAX_SHIFT, Array, chances, cost_factor, densities, density
 from service.forecast.learned import Learned, LearnedAbility
 
 TENTHS = 10
@@ -82,8 +82,8 @@ class KindCurves:
         """Kind and difficulty before any attempt: probabilities over kinds × grid, where difficulty has that mean."""
         if len(of) == 1:
             return density(mean, self._learned.shape(of[0][0]))
-        whole = sum(parts for _, parts in of)
-        return np.concatenate([parts / whole * density(mean, self._learned.shape(kind)) for kind, parts in of])
+        shares = np.array([parts for _, parts in of]) / sum(parts for _, parts in of)
+        return densities(mean, [self._learned.shape(kind) for kind, _ in of], shares)
 
     def _single(self, kind: str | None) -> Curves:
         found = self._made.get((kind,))

@@ -6,6 +6,7 @@ but for a small share of tasks that nobody solves: those stand at the far end of
 μ = 0 is the population of tasks that the catalog's `solve_rate`s were measured on; that fixes the origin of the scale.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +47,8 @@ GRID: Array = np.arange(-20.0, 20.0 + STEP / 2, STEP)
 """The difficulties, in logits."""
 
 
-def log_normal(mean: Array | float, sigma: float = SIGMA) -> Array:
-    """log of Normal(mean, sigma²) at each grid point, up to a constant; a column of means gives a matrix."""
+def log_normal(mean: Array | float, sigma: Array | float = SIGMA) -> Array:
+    """log of Normal(mean, sigma²) at each grid point, up to a constant; a column of either gives a matrix."""
     return -0.5 * ((GRID - mean) / sigma) ** 2
 
 
@@ -64,6 +65,17 @@ def density(mean: float = 0.0, shape: Shape = SHAPE) -> Array:
     found = np.full(len(GRID), shape.unsolvable / 2)
     found[:-2] = (1 - shape.unsolvable) * weights(log_normal(mean, shape.sigma)[:-2])
     return found
+
+
+def densities(mean: float, shapes: Sequence[Shape], shares: Array) -> Array:
+    """Several of them, each times its share, one after the other."""
+    sigma = np.array([[shape.sigma] for shape in shapes])
+    unsolvable = np.array([[shape.unsolvable] for shape in shapes])
+    found = np.empty((len(shapes), len(GRID)))
+    found[:, -2:] = unsolvable / 2
+    found[:, :-2] = (1 - unsolvable) * weights(log_normal(mean, sigma)[:, :-2])
+    found *= shares[:, None]
+    return found.reshape(-1)
 
 
 def chances(theta: Array) -> Array:

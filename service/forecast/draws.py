@@ -10,6 +10,9 @@ from service.forecast.learned import Learned, LearnedAbility
 DRAWS = 16
 """So many worlds stand for all: the chance of a choice is the share of them in which it comes first."""
 
+FORECASTS_KEPT = 256
+"""Of each world; there are many."""
+
 _FURTHEST = 4.0
 """Logits: a candidate of which next to nothing is known is not taken to be better than that against all odds."""
 
@@ -28,7 +31,7 @@ def drawn_forecasters(catalog: Catalog, learned: Learned, number: int = DRAWS) -
             key: _moved(known, float(by)) for (key, known), by in zip(learned.abilities.items(), off[:-1], strict=True)
         }
         drawn = msgspec.structs.replace(learned, abilities=abilities, tasks=learned.tasks + float(off[-1]))
-        found.append(Forecaster(catalog, drawn))
+        found.append(Forecaster(catalog, drawn, kept=FORECASTS_KEPT))
     return tuple(found)
 
 

@@ -139,15 +139,10 @@ class Forecast:
             "kinds": {kind: round(share, 4) for kind, share in shares if kind is not None},
             "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3), "unsolvable": round(hopeless, 4)},
             "candidates": [
-                {
-                    "agent_type": candidate.agent_type,
-                    "model": candidate.model,
-                    "effort": candidate.effort,
-                    **self._explanation["candidates"][i],
-                    "p_solve": round(self.p_solve[i], 4),
-                    "cost_usd": round(self.cost_usd[i], 6),
-                }
-                for i, candidate in enumerate(self.candidates)
+                {**shown, "p_solve": round(p_solve, 4), "cost_usd": round(cost_usd, 6)}
+                for shown, p_solve, cost_usd in zip(
+                    self._explanation["candidates"], self.p_solve, self.cost_usd, strict=True
+                )
             ],
         }
 

@@ -42,9 +42,10 @@ LEANING_OUTCOMES = 20.0
 
 _NO_KIND: Mixture = ((None, 10),)
 
-FORECASTS_KEPT = 256
-"""Tasks for which nothing differs that a forecast rests on share it, and its plans: most do, where minutes are round
-numbers and labels say nothing yet. A forecast holds some 10 KB."""
+FORECASTS_KEPT = 1024
+"""Tasks for which nothing differs that a forecast rests on share it, and its plans: minutes are round numbers, shares
+of kinds are tenths, and labels say nothing yet. Of tasks in words of their own two thirds find their forecast here, and
+four in ten would among 256. A forecast holds some 15 KB."""
 
 OPTIONS_KEPT = 64
 """Sets of candidates after certain failures: what luck tells of them is reckoned once for all tasks."""
@@ -109,7 +110,8 @@ class Forecaster:
     A candidate that `learned` does not know (the catalog has changed since) stands at what the catalog says of it.
     """
 
-    def __init__(self, catalog: Catalog, learned: Learned | None = None) -> None:
+    def __init__(self, catalog: Catalog, learned: Learned | None = None, *, kept: int = FORECASTS_KEPT) -> None:
+        """So many forecasts are `kept`."""
         nothing = learn(catalog, ())
         self.catalog = catalog
         self.learned = nothing if learned is None else learned
@@ -119,13 +121,15 @@ class Forecaster:
             key: _completed(self.learned.abilities.get(key), known) for key, known in nothing.abilities.items()
         }
         self._row = {candidate.key: row for row, candidate in enumerate(catalog.candidates)}
+        self._every_row = tuple(range(len(catalog.candidates)))
         self._curves = KindCurves(catalog, self._abilities, self.learned)
         self._fail_stranger: Array = 1.0 / (1.0 + np.exp(NEUTRAL - GRID))
         self._tasks = _within(self.learned.tasks)
         models: dict[tuple[str, str], int] = {}
         self._model = tuple(models.setdefault((c.agent_type, c.model), len(models)) for c in catalog.candidates)
-        self._made = lru_cache(FORECASTS_KEPT)(self._make)
+        self._made = lru_cache(kept)(self._make)
         self._options = lru_cache(OPTIONS_KEPT)(self._make_options)
+        self._shown = lru_cache(OPTIONS_KEPT)(self._abilities_shown)
 
     @property
     def version(self) -> str:
@@ -177,7 +181,8 @@ class Forecaster:
             if (offset := known.get(label_digest(key, value), 0.0)) and not (read_as_kind and key == "kind")
         ]
         failed = (self._row.get(a.key) for a in attempts if a.result == "failed")
-        rows = tuple([self._row[candidate.key] for candidate in candidates])
+        everyone = candidates is self.catalog.candidates
+        rows = self._every_row if everyone else tuple([self._row[candidate.key] for candidate in candidates])
         of = mixture(kinds, self.catalog.kind_ids) if kinds else _NO_KIND
         leans = self._leans(rows, leaning) if leaning else None
         return self._made(rows, tuple(offsets), (minutes, minutes_source), tuple(failed), of, leans, (verifier, again))
@@ -210,8 +215,7 @@ class Forecaster:
         for rejected in self._rejections(curves, failed, verifier):
             posterior = posterior * rejected
             posterior /= posterior.sum()
-        candidates = tuple(self.catalog.candidates[row] for row in rows)
-        here = [self._abilities[candidate.key].of(of[0][0]) for candidate in candidates]
+        candidates, shown = tuple([self.catalog.candidates[row] for row in rows]), self._shown(of[0][0])
         larger = dearer(minutes)
         explanation: dict[str, Any] = {
             "learned": {"version": self.version, "outcomes": self.learned.used, "ignored": self.learned.ignored},
@@ -229,7 +233,7 @@ class Forecaster:
                 "total": round(mean, 4),
             },
             "failed_attempts": len(failed),
-            "candidates": [{"theta": round(one.theta, 4), "n": one.n} for one in here],
+            "candidates": [shown[row] for row in rows],
         }
         of_catalog = tuple([row for row in failed if row is not None])
         options = self._options(rows, tuple([kind for kind, _ in of]), of_catalog, again)
@@ -246,7 +250,7 @@ class Forecaster:
         self, rows: tuple[int, ...], kinds: tuple[str | None, ...], failed: tuple[int, ...], again: bool
     ) -> Options:
         every = self._curves.curves(kinds)
-        curves = every if rows == tuple(range(len(every.chance))) else every.of(rows)
+        curves = every if rows == self._every_row else every.of(rows)
         return Options(
             curves.chance,
             curves.cost_usd,
@@ -262,6 +266,22 @@ class Forecaster:
 
     def _tried(self, curves: Curves, row: int) -> Tried:
         return Tried(self._model[row], row, curves.chance[row])
+
+    def _abilities_shown(self, kind: str | None) -> tuple[dict[str, Any], ...]:
+        """What an explanation says of each candidate, whatever the task."""
+        here = [(candidate, self._abilities[candidate.key].of(kind)) for candidate in self.catalog.candidates]
+        return tuple(
+            [
+                {
+                    "agent_type": candidate.agent_type,
+                    "model": candidate.model,
+                    "effort": candidate.effort,
+                    "theta": round(known.theta, 4),
+                    "n": known.n,
+                }
+                for candidate, known in here
+            ]
+        )
 
     def _rejections(self, curves: Curves, failed: tuple[int | None, ...], verifier: Verifier) -> list[Array]:
         """The chance that what failed was rejected, at each grid point: of strangers and of models one by one, of

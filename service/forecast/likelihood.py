@@ -37,12 +37,12 @@ _NORMAL = np.r_[np.ones(len(POINTS) - 1), 0.0]
 class Prior:
     """`rate` and `weight`: pseudo-outcomes of each candidate on the catalog's population. The rest: normals, on the
     abilities where `theta_mean` is told, on the shifts, and on (log sigma, log odds of unsolvable) of the shape of each
-    kind, which start from `shape`.
+    kind, which start from `shape`; with `one_shape` all kinds have the same.
 
     Abilities of different `block`s (but −1, which goes with any) were never tried on the same task: that saves time.
 
-    The shifts of all tasks and of labels are normal in units of `Place.unit`: what an offset does to a rate depends on
-    the spread beside it.
+    The shifts of all tasks and of labels, and abilities where `theta_mean` is told, are normal in units of
+    `Place.unit`: what they do to a rate depends on the spread beside them.
     """
 
     rate: Array
@@ -54,6 +54,7 @@ class Prior:
     theta_mean: Array | None = None
     theta_precision: Array | None = None
     block: Codes | None = None
+    one_shape: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Slope:
 
     The core is abilities and the first two shifts; `cross` (labels × core) and `stiffness` (settings) give the labels'
     part, whose matrix would be large. `own` is the diagonal of it and `data` the labels' gradient, both
-    without their prior, of which `precision` tells.
+    without their prior, of which `precision` tells. What is said of the shapes is without theirs too.
     """
 
     value: float
@@ -277,19 +278,17 @@ class Likelihood:
             theta_theta[np.ix_(block.columns, block.columns)] -= self._together(block, reach[block.rows], solve)
         pull = np.zeros(len(place.theta))
         if prior.theta_mean is not None and prior.theta_precision is not None:
-            away = place.theta - prior.theta_mean
-            pull = prior.theta_precision @ away
+            unit = place.unit(prior.shape)
+            away = place.theta - unit * prior.theta_mean
+            pull = prior.theta_precision @ away / unit**2
             value -= 0.5 * float(away @ pull)
-            theta_theta += prior.theta_precision
+            theta_theta += prior.theta_precision / unit**2
         gathered = np.array([self.settings.gathered(one[:-1]) for one in by_setting])
         stiffness = by_setting[1][:-1]
         first = np.vstack([np.ones(len(self.settings)), self.settings.log_minutes])
         with_shift = gathered[2:, :2].T
         shift_shift = (first * stiffness) @ first.T + np.diag(precision[:2])
         between = np.array([self.settings.gathered(stiffness * one)[2:] for one in first])
-        shape_sd = np.array(prior.shape_sd)
-        shape = by_kind[:2].T - (place.shape - start_shape(prior.shape)) / shape_sd**2
-        shape_information = by_kind[[2, 4, 4, 3]].T.reshape(kinds, 2, 2) + np.diag(shape_sd**-2)
         by_set = np.bincount(self.settings.label_set, stiffness, self.settings.sets)
         own = np.bincount(self.settings.token_label, by_set[self.settings.token_set], len(self.settings.labels))
         return Slope(
@@ -302,8 +301,8 @@ class Likelihood:
             own=own.astype(np.float64),
             data=gathered[0, 2:],
             precision=precision[2:],
-            shape=shape,
-            shape_information=shape_information,
+            shape=by_kind[:2].T,
+            shape_information=by_kind[[2, 4, 4, 3]].T.reshape(kinds, 2, 2),
         )
 
 

@@ -23,12 +23,6 @@ _BOUND = 12.0
 _ENOUGH = 1e-3
 """Of the residual that conjugate gradients leave."""
 
-_STRIDE = np.array([0.25, 0.7])
-"""The furthest that the logs of a shape go in one step."""
-
-_SHAPES = np.array([[np.log(1.0), -7.0], [np.log(6.0), -1.0]])
-"""Least and greatest: a narrower spread than the sum's points resolve, a wider one than they cover."""
-
 _FLATTEST = 1e-3
 """Curvature, as a share of the greatest, below which a direction counts as flat."""
 
@@ -78,19 +72,10 @@ def maximise(model: Likelihood, place: Place) -> Fit:
     )
 
 
-def next_shape(again: Likelihood, place: Place) -> Array:
-    """The shapes that tell best what came after failures, one Newton step from those of `place`."""
-    slope = again.slope(place)
-    step = np.array([_inverse(i) @ g for i, g in zip(slope.shape_information, slope.shape, strict=True)])
-    further: Array = place.shape + np.clip(step, -_STRIDE, _STRIDE)
-    within: Array = np.clip(further, *_SHAPES)
-    return within
-
-
 def _step(model: Likelihood, slope: Slope) -> tuple[Array, Array]:
-    inverse = _inverse(slope.information)
+    dense = inverse(slope.information)
     if not len(slope.labels):
-        return inverse @ slope.core, slope.labels
+        return dense @ slope.core, slope.labels
     settings, size = model.settings, len(slope.core)
     diagonal = np.maximum(slope.own, 0.0) + slope.precision
 
@@ -102,7 +87,7 @@ def _step(model: Likelihood, slope: Slope) -> tuple[Array, Array]:
         return image
 
     def prepared(v: Array) -> Array:
-        nearly: Array = np.r_[inverse @ v[:size], v[size:] / diagonal]
+        nearly: Array = np.r_[dense @ v[:size], v[size:] / diagonal]
         return nearly
 
     right = np.r_[slope.core, slope.labels]
@@ -127,8 +112,8 @@ def _step(model: Likelihood, slope: Slope) -> tuple[Array, Array]:
     return found[:size], found[size:]
 
 
-def _inverse(information: Array) -> Array:
-    """Of the matrix with every eigenvalue made positive."""
+def inverse(information: Array) -> Array:
+    """That of a matrix with every eigenvalue made positive."""
     values, vectors = np.linalg.eigh(information)
     floor = _FLATTEST * max(float(np.abs(values).max()), 1e-9)
     found: Array = (vectors / np.maximum(np.abs(values), min(floor, 1e-2))) @ vectors.T
@@ -138,4 +123,4 @@ def _inverse(information: Array) -> Array:
 def _covariance(slope: Slope) -> Array:
     """Of the core, with the labels integrated out one by one."""
     around = slope.cross / (np.maximum(slope.own, 0.0) + slope.precision)[:, None]
-    return _inverse(slope.information - slope.cross.T @ around)
+    return inverse(slope.information - slope.cross.T @ around)

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 from math import comb
 
 import numpy as np
@@ -51,12 +50,13 @@ class Curves:
 class _Level:
     """All sets of k members, ordered by their largest member, then by the next (colexicographic).
 
-    So the sets that have m as their largest member are the first so many sets of k − 1, each with m added: `blocks`
-    says (m, where they begin, how many, which curve of m each follows, or None where m has one only). `child` numbers
-    each set with one more member (own members: −1). `curve` says which curve each member has after each set.
+    `smaller` numbers the set of k − 1 that each has without its largest member, and `follows` says which curve that one
+    then has. In tables of members × sets, `child` numbers each set with one more member (own members: −1), and `curve`
+    says which curve each member has after each set; None where each has one only.
     """
 
-    blocks: tuple[tuple[int, int, int, Index | None], ...]
+    smaller: Index
+    follows: Index
     child: Index
     curve: Index | None
 
@@ -71,28 +71,37 @@ def search(prior: Array, curves: Curves, steps: int, tie: float) -> list[int]:
     levels = _levels(len(curves.kin), steps, curves.kin, curves.start)
     gains: list[Array] = []
     reach = prior[None, :]
-    room = _ROOM.of(max(len(level.child) for level in levels) * len(prior))
+    hopeful = [*range(curves.kinds)]
+    room = _ROOM.of(max(level.child.shape[1] for level in levels) * len(prior))
     for size, level in enumerate(levels):
         reach = _reach(reach, level, curves, room[size % 2]) if size else reach
         gains.append(_gain(reach, level, curves))
-        if gains[-1].max() <= 0 and _hopeless(reach, curves):
-            break
+        if size + 1 < len(levels) and gains[-1].max() <= 0:
+            while hopeful and _hopeless(reach, curves, hopeful[-1]):
+                hopeful.pop()
+            if not hopeful:
+                break
     totals: list[Array] = []
     then: Array | None = None
     for level, gain in zip(reversed(levels[: len(gains)]), reversed(gains), strict=True):
         total: Array = np.where(level.child < 0, -np.inf, gain) if then is None else gain + then.take(level.child)
         totals.append(total)
-        then = np.empty(len(total) + 1, dtype=total.dtype)
-        np.maximum(total.max(axis=1), 0.0, out=then[:-1])
-        then[-1] = -np.inf  # where a set's own members lead
+        then = _best(total)
     return _follow(levels, gains, totals[::-1], tie)
 
 
+def _best(total: Array) -> Array:
+    """What each set is worth by the best next member, or none; and last −∞, to which a set's own members lead."""
+    best: Array = np.full_like(total, -np.inf, shape=total.shape[1] + 1)
+    best[:-1] = np.maximum(total.max(axis=0), 0.0)
+    return best
+
+
 def _reach(before: Array, level: _Level, curves: Curves, room: Array) -> Array:
-    reach = room.view(before.dtype)[: len(level.child) * before.shape[1]].reshape(len(level.child), before.shape[1])
-    for m, begin, count, curve in level.blocks:
-        follows = curves.rejection[curves.start[m]] if curve is None else curves.rejection.take(curve, axis=0)
-        np.multiply(before[:count], follows, out=reach[begin : begin + count])
+    sets, points = level.child.shape[1], before.shape[1]
+    reach = room.view(before.dtype)[: sets * points].reshape(sets, points)
+    before.take(level.smaller, axis=0, out=reach, mode="clip")  # else it would be copied once more
+    reach *= curves.rejection.take(level.follows, axis=0)
     return reach
 
 
@@ -116,21 +125,21 @@ _ROOM_KEPT = 500_000
 """Numbers in the largest piece of memory that is kept: 4 MB, more than any search of twelve candidates needs."""
 
 
-def _hopeless(reach: Array, curves: Curves) -> bool:
-    """Whether no attempt is worth its cost in any of these states, whatever the kind of work; nor then in any later."""
+def _hopeless(reach: Array, curves: Curves, kind: int) -> bool:
+    """Whether no attempt at work of this kind is worth its cost in any of these states; nor then in any later."""
     if curves.kinds == 1:
-        return True
-    by_kind = np.split(reach, curves.kinds, axis=1)
-    worth = np.split(curves.worth, curves.kinds, axis=1)
-    return all((one @ its.T).max() <= 0 for one, its in zip(by_kind, worth, strict=True))
+        return True  # the gains have said so
+    points = reach.shape[1] // curves.kinds
+    here = slice(kind * points, (kind + 1) * points)
+    return bool((curves.worth[:, here] @ reach[:, here].T).max() <= 0)
 
 
 def _gain(reach: Array, level: _Level, curves: Curves) -> Array:
-    gain: Array = reach @ curves.worth.T
+    gain: Array = curves.worth @ reach.T
     if level.curve is not None:
-        gain = np.take_along_axis(gain, level.curve, axis=1)
+        gain = np.take_along_axis(gain, level.curve, axis=0)
     if curves.limit_usd is not None:
-        dear = reach @ curves.cost.T > curves.limit_usd * reach.sum(axis=1, keepdims=True)
+        dear = curves.cost @ reach.T > curves.limit_usd * reach.sum(axis=1)
         gain[dear] = -np.inf
     return gain
 
@@ -139,13 +148,13 @@ def _follow(levels: Sequence[_Level], gains: Sequence[Array], totals: Sequence[A
     order: list[int] = []
     state = 0
     for level, gain, total in zip(levels, gains, totals, strict=False):
-        row = total[state]
+        row = total[:, state]
         top = row.max()
         if top <= tie:
             break
-        soon = np.where(row >= top - tie, gain[state], -np.inf)
+        soon = np.where(row >= top - tie, gain[:, state], -np.inf)
         order.append(int(np.argmax(soon >= soon.max() - tie)))
-        state = int(level.child[state, order[-1]])
+        state = int(level.child[order[-1], state])
     return order
 
 
@@ -159,26 +168,25 @@ def _levels(n: int, steps: int, kin: Kin, start: tuple[int, ...]) -> tuple[_Leve
     rank = np.empty(1 << n, dtype=np.intp)
     for of_size in sets:
         rank[of_size] = np.arange(len(of_size))
-    bits = 1 << np.arange(n, dtype=np.intp)
+    bits = 1 << np.arange(n, dtype=np.intp)[:, None]
     levels: list[_Level] = []
     curve: Index | None = None
     for size in range(steps):
-        mine = sets[size][:, None]
+        mine = sets[size]
         child = np.where(mine & bits, -1, rank[mine | bits])
-        counts = [(m, comb(m, size - 1)) for m in range(size - 1, n)] if size else []
-        begins = accumulate((count for _, count in counts), initial=0)
-        blocks = tuple(
-            (m, begin, count, None if curve is None or not kin[m] else curve[:count, m].copy())
-            for (m, count), begin in zip(counts, begins, strict=False)
-        )
+        # The first so many sets of k − 1 have smaller members only, so that they take on each member in turn.
+        counts = [comb(m, size - 1) for m in range(n)] if size else []
+        smaller = np.concatenate([numbers[:count] for count in counts]) if size else numbers[:0]
+        largest = np.repeat(np.arange(len(counts)), counts)
+        follows = np.array(start)[largest] if curve is None else curve[largest, smaller]
         curve = _curve(sets[size], kin, start) if any(kin) else None
-        levels.append(_Level(blocks, child, curve))
+        levels.append(_Level(smaller, follows, child, curve))
     return tuple(levels)
 
 
 def _curve(sets: Index, kin: Kin, start: tuple[int, ...]) -> Index:
     """Which row of the curves each member follows after each of these sets."""
-    found = np.empty((len(sets), len(kin)), dtype=np.intp)
+    found = np.empty((len(kin), len(sets)), dtype=np.intp)
     for m, others in enumerate(kin):
-        found[:, m] = start[m] + sum((sets >> other & 1) << bit for bit, other in enumerate(others))
+        found[m] = start[m] + sum((sets >> other & 1) << bit for bit, other in enumerate(others))
     return found

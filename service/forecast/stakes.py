@@ -1,13 +1,12 @@
 """What is at stake in one task: what a solution is worth, and what time, wrong work and too dear an attempt cost."""
 
-from dataclasses import dataclass
+import msgspec
 
 from service.contract.verifier import PERFECT, Verifier
 from service.forecast.difficulty import Array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stakes:
+class Stakes(msgspec.Struct, frozen=True, kw_only=True):
     """Money in US dollars; `max_cost_usd` is the most that any one attempt may be expected to cost when it is made.
 
     A check that errs changes what an attempt is worth and what its rejection tells:

@@ -29,11 +29,13 @@ class Knowledge:
     verifier: Verifier = PERFECT
     worlds: tuple[Forecaster, ...] = ()
     """Forecasters that might be as right as that one; only where choices are to be drawn."""
+    versions: Versions = field(init=False)
+    """Short hashes that change when a file does."""
 
-    @property
-    def versions(self) -> Versions:
-        """Short hashes that change when a file does."""
-        return Versions(catalog=self.catalog.version, prompt=self.prompts.version, service=__version__)
+    def __post_init__(self) -> None:
+        """Versions are told with each decision."""
+        versions = Versions(catalog=self.catalog.version, prompt=self.prompts.version, service=__version__)
+        object.__setattr__(self, "versions", versions)
 
 
 @dataclass(slots=True)

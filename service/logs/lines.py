@@ -40,7 +40,7 @@ def configure_logging(level: str) -> LogWriter:
     writer = LogWriter(_unbuffered(sys.stderr))
     atexit.register(writer.flush)
     structlog.configure(
-        processors=[_stamped, _without_messages, _bounded, _to_json],
+        processors=[_stamped, _without_messages, _to_json],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=LineLogger(writer),
         cache_logger_on_first_use=True,
@@ -52,7 +52,6 @@ def configure_logging(level: str) -> LogWriter:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without_messages,
-                _bounded,
                 lambda logger, name, event: _to_json(logger, name, event).decode(),
             ],
         )
@@ -149,18 +148,23 @@ def _error_of(given: BaseException | _ExcInfo | bool | None) -> BaseException | 
     return sys.exc_info()[1] if given else None
 
 
-def _bounded(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ANN401 - structlog's own signature
-    for key, value in event.items():
-        if isinstance(value, str) and len(value) > VALUE_LIMIT:
-            event[key] = value[: VALUE_LIMIT - 1] + "…"
-    return event
-
-
 def _to_json(_logger: Any, _name: str, event: structlog.typing.EventDict) -> bytes:  # noqa: ANN401 - structlog's own signature
+    line = _encoded(event)
+    return inert(line if len(line) <= VALUE_LIMIT else _encoded(_bounded(event)))
+
+
+def _encoded(event: Mapping[str, Any]) -> bytes:
     try:
-        return inert(_ENCODER.encode(event))
+        return _ENCODER.encode(event)
     except UnicodeError:  # a lone surrogate, which JSON from outside cannot hold but the operating system can
-        return inert(_ENCODER.encode({key: repr(value) for key, value in event.items()}))
+        return _ENCODER.encode({key: repr(value) for key, value in event.items()})
+
+
+def _bounded(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value[: VALUE_LIMIT - 1] + "…" if isinstance(value, str) and len(value) > VALUE_LIMIT else value
+        for key, value in event.items()
+    }
 
 
 def _plain(_logger: Any, _name: str, event: structlog.typing.EventDict) -> str:  # noqa: ANN401 - structlog's own signature

@@ -26,6 +26,8 @@ class DecisionCounts(LadderObserver):
         self._metrics = metrics
         self._decisions = lru_cache(LABELS_KEPT)(metrics.decisions.labels)
         self._stages = lru_cache(LABELS_KEPT)(metrics.stages.labels)
+        self._verdicts = lru_cache(LABELS_KEPT)(metrics.verdicts.labels)
+        self._tokens = lru_cache(LABELS_KEPT)(metrics.tokens.labels)
 
     def decided(self, logged: LoggedDecision) -> None:
         metrics, decision = self._metrics, logged.decision
@@ -35,7 +37,7 @@ class DecisionCounts(LadderObserver):
         if decision.cached:
             metrics.cached.inc()
         if (advice := logged.known.advice) is not None:
-            metrics.verdicts.labels(advice.source, str(advice.agrees).lower()).inc()
+            self._verdicts(advice.source, "true" if advice.agrees else "false").inc()
         other = forecast_choice(decision)
         if other is not None:
             metrics.disagreement_loss.inc(max(0.0, other.loss_usd))
@@ -58,8 +60,8 @@ class DecisionCounts(LadderObserver):
             return
         usage = answer.usage
         if usage.tokens_in or usage.tokens_out:
-            self._metrics.tokens.labels("in").inc(usage.tokens_in)
-            self._metrics.tokens.labels("out").inc(usage.tokens_out)
+            self._tokens("in").inc(usage.tokens_in)
+            self._tokens("out").inc(usage.tokens_out)
         if usage.cost_usd:
             self._metrics.dollars.inc(usage.cost_usd)
 

@@ -7,6 +7,7 @@ from service.classifiers.classifier import Classifier
 from service.classifiers.local_model import LocalModelClassifier
 from service.decide.pipeline import Pipeline
 from service.executions.executions import Executions
+from service.knowledge.kind_learner import KindLearner
 from service.knowledge.learner import Learner
 from service.knowledge.reload import Reloader
 from service.store import Store
@@ -18,6 +19,7 @@ class Parts:
 
     pipeline: Pipeline
     learner: Learner
+    kinds: KindLearner
     reloader: Reloader
     store: Store
     executions: Executions | None
@@ -50,6 +52,7 @@ def status_document(parts: Parts, *, ready: bool) -> dict[str, Any]:
         "executions": None if executions is None else {"running": executions.running, "queued": executions.queued},
         "store": parts.store.status,
         "learning": parts.learner.report,
+        "kind_words": parts.kinds.report,
         "unknown_pairs": parts.learner.unknown_pairs(),
         "reload": parts.reloader.status,
         "versions": parts.pipeline.knowledge.versions,

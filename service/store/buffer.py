@@ -5,7 +5,6 @@ import logging
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,21 +20,16 @@ BATCH_BYTES = 4 << 20
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionRow:
+class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     """One decision, ready to be written: the columns, and those two beside them that are JSON and may be long."""
 
     short: dict[str, Any]
     body: bytes
     explanation: bytes
-    request: KeptRequest | None = None
+    request: KeptRequest | None
     """Written as JSON only with the row: on the way of a request that would be once more."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that it holds, near enough."""
-        text = len(self.request.task.instructions) if self.request else 0
-        return len(self.body) + len(self.explanation) + text + 1000
+    size: int
+    """Bytes that it holds, near enough."""
 
     def columns(self) -> dict[str, Any]:
         """An explanation is rarely read and half of the whole, so that it is kept compressed; an older version of the
@@ -129,6 +123,13 @@ class DecisionBuffer:
 
 def _row(logged: LoggedDecision, *, keep_instructions: bool) -> DecisionRow:
     decision = logged.decision
+    body = _ENCODER.encode(
+        {"name": logged.name, "labels": logged.labels, "known": logged.known, "decision": decision.document}
+    )
+    # It has a column of its own: a listing never reads it, and it may be a hundred times as long as the rest.
+    explanation = _ENCODER.encode(logged.explanation)
+    request = kept_request(logged, keep_instructions=keep_instructions)
+    text = len(request.task.instructions) if request else 0
     return DecisionRow(
         short={
             "decision_id": decision.decision_id,
@@ -140,12 +141,10 @@ def _row(logged: LoggedDecision, *, keep_instructions: bool) -> DecisionRow:
             "degraded": decision.degraded,
             **facts_of_decision(logged),
         },
-        body=_ENCODER.encode(
-            {"name": logged.name, "labels": logged.labels, "known": logged.known, "decision": decision.document}
-        ),
-        # It has a column of its own: a listing never reads it, and it may be a hundred times as long as the rest.
-        explanation=_ENCODER.encode(logged.explanation),
-        request=kept_request(logged, keep_instructions=keep_instructions),
+        body=body,
+        explanation=explanation,
+        request=request,
+        size=len(body) + len(explanation) + text + 1000,
     )
 
 

@@ -2,7 +2,8 @@
 
 Rows are known by their ids, so that a copy that was interrupted, or is wanted again because more has been recorded,
 goes over everything and adds what is missing. The source is only read. What was learned is not copied: the service
-learns it anew from the outcomes.
+learns it anew from the outcomes. But for the words of kinds, whose texts are not kept: they are taken along where the
+target has none.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,10 +18,12 @@ from service.base.clock import utc_now
 from service.contract.errors import ConfigurationError, StoreUnavailableError
 from service.store.address import Address, parse_address
 from service.store.database import Database
+from service.store.dialect import insert_new
 from service.store.executions import OPEN_STATES
 from service.store.migrations import prepare
 from service.store.outcomes import known_by, last_change, standing_for
-from service.store.schema import decisions, executions, outcomes
+from service.store.schema import decisions, executions, outcomes, snapshots
+from service.store.snapshots import KIND_WORDS
 
 BATCH_ROWS = 100
 """A decision with a long task has a megabyte; outcomes of others wait while a batch of them is written."""
@@ -90,6 +93,7 @@ class _Copy:
         await self._table(decisions, decisions.c.decision_id, self._decisions, self._copied.decisions)
         await self._table(outcomes, outcomes.c.seq, self._outcomes, self._copied.outcomes)
         await self._table(executions, executions.c.execution_id, self._executions, self._copied.executions)
+        await self._kind_words()
 
     async def _table(self, table: Table, key: Column[Any], write: Write, done: TableCopied) -> None:
         """Page by page in the order of `key`, each page in one transaction of the target."""
@@ -101,6 +105,13 @@ class _Copy:
             await _at(self._target, self._target.run(partial(write, rows), mode="ordered"))
             self._progress(table.name, done.total)
             statement = page.where(key > rows[-1][key.name])
+
+    async def _kind_words(self) -> None:
+        """A target that has some keeps them: added up, those of a copy that is run again would count twice."""
+        found = await _at(self._source, self._source.rows(select(*snapshots.c).where(snapshots.c.name == KIND_WORDS)))
+        for row in found:
+            new = insert_new(self._target.backend, snapshots, ["name"]).values(dict(row._mapping))  # noqa: SLF001 - as above
+            await _at(self._target, self._target.change(new))
 
     async def _decisions(self, rows: list[Row], connection: AsyncConnection) -> None:
         there = await _present(connection, decisions.c.decision_id, rows)

@@ -201,6 +201,8 @@ def explanation_of(row: AnyRow) -> bytes:
 
 def storable(text: str) -> str:
     """`text` as every database takes it: PostgreSQL has no NUL in text, and neither takes half a surrogate pair."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 

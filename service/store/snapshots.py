@@ -4,12 +4,15 @@ from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.database import Database
-from service.store.dialect import insert_or_update
+from service.store.dialect import insert_new, insert_or_update
 from service.store.schema import snapshots
+
+KIND_WORDS = "kind-words"
+"""What cannot be made anew from what else is on record, so that a copy of the database takes it along."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +49,21 @@ class SnapshotTable:
 
         await self._database.run(write, mode="write")
 
+    async def replace(self, name: str, snapshot: Snapshot, before: int | None) -> bool:
+        """In place of the one whose cursor is `before` (None: of none at all); False where another stands there by now,
+        so that whoever adds to what others wrote loses nothing of theirs."""
+        values = {"cursor": snapshot.cursor, "saved_at": self._clock(), "body": snapshot.body}
+        if before is None:
+            new = insert_new(self._database.backend, snapshots, ["name"])
+            return await self._database.change(new.values(name=name, **values)) == 1
+        same = (snapshots.c.name == name, snapshots.c.cursor == before)
+        return await self._database.change(update(snapshots).where(*same).values(**values)) == 1
+
 
 class _ReadOnly(SnapshotTable):
     async def save(self, name: str, snapshot: Snapshot) -> None:
         del name, snapshot
+
+    async def replace(self, name: str, snapshot: Snapshot, before: int | None) -> bool:
+        del name, snapshot, before
+        return True

@@ -1,35 +1,31 @@
 """What kinds of work are worth, on recorded tasks of five kinds, in cross-validation.
 
-    python -m tests.load.kinds_quality [--sets] [--meaningless] [--seeds N]
+    python -m tests.load.kinds_quality [--sets] [--lots SETS] [--meaningless] [--seeds N] [--first N]
 
 Each half of the tasks of a kind is decided by what the other half says: one rate and cost for all kinds, a rate and a
 cost for each kind, or one for all and what 10, 20, 40 tasks a kind teach. A decision is the forecast's plan; its first
 step is played, and after a failure it is asked again. Kinds count equally. Printed for each value of a solved task:
 rate and cost, the points gained at the cost of one rate (half the range over halvings), and the share of the cost for
-which its rate is reached. `--sets` takes three sets of pairs; `--meaningless` takes labels without meaning for kinds,
-on the tasks of one repository, which must cost nothing.
+which its rate is reached. `--sets` takes three sets of pairs. `--lots` takes sets of ten pairs by lot and whole curves
+(kinds_lots.py), `--meaningless` takes labels without meaning for kinds, which must cost nothing (kinds_meaningless.py).
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import exp, log
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from service.contract.catalog import Candidate, Catalog
-from service.contract.kind import Figures, Kind
-from service.contract.task import Attempt
 from service.forecast.ability import learn
 from service.forecast.forecaster import Forecaster
-from service.forecast.history import OutcomeRow
-from service.forecast.plan import MAX_STEPS
-from service.forecast.stakes import Stakes
-from tests.support.recorded_tasks import Array, Recorded, data_directory, folds, read_lines
+from tests.load import kinds_lots, kinds_meaningless
+from tests.load.kinds_known import LEARNED_TASKS, catalog, halved, outcomes, sample
+from tests.load.kinds_lots import Planned
+from tests.support.recorded_tasks import Array, data_directory, read_lines
 
 VALUES = (0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 25.0, 60.0)
 SHOWN = (1.0, 3.0, 15.0)
@@ -37,8 +33,6 @@ SHOWN = (1.0, 3.0, 15.0)
 
 LEFT_OUT = ("greenfield",)
 """Eight tasks: four in each half tell nothing."""
-
-LEARNED_TASKS = (10, 20, 40)
 
 SETS = {
     "ten": (
@@ -98,29 +92,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=data_directory())
     parser.add_argument("--sets", action="store_true")
-    parser.add_argument("--max-attempts", type=int, default=99)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--meaningless", action="store_true")
+    parser.add_argument("--lots", type=int, default=0, metavar="SETS")
+    parser.add_argument("--first", type=int, default=0, help="the first draw")
     options = parser.parse_args()
     if options.meaningless:
-        meaningless(options.data, options.seeds)
+        kinds_meaningless.measure(options.data, range(options.first, options.first + options.seeds))
         return
     rows = [row for row in read_lines(options.data / "openhands_dev.jsonl") if row["labels"]["kind"] not in LEFT_OUT]
     kinds = tuple(dict.fromkeys(row["labels"]["kind"] for row in rows))
+    if options.lots:
+        kinds_lots.run(rows, kinds, range(options.first, options.first + options.lots), options.seeds)
+        return
     for name, pairs in SETS.items() if options.sets else [("ten", SETS["ten"])]:
-        report(name, rows, pairs, kinds, options.seeds, options.max_attempts)
+        report(name, rows, pairs, kinds, options.seeds)
 
 
-def report(
-    name: str, rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], seeds: int, max_attempts: int
-) -> None:
+def report(name: str, rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], seeds: int) -> None:
     """One set of pairs: its policies, held against one rate for all kinds; single pairs and the oracle."""
     told = [row for row in rows if any(pair in row["outcomes"] for pair in pairs)]
     print(f"\n== {name}: {len(pairs)} pairs, {len(told)} tasks, kinds weighted equally, {seeds} halvings")
     curves: dict[str, list[list[Point]]] = {}
     for seed in range(seeds):
         halves = halved(told, kinds, seed)
-        for policy, points in policies(halves, pairs, kinds, seed, max_attempts).items():
+        for policy, points in policies(halves, pairs, kinds, seed).items():
             curves.setdefault(policy, []).append(points)
     base = [points_of(run) for run in curves["one rate"]]
     for policy, runs in curves.items():
@@ -145,20 +141,8 @@ def report(
     print(f"   oracle {'':32} {best.mean()[0]:.1%} ${best.mean()[1]:.2f}")
 
 
-def halved(rows: Sequence[Row], kinds: Sequence[str], seed: int) -> tuple[list[Row], list[Row]]:
-    """Two halves of each kind."""
-    draw = np.random.default_rng(seed)
-    parts: tuple[list[Row], list[Row]] = ([], [])
-    for kind in kinds:
-        own = [row for row in rows if row["labels"]["kind"] == kind]
-        order: list[int] = draw.permutation(len(own)).tolist()
-        for place, i in enumerate(order):
-            parts[place % 2].append(own[i])
-    return parts
-
-
 def policies(
-    halves: tuple[list[Row], list[Row]], pairs: Sequence[str], kinds: Sequence[str], seed: int, max_attempts: int
+    halves: tuple[list[Row], list[Row]], pairs: Sequence[str], kinds: Sequence[str], seed: int
 ) -> dict[str, list[Point]]:
     """For each policy its points, one for each of VALUES, over both halves."""
     made: dict[str, list[list[Point]]] = {}
@@ -170,93 +154,26 @@ def policies(
             forecasters[f"learned from {number} a kind"] = Forecaster(one, learn(one, outcomes(taught, pairs)))
             forecasters[f"both, {number} a kind"] = Forecaster(each, learn(each, outcomes(taught, pairs)))
         for policy, forecaster in forecasters.items():
-            made.setdefault(policy, []).append([play(forecaster, test, kinds, value, max_attempts) for value in VALUES])
+            planned = Planned(forecaster, kinds)
+            made.setdefault(policy, []).append([play(planned, test, pairs, kinds, value) for value in VALUES])
     return {policy: [_joined(two) for two in zip(*runs, strict=True)] for policy, runs in made.items()}
 
 
-def catalog(rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], *, each: bool) -> Catalog:
-    """What these tasks say of the pairs: over all of them, and for each kind where asked."""
-    candidates: list[Candidate] = []
-    for pair in pairs:
-        by_kind = {
-            kind: Figures(solve_rate=_rate(own), cost_usd=float(np.mean([o["cost_usd"] for o in own])))
-            for kind in kinds
-            if (
-                own := [
-                    row["outcomes"][pair] for row in rows if row["labels"]["kind"] == kind and pair in row["outcomes"]
-                ]
-            )
-        }
-        everything = [row["outcomes"][pair] for row in rows if pair in row["outcomes"]]
-        agent, _, model = pair.partition("/")
-        candidates.append(
-            Candidate(
-                agent_type=agent,
-                model=model,
-                solve_rate=_rate(everything),
-                cost_usd=float(np.mean([one["cost_usd"] for one in everything])),
-                kinds=by_kind if each else {},
-            )
-        )
-    return Catalog(candidates, kinds=[Kind(id=kind) for kind in kinds])
-
-
-def _rate(own: Sequence[Row]) -> float:
-    """Shrunk as if one more had been solved in half: eight tasks of a kind are few."""
-    return float((sum(one["solved"] for one in own) + 0.5) / (len(own) + 1))
-
-
-def sample(rows: Sequence[Row], kinds: Sequence[str], number: int, seed: int) -> list[Row]:
-    """At most so many tasks of each kind."""
-    draw = np.random.default_rng(seed)
-    found: list[Row] = []
-    for kind in kinds:
-        own = [row for row in rows if row["labels"]["kind"] == kind]
-        found += [own[i] for i in draw.permutation(len(own))[:number].tolist()]
-    return found
-
-
-def outcomes(rows: Iterable[Row], pairs: Sequence[str]) -> list[OutcomeRow]:
-    """Every pair's outcome on these tasks."""
-    return [
-        OutcomeRow(
-            agent_type=pair.partition("/")[0],
-            model=pair.partition("/")[2],
-            solved=row["outcomes"][pair]["solved"],
-            cost_usd=row["outcomes"][pair]["cost_usd"],
-            kind=row["labels"]["kind"],
-            task=row["id"],
-        )
-        for row in rows
-        for pair in pairs
-        if pair in row["outcomes"]
-    ]
-
-
-def play(forecaster: Forecaster, rows: Sequence[Row], kinds: Sequence[str], value: float, max_attempts: int) -> Point:
+def play(policy: Planned, rows: Sequence[Row], pairs: Sequence[str], kinds: Sequence[str], value: float) -> Point:
     """Every task decided, and decided again after each failure, until nothing more is worthwhile."""
-    candidates = forecaster.catalog.candidates
     solved, cost, number = (np.zeros(len(kinds)) for _ in range(3))
     for row in rows:
         k = kinds.index(row["labels"]["kind"])
+        failed: tuple[int, ...] = ()
+        left: tuple[int, ...] = tuple(c for c, pair in enumerate(pairs) if pair in row["outcomes"])
         number[k] += 1
-        attempts: list[Attempt] = []
-        left = [one for one in candidates if str(one) in row["outcomes"]]
-        while left and len(attempts) < max_attempts:
-            forecast = forecaster.forecast(
-                left, labels={}, minutes=None, minutes_source="text", attempts=attempts, kinds={kinds[k]: 1.0}
-            )
-            plan = forecast.plan(Stakes(value_usd=value), max_steps=min(MAX_STEPS, max_attempts - len(attempts)))
-            if attempts and not plan.worthwhile:
-                break
-            step = plan.steps[0]
-            outcome = row["outcomes"][f"{step.agent_type}/{step.model}"]
+        while left and (one := policy.next(k, left, failed, value)) is not None:
+            outcome = row["outcomes"][pairs[one]]
             cost[k] += outcome["cost_usd"]
             if outcome["solved"]:
                 solved[k] += 1
                 break
-            attempts.append(Attempt(agent_type=step.agent_type, model=step.model, result="failed"))
-            left = [one for one in left if one.key != (step.agent_type, step.model)]
+            left, failed = tuple(c for c in left if c != one), (*failed, one)
     return Point(solved / number, cost / number)
 
 
@@ -283,45 +200,6 @@ def compared(mine: Array, one: Array) -> tuple[float, float]:
     rate, cost = float(one[0]), float(one[1])
     gain = float(np.interp(log(cost), logs, best)) - rate
     return gain, exp(float(np.interp(rate, best, logs))) / cost
-
-
-def meaningless(data: Path, seeds: int) -> None:
-    """Log-likelihood of tasks not learned from, with six labels drawn by lot as kinds and without any."""
-    recorded = Recorded.load(data)
-    plain = recorded.catalog(None)
-    kinds = tuple(f"lot-{i}" for i in range(6))
-    labelled = Catalog(plain.candidates, kinds=[Kind(id=kind) for kind in kinds])
-    total, widths = {"without kinds": 0.0, "with": 0.0}, list[tuple[float, float]]()
-    for seed in range(seeds):
-        lot = np.random.default_rng(seed).integers(0, len(kinds), len(recorded.tasks))
-        for learned_from, tested in folds(len(recorded.tasks), 5, seed):
-            rows = recorded.outcomes(learned_from)
-            each = len(recorded.models)
-            told = [
-                msgspec.structs.replace(row, kind=kinds[lot[learned_from[i // each]]]) for i, row in enumerate(rows)
-            ]
-            learned = learn(labelled, told)
-            widths.append(learned.kind_widths)
-            for name, forecaster in (
-                ("without kinds", Forecaster(plain, learn(plain, rows))),
-                ("with", Forecaster(labelled, learned)),
-            ):
-                for task in tested.tolist():
-                    said = forecaster.forecast(
-                        plain.candidates,
-                        labels={},
-                        minutes=None,
-                        minutes_source="text",
-                        attempts=[],
-                        kinds={kinds[lot[task]]: 1.0},
-                    )
-                    chance = np.array(said.p_solve)
-                    total[name] += float(np.log(np.where(recorded.solved[task], chance, 1 - chance)).sum()) / seeds
-    print(
-        {name: round(value, 1) for name, value in total.items()},
-        "width of a kind, and of a candidate in it:",
-        np.mean(widths, axis=0).round(2).tolist(),
-    )
 
 
 def _joined(points: Sequence[Point]) -> Point:

@@ -15,6 +15,7 @@ FLAGS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "task id": (("--task-id", "t"), {"task_id": "t"}),
     "labels": (("--label", "repo=a=b", "--label", "team="), {"labels": {"repo": "a=b", "team": ""}}),
     "pair": (("--agent-type", "claude", "--model", "opus"), {"agent_type": "claude", "model": "opus"}),
+    "kind": (("--kind", "testing"), {"kind": "testing"}),
     "objective": (("--objective", "quality"), {"objective": "quality"}),
     "value": (("--value-usd", "2.5"), {"value_usd": 2.5}),
     "deadline": (("--deadline-ms", "500"), {"deadline_ms": 500}),

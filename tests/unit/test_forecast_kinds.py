@@ -157,9 +157,69 @@ def test_where_kinds_do_not_differ_the_width_is_next_to_nothing() -> None:
     )
     alike = {"x": 0.75, "y": 0.5, "z": 0.65}
     learned = learn(same, outcomes(np.random.default_rng(2), {CODE: alike, ASK: alike}, 150))
-    assert max(learned.kind_widths) <= 0.3
+    assert max(learned.kind_widths) <= 0.02
     apart = [abs(known.kinds[CODE].theta - known.kinds[ASK].theta) for known in learned.abilities.values()]
     assert max(apart) < 0.5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_by_lot_change_nothing(seed: int) -> None:
+    """Six labels drawn by lot over tasks that several failed and retried: one spread of difficulty, no width, and each
+    costs in each what it costs in all."""
+    rng = np.random.default_rng(seed)
+    kinds = [f"lot-{i}" for i in range(6)]
+    models = {f"m{i}": 0.3 * i for i in range(8)}
+    catalog = Catalog(
+        [Candidate(agent_type="a", model=m, solve_rate=0.6, cost_usd=1.0) for m in models],
+        kinds=[Kind(id=kind) for kind in kinds],
+    )
+    rows: list[OutcomeRow] = []
+    for task in range(200):
+        hard, kind = rng.normal(0.0, 2.5), kinds[int(rng.integers(6))]
+        rows += [
+            OutcomeRow(
+                agent_type="a",
+                model=model,
+                solved=bool(rng.random() < 1 / (1 + np.exp(hard - theta))),
+                cost_usd=float(np.exp(rng.normal(0.0, 0.8))),
+                kind=kind,
+                task=f"t{task}",
+            )
+            for model, theta in models.items()
+        ]
+    learned = learn(catalog, rows)
+    assert max(learned.kind_widths) <= 0.02
+    assert len({learned.shape(kind) for kind in kinds}) == 1
+    for known in learned.abilities.values():
+        assert [one.theta for one in known.kinds.values()] == pytest.approx([known.theta] * 6, abs=0.05)
+    costs = np.array(
+        [[one.cost_usd / known.cost_usd for one in known.kinds.values()] for known in learned.abilities.values()]
+    )
+    assert np.abs(np.log(costs / costs.mean(axis=0))).max() < 0.2
+
+
+def test_costs_that_differ_by_kind_are_learned() -> None:
+    """One candidate is dear in one kind and another in the other: what was paid counts at once."""
+    same = Catalog(
+        [Candidate(agent_type="a", model=model, solve_rate=0.6, cost_usd=1.0) for model in ("x", "y")], kinds=KINDS
+    )
+    rng = np.random.default_rng(5)
+    mean = {("x", CODE): 0.3, ("x", ASK): 3.0, ("y", CODE): 3.0, ("y", ASK): 0.3}
+    rows = [
+        OutcomeRow(
+            agent_type="a",
+            model=m,
+            solved=bool(i % 2),
+            cost_usd=cost * float(rng.gamma(2.0, 0.5)),
+            kind=k,
+            task=f"{k}{i}",
+        )
+        for (m, k), cost in mean.items()
+        for i in range(15)
+    ]
+    abilities = learn(same, rows).abilities
+    for (m, k), cost in mean.items():
+        assert abilities["a", m].kinds[k].cost_usd == pytest.approx(cost, rel=0.4)
 
 
 def test_outcomes_in_one_kind_move_the_others_of_their_candidate() -> None:

@@ -33,6 +33,9 @@ def told(text: str, name: str = "", model: KindText = SHIPPED) -> tuple[str, flo
     [
         pytest.param("Write unit tests for the tax module", "testing", id="testing"),
         pytest.param("Do not write tests, fix the crash when the list is empty", "issue", id="names-another-kind"),
+        pytest.param("Fix the crash on login; tests are not needed", "issue", id="not-needed"),
+        pytest.param("N'écris pas de tests, corrige le plantage", "issue", id="french-negation"),
+        pytest.param("Не пиши тесты, исправь падение при входе", "issue", id="russian-negation"),
         pytest.param("The button is hidden behind the footer on mobile", "frontend", id="frontend"),
         pytest.param("Which of the two databases is cheaper? Compare them.", "research", id="research"),
         pytest.param("Build a new chat server from scratch", "greenfield", id="greenfield"),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.classifiers.prompt import SHIPPED, Prompts, Question
-from service.contract.catalog import Catalog
+from service.contract.catalog import Candidate, Catalog
 from service.contract.errors import ConfigurationError
+from service.contract.kind import Figures, Kind
 from service.contract.task import Task
 from tests.support.builders import candidate, small_catalog, task
 
@@ -218,3 +219,20 @@ def test_a_quoted_prompt_is_noticed(reason: str, *, leaks: bool) -> None:
     """Some forty characters of any prompt file in a row are a leak, whatever stands between their letters: would catch
     a comparison that a space after each letter, or a dash for each space, talks past."""
     assert PROMPTS.leaks(reason) is leaks
+
+
+def test_a_line_names_the_kinds_in_which_a_candidate_is_unlike_most() -> None:
+    """A rate far from the middle one of its kind stands in its line, the three furthest at most; others do not."""
+    kinds = [Kind(id=f"kind-{i}") for i in range(50)]
+
+    def one(model: str, rates: dict[int, float]) -> Candidate:
+        figures = {f"kind-{i}": Figures(solve_rate=rates.get(i, 0.7)) for i in range(50)}
+        return Candidate(agent_type="any", model=model, solve_rate=0.7, kinds=figures)
+
+    catalog = Catalog(
+        [one("weak", {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4}), one("near", {5: 0.6}), one("plain", {})], kinds=kinds
+    )
+    lines = Prompts(None, catalog).system.splitlines()
+    assert any("| weak | 70% (kind-0 10, kind-1 20, kind-2 30) |" in line for line in lines)
+    assert any("| near | 70% |" in line for line in lines)
+    assert "(" not in next(line for line in lines if "| plain |" in line)

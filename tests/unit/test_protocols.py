@@ -3,10 +3,10 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from service.classifiers.classifier import Blame, Brief, Classified, ClassifierError
@@ -127,7 +127,7 @@ async def test_more_than_twenty_options_are_never_asked_about(protocol: str) -> 
     catalog = Catalog([candidate("many", f"m{number}") for number in range(40)])
     asked = brief(task(), catalog)
     best = catalog.candidates[10 : 10 + MAX_OPTIONS]
-    (found,), server = await classify(protocol, healthy, replace(asked, shortlist=best))
+    (found,), server = await classify(protocol, healthy, msgspec.structs.replace(asked, shortlist=best))
     weighed = found.verdict.weighed
     assert weighed is not None
     assert {str(one) for one, _ in weighed.candidates} == {str(one) for one in best}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
@@ -54,7 +54,7 @@ async def try_out(
         trial = await _ask(way, brief, timeout_seconds, clock)
         if trial.seconds is not None and not until_one_works:
             other = msgspec.structs.replace(brief.task, name=f"{brief.task.name} again")
-            again = await _ask(way, replace(brief, task=other), timeout_seconds, clock)
+            again = await _ask(way, msgspec.structs.replace(brief, task=other), timeout_seconds, clock)
             trial = again if again.seconds is not None else trial
         trials.append(trial)
         if trial.unreached or (until_one_works and trial.seconds is not None):
