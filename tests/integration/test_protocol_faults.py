@@ -238,6 +238,17 @@ async def test_auto_takes_what_is_spoken(
     assert created.status_code == (202 if local else 404)
 
 
+async def test_auto_takes_what_every_replica_speaks(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """Of two replicas behind one endpoint one has a decision model: what the second trial does not speak is not
+    taken."""
+    app = await _open(open_app, fake_endpoint, "chat")
+    turn = iter(range(1000))
+    plain, deciding = speaks("chat", "labels"), speaks("chat", "labels", "systemone")
+    fake_endpoint.choose(lambda _request: plain if next(turn) % 2 else deciding)
+    trials = await app.core.local_endpoint.look()
+    assert [trial.protocol for trial in trials if trial.seconds is not None] == ["labels"]
+
+
 async def test_auto_keeps_to_chat_where_nothing_else_works(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
     """A server that answers everything as a chat, or knows no other route, is asked by chat."""
     fake_endpoint.always(raw(json.dumps(good_answer({}, "chat")).encode()))

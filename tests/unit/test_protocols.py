@@ -12,7 +12,7 @@ import pytest
 from service.classifiers.classifier import Blame, Brief, Classified, ClassifierError
 from service.classifiers.local_model import LocalModelClassifier
 from service.classifiers.protocols.questions import LEVELS, MAX_OPTIONS, MAX_WORDS, questions_about
-from service.classifiers.protocols.slot_bias import SlotBias
+from service.classifiers.protocols.slot_bias import SlotBias, Slots
 from service.contract.catalog import Catalog
 from service.contract.kind import Kind
 from service.contract.settings import LocalModelSettings
@@ -175,6 +175,18 @@ async def test_a_preference_is_not_taken_for_a_place(protocol: str) -> None:
 
     found, _ = await classify(protocol, reply, *asked)
     assert {str(one.verdict.candidate) for one in found} == {"many/m4"}
+
+
+async def test_a_place_is_learned_of_where_one_candidate_is_never_eligible() -> None:
+    """Nine of ten are enough: the place that always wins wins less, and what is left of the list keeps its part."""
+    bias, slots = SlotBias(), Slots([place for place in range(10) if place != 4], 10)
+    shares = (0.02, 0.84, *[0.02] * 7)
+    first = bias.corrected("candidate", shares, slots)
+    for _ in range(200):
+        bias.corrected("candidate", shares, slots)
+    assert first[1] == pytest.approx(0.84)
+    assert bias.corrected("candidate", shares, slots)[1] < 0.3
+    assert bias.corrected("candidate", [0.1] * 10)[4] < 0.2
 
 
 async def test_a_place_that_had_nothing_for_long_does_not_win_with_next_to_nothing() -> None:

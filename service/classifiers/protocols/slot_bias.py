@@ -20,6 +20,9 @@ LEAST_MEAN = 0.1
 """Of an equal part. A place that never has anything, because servers round, is not taken to be worth ever less: one
 part in a thousand would win there."""
 
+LEAST_ASKED = 0.75
+"""Of a list, from which on its places are learned about: with half of it each stands at one or two of them."""
+
 
 class Slots(NamedTuple):
     """Where options stand, counted from 0, in a list of `listed`."""
@@ -38,7 +41,7 @@ class SlotBias:
     def corrected(self, question: str, shares: Sequence[float], slots: Slots | None = None) -> tuple[float, ...]:
         """The shares without what each place has by itself; and learns from them.
 
-        They are given by place, unless `slots` says at which places of a longer list they stand. Of some options of a
+        They are given by place, unless `slots` says at which places of a longer list they stand. Of a few options of a
         list nothing is learned: they do not come to stand at every place, and what is theirs would be taken for the
         place's own.
         """
@@ -50,8 +53,9 @@ class SlotBias:
         means = self._means.setdefault(key, [1.0 / listed] * listed)
         least = LEAST_MEAN / listed
         result = normalised([share / max(means[place], least) for share, place in zip(shares, places, strict=True)])
-        if count == listed:
+        if count >= LEAST_ASKED * listed:
             seen = self._seen[key] = min(self._seen.get(key, PRIOR) + 1.0, MEMORY)
+            together = sum(means[place] for place in places)
             for share, place in zip(shares, places, strict=True):
-                means[place] += (share - means[place]) / seen
+                means[place] += (share * together - means[place]) / seen
         return result
