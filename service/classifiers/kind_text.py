@@ -67,13 +67,6 @@ class WordCounts:
                 counts = self.words[stem] = {}
             counts[kind] = counts.get(kind, 0.0) + weight
 
-    def copy(self) -> "WordCounts":
-        """An independent copy, for a model that is made in another thread."""
-        copied = WordCounts(limit=self._limit)
-        copied.texts = dict(self.texts)
-        copied.words = {word: dict(counts) for word, counts in self.words.items()}
-        return copied
-
 
 class KindText:
     """Tells the kinds of one catalog apart. Immutable; `kinds` are ids in their order. See WordSums for a text's words

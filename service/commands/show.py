@@ -11,7 +11,7 @@ from rich.table import Table
 
 from service.base.text import one_line
 from service.contract.decision import Decision
-from service.contract.task import Task, key_of
+from service.contract.task import Task, key_of, name_of
 from service.forecast.forecaster import AbilityReport, KindReport
 
 _WIDTH_WITHOUT_TERMINAL = 110
@@ -77,7 +77,7 @@ def table(
 
 def named(agent_type: str, model: str, effort: str | None = None) -> str:
     """A candidate's name, as `agent/model@effort`."""
-    return safe(f"{agent_type}/{model}" + (f"@{effort}" if effort else ""))
+    return safe(name_of(agent_type, model, effort))
 
 
 def show_decision(decision: Decision, task: Task) -> None:

@@ -11,7 +11,10 @@ KindId = Annotated[str, Meta(min_length=1, max_length=100)]
 SolveRate = Annotated[float, Meta(gt=0, lt=1)]
 """Share of tasks that are solved at the first try."""
 
-CostUsd = Annotated[float, Meta(ge=0, le=100_000)]
+MAX_COST_USD = 100_000
+"""Of one attempt: more is a mistake."""
+
+CostUsd = Annotated[float, Meta(ge=0, le=MAX_COST_USD)]
 """US dollars for one attempt."""
 
 Minutes = Annotated[float, Meta(gt=0, le=100_000)]

@@ -7,8 +7,11 @@ import msgspec
 from msgspec import Meta
 
 from service.contract.decision import Advice
-from service.contract.kind import KindId
+from service.contract.kind import CostUsd, KindId
 from service.contract.task import Effort, Key, Labels, Name, key_of
+
+MAX_SECONDS = 1e9
+"""Of one attempt: thirty years."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,8 +26,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     effort: Effort | None = None
     decision_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
-    cost_usd: Annotated[float, Meta(ge=0, le=100_000)] | None = None
-    duration_seconds: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    cost_usd: CostUsd | None = None
+    duration_seconds: Annotated[float, Meta(ge=0, le=MAX_SECONDS)] | None = None
     tokens_in: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     tokens_out: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     labels: Labels = {}

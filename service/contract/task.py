@@ -39,6 +39,11 @@ def key_of(agent_type: str, model: str, effort: str | None) -> Key:
     return agent_type, model if effort is None else f"{model}@{effort}"
 
 
+def name_of(agent_type: str, model: str, effort: str | None) -> str:
+    """What people call it, and what `pair_named` reads: `agent/model`, or `agent/model@effort`."""
+    return "/".join(key_of(agent_type, model, effort))
+
+
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Strict and immutable: an unknown field is an error, so that a misspelt limit is never silently dropped."""
 

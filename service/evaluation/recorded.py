@@ -10,7 +10,7 @@ from msgspec import Meta
 from service.contract.catalog import Candidate, Catalog
 from service.contract.decoding import decode_lines
 from service.contract.errors import InvalidInputError, WrongFileError
-from service.contract.kind import Kind, KindId
+from service.contract.kind import CostUsd, Kind, KindId
 from service.contract.outcome import Outcome
 from service.contract.task import Labels, Name, pair_named
 
@@ -22,7 +22,7 @@ class RecordedAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """What one model did on one task, and what that cost in US dollars."""
 
     solved: bool
-    cost_usd: Annotated[float, Meta(ge=0, le=100_000)]
+    cost_usd: CostUsd
 
 
 class RecordedTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -105,26 +105,25 @@ def estimated(
             one_shape=width.nothing,
         )
 
+    def shown(fit: Fit, unit: float, width: Width) -> tuple[Array, Array]:
+        """What outcomes alone say of the cells: its precision, and its precision times how far they are off."""
+        known: Array = unit**2 * np.linalg.inv(fit.covariance[:size, :size]).astype(np.float64)
+        return known - tie(width), known @ (fit.place.theta / unit - mean)
+
     for _ in range(rounds):
         found = maximum(tied(width), place, 1)
         place = found.fit.place
-        unit = place.unit(prior.shape)
-        known: Array = unit**2 * np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
-        width = widths(
-            expected, cells.place, known - tie(width), known @ (place.theta / unit - mean), width, differ=differ
-        )
+        width = widths(expected, cells.place, *shown(found.fit, place.unit(prior.shape), width), width, differ=differ)
     found = maximum(tied(width), place, _TIMES)
     unit = found.fit.place.unit(prior.shape)
-    known = unit**2 * np.linalg.inv(found.fit.covariance[:size, :size]).astype(np.float64)
-    off = found.fit.place.theta / unit - mean
-    spread = possible_widths(expected, cells.place, known - tie(width), known @ off, width)
+    spread = possible_widths(expected, cells.place, *shown(found.fit, unit, width), width)
     core = np.linalg.inv(found.fit.covariance[: size + 1, : size + 1])
     core[:size, :size] += (tie(spread) - tie(width)) / unit**2
     sd = _spread(expected, cells, spread, np.linalg.inv(core).astype(np.float64), unit)
-    return replace(_everywhere(expected, cells, width, found.fit, unit), sd=sd), found
+    return _everywhere(expected, cells, width, found.fit, unit, sd), found
 
 
-def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit, unit: float) -> Abilities:
+def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit, unit: float, sd: Array) -> Abilities:
     """What the cells that were estimated tell of the others."""
     size, columns = len(cells.place), expected.columns
     mean, prior = unit * expected.mean.ravel(), unit**2 * expected.covariance(width.kind_sd, width.own_sd)
@@ -138,7 +137,7 @@ def _everywhere(expected: Grid, cells: Cells, width: Width, fit: Fit, unit: floa
     covariance[:-1, :-1] += of @ core[:size, :size] @ of.T
     covariance[:-1, -1] = covariance[-1, :-1] = of @ core[:size, size]
     covariance[-1, -1] = core[size, size]
-    return Abilities(theta=theta.reshape(-1, columns), sd=np.zeros(0), covariance=covariance, width=width)
+    return Abilities(theta=theta.reshape(-1, columns), sd=sd, covariance=covariance, width=width)
 
 
 def _spread(expected: Grid, cells: Cells, width: Width, core: Array, unit: float) -> Array:

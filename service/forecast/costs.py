@@ -94,9 +94,9 @@ def by_kind(
 
     `figures` is candidates × kinds, the last column being the catalog's figure for all tasks; NaN where there is none.
     What is missing is as other candidates' figures of that kind are to their own for all tasks, those of the same model
-    where there are any. Then outcomes move each
-    candidate as a whole, each kind as a whole, and last each candidate in each kind. An effort without any figure
-    starts, weakly, from what is known of the other efforts of its model; `model` numbers that of each candidate.
+    where there are any. Then outcomes move each candidate as a whole, each kind as a whole, and last each candidate in
+    each kind. An effort without any figure starts, weakly, from what is known of the other efforts of its model;
+    `model` numbers that of each candidate.
     """
     width = figures.shape[1]
     general, general_weight = _general(figures, unknown)

@@ -22,6 +22,7 @@ from service.forecast.history import label_digest
 from service.forecast.learned import Learned, LearnedAbility
 from service.forecast.luck import Kinship, Tried, rejection
 from service.forecast.options import Options
+from service.forecast.siblings import models
 from service.forecast.size import dearer, harder, within
 
 MinutesSource = Literal["classifier", "text"]
@@ -125,8 +126,7 @@ class Forecaster:
         self._curves = KindCurves(catalog, self._abilities, self.learned)
         self._fail_stranger: Array = 1.0 / (1.0 + np.exp(NEUTRAL - GRID))
         self._tasks = _within(self.learned.tasks)
-        models: dict[tuple[str, str], int] = {}
-        self._model = tuple(models.setdefault((c.agent_type, c.model), len(models)) for c in catalog.candidates)
+        self._model: tuple[int, ...] = tuple(models(catalog.candidates).tolist())
         self._made = lru_cache(kept)(self._make)
         self._options = lru_cache(OPTIONS_KEPT)(self._make_options)
         self._shown = lru_cache(OPTIONS_KEPT)(self._abilities_shown)

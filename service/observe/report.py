@@ -22,6 +22,7 @@ from service.contract.report import (
     Spent,
     StepSaid,
 )
+from service.contract.task import name_of
 from service.observe.worth import in_words
 from service.store import Store
 from service.store.tallies import Chance, DecisionSums, OutcomeSums, SampledForecast, Span
@@ -200,7 +201,7 @@ def _baseline(name: str, sample: Sequence[SampledForecast]) -> BaselineEstimate:
 
 
 def _name(chance: Chance) -> str:
-    return f"{chance.agent_type}/{chance.model}" + (f"@{chance.effort}" if chance.effort else "")
+    return name_of(chance.agent_type, chance.model, chance.effort)
 
 
 def _chance(candidates: Sequence[Chance], name: str) -> Chance | None:

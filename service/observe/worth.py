@@ -3,13 +3,12 @@ have made."""
 
 from math import sqrt
 
+from service.base.shares import Z95
 from service.contract.report import Right
 
 ENOUGH = 100
 """Attempts of either side before anything is said of who is right: by then a solved rate has a standard error of at
 most 5 points (sqrt(0.25 / 100)), and with fewer a difference of 10 points may be chance."""
-
-_Z95 = 1.96
 
 
 def in_words(classifier: Right, forecast: Right, loss_usd: float) -> str:
@@ -28,7 +27,7 @@ def in_words(classifier: Right, forecast: Right, loss_usd: float) -> str:
         )
     first, second = classifier.solved / classifier.n, forecast.solved / forecast.n
     error = sqrt(first * (1 - first) / classifier.n + second * (1 - second) / forecast.n)
-    difference, margin = first - second, _Z95 * error
+    difference, margin = first - second, Z95 * error
     compared = (
         f"where they differed, the classifier's choices solved {first:.0%} and the forecast's {second:.0%} "
         f"(difference {100 * difference:+.0f} points, 95 % within {100 * margin:.0f})"

@@ -2,13 +2,12 @@
 
 import msgspec
 
-from service.contract.outcome import Context, Outcome
+from service.contract.kind import MAX_COST_USD
+from service.contract.outcome import MAX_SECONDS, Context, Outcome
 from service.store.schema import storable
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODER = msgspec.json.Decoder(Outcome)
-
-_MOST_USD, _MOST_SECONDS = 100_000.0, 1e9
 
 
 class _Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +44,8 @@ def outcome_of(text: str) -> Outcome:
     except msgspec.ValidationError:
         told = _TOLD.decode(text)
     fields = msgspec.structs.asdict(told)
-    fields["cost_usd"] = _within(told.cost_usd, _MOST_USD)
-    fields["duration_seconds"] = _within(told.duration_seconds, _MOST_SECONDS)
+    fields["cost_usd"] = _within(told.cost_usd, MAX_COST_USD)
+    fields["duration_seconds"] = _within(told.duration_seconds, MAX_SECONDS)
     return Outcome(**fields)
 
 

@@ -15,29 +15,18 @@ from service.contract.catalog import LOCAL_AGENT
 from tests.support.fake_behaviours import drop_when_reused, hang, slow, status, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour
-from tests.support.faults import BREAKS, HANGS, USELESS, WRAPPED, good, program_faults, waits
+from tests.support.faults import BREAKS, HANGS, PROBLEMS, USELESS, WRAPPED, good, program_faults, waits
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
 
 NO_OPUS = {"exclude": [{"agent_type": "claude", "model": "opus"}]}
 DEADLINE_MS = 1500
 """Above the patience of the local model's classifier: a time-out within it counts against the server."""
 
-PROBLEMS = {
-    **dict.fromkeys(HANGS, "timeout"),
-    "reset": "connection-broken",
-    "reset-in-the-middle": "connection-broken",
-    "closes-in-the-middle": "connection-broken",
-    "endless-body": "too-large",
-    "1-gib": "too-large",
-    "not-json": "not-json",
+OF_A_CHAT = {
+    **PROBLEMS,
     "invalid-utf8": "not-utf8",
-    "deep-nesting": "too-deep",
     "a-mib-of-brackets": "no-json",
     "empty-choices": "no-choices",
-    "400": "http-400",
-    "401": "http-401",
-    "404": "http-404",
-    "500": "http-500",
     "drops-when-reused": "no-content",
     "prose": "no-json",
     "truncated": "truncated",
@@ -70,7 +59,7 @@ async def test_a_fault_degrades_one_decision(open_app: OpenApp, fake_endpoint: F
     decision = await app.decide(require=NO_OPUS, deadline_ms=deadline_ms)
     assert time.monotonic() - started < deadline_ms / 1000 + 5.0, "a guard against hanging, not a measurement"
     assert (decision["source"], decision["degraded"]) == ("forecast", True)
-    assert [(f["source"], f["problem"]) for f in decision["failures"]] == [("local_model", PROBLEMS[name])]
+    assert [(f["source"], f["problem"]) for f in decision["failures"]] == [("local_model", OF_A_CHAT[name])]
     assert decision["timings_ms"]["local_model"] > 0
     named = {(step["agent_type"], step["model"]) for step in decision["plan"]}
     assert ("claude", "opus") not in named
@@ -78,7 +67,7 @@ async def test_a_fault_degrades_one_decision(open_app: OpenApp, fake_endpoint: F
     if name in LOCAL_STAYS:
         assert why == []
     else:
-        assert why == [f"its endpoint does not serve now ({PROBLEMS[name]})"]
+        assert why == [f"its endpoint does not serve now ({OF_A_CHAT[name]})"]
         assert not any(agent == LOCAL_AGENT for agent, _ in named)
     fake_endpoint.always(good())
     healthy = await app.decide(require=NO_OPUS, deadline_ms=10_000)
@@ -103,7 +92,7 @@ async def test_strict_says_it_by_a_problem(open_app: OpenApp, fake_endpoint: Fak
     expected = (504, "deadline-exceeded") if fault == "never-answers" else (502, "classifier-failed")
     problem = response.json()
     assert (response.status_code, problem["type"]) == (expected[0], f"urn:pointsman:{expected[1]}")
-    assert [f["problem"] for f in problem["failures"]] == [PROBLEMS[fault]]
+    assert [f["problem"] for f in problem["failures"]] == [OF_A_CHAT[fault]]
 
 
 @pytest.mark.parametrize("name", waits())

@@ -12,27 +12,11 @@ from tests.support.deciding import good_answer, speaks, spoken_by
 from tests.support.fake_behaviours import raw, status
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour, Exchange
-from tests.support.faults import BREAKS, HANGS, waits
+from tests.support.faults import BREAKS, HANGS, PROBLEMS, waits
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
 
 NO_OPUS = {"exclude": [{"agent_type": "claude", "model": "opus"}]}
 DECIDING = ("labels", "systemone", "decisions")
-
-PROBLEMS = {
-    **dict.fromkeys(HANGS, "timeout"),
-    "reset": "connection-broken",
-    "reset-in-the-middle": "connection-broken",
-    "closes-in-the-middle": "connection-broken",
-    "endless-body": "too-large",
-    "1-gib": "too-large",
-    "not-json": "not-json",
-    "deep-nesting": "too-deep",
-    "400": "http-400",
-    "401": "http-401",
-    "404": "http-404",
-    "500": "http-500",
-}
-"""What is the same whatever is asked. The others of BREAKS are bodies of a chat, and have their like in USELESS."""
 
 
 def answering(change: dict[str, Any] | None, **fields: Any) -> Behaviour:  # noqa: ANN401 - parts of an answer

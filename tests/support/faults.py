@@ -74,6 +74,22 @@ BREAKS: Mapping[str, Behaviour] = {
 }
 """What ends at once, and is the server's fault."""
 
+PROBLEMS: Mapping[str, str] = {
+    **dict.fromkeys(HANGS, "timeout"),
+    "reset": "connection-broken",
+    "reset-in-the-middle": "connection-broken",
+    "closes-in-the-middle": "connection-broken",
+    "endless-body": "too-large",
+    "1-gib": "too-large",
+    "not-json": "not-json",
+    "deep-nesting": "too-deep",
+    "400": "http-400",
+    "401": "http-401",
+    "404": "http-404",
+    "500": "http-500",
+}
+"""What a decision calls those that are the same whatever is asked. The others of BREAKS are bodies of a chat."""
+
 USELESS: Mapping[str, Behaviour] = {
     "prose": prose(),
     "truncated": answer(_GOOD_JSON[:40], finish_reason="length"),

@@ -110,3 +110,9 @@ def test_any_text_is_counted_as_the_patterns_do(text: str) -> None:
         kind: len({found.group() for found in pattern.finditer(text)}) for kind, pattern in effort._PATTERNS.items()
     }
     assert effort._distinct(text) == expected
+
+
+def test_the_signs_of_compounds_are_whole() -> None:
+    """Compounds are looked for only where a text has one of these words: each compound needs one."""
+    for compounds in effort._COMPOUNDS.values():
+        assert all(not effort._IN_COMPOUNDS.isdisjoint(compound) for compound in compounds)

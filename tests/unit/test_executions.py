@@ -253,6 +253,7 @@ async def test_a_queued_one_is_cancelled(
     assert seen.result["exit_reason"] == "cancelled"
     await executions.cancel(first.execution_id)
     await reached(executions, third.execution_id, "running")
+    await until(lambda: len(fake_endpoint.chats) >= 2)  # it runs before its request has reached the server
     assert len(fake_endpoint.chats) == 2
 
 

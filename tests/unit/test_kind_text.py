@@ -95,7 +95,7 @@ def test_it_learns_from_tasks_whose_kind_was_told() -> None:
     before = KindText(KINDS, counts).probabilities("", text)
     for month in ("May", "June", "July", "August"):
         counts.add("research", "", f"Reconcile the {month} ledger with the bank statement")
-    after = KindText(KINDS, counts.copy()).probabilities("", text)
+    after = KindText(KINDS, counts).probabilities("", text)
     at = [kind.id for kind in KINDS].index("research")
     assert after[at] > 0.9
     assert after[at] > before[at] + 0.2

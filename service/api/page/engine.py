@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from service.api.page import pictures
 from service.base.text import visible
+from service.contract.task import name_of
 
 FOLDER = Path(__file__).parent / "templates"
 
@@ -98,9 +99,8 @@ def milliseconds(number: float | None) -> str:
 def named(one: Any) -> str:  # noqa: ANN401 - a mapping or a struct with agent_type, model and perhaps effort
     """A candidate as `agent/model@effort`."""
     mapping = isinstance(one, dict)
-    told: dict[str, Any] = {name: one.get(name) if mapping else getattr(one, name, None) for name in _NAMES}
-    effort = told.get("effort")
-    return f"{told['agent_type']}/{told['model']}" + (f"@{effort}" if effort else "")
+    agent_type, model, effort = (one.get(name) if mapping else getattr(one, name, None) for name in _NAMES)
+    return name_of(str(agent_type), str(model), effort)
 
 
 _NAMES = ("agent_type", "model", "effort")
