@@ -38,11 +38,12 @@ def mixture(kinds: Mapping[str, float], known: Sequence[str]) -> Mixture:
     tasks share what is reckoned of candidates.
     """
     parts: list[tuple[str | None, int]] = [(kind, round(TENTHS * kinds.get(kind, 0.0))) for kind in known]
-    parts.append((None, round(TENTHS * (1.0 - sum(kinds.values())))))
-    kept = tuple([part for part in parts if part[1] > 0]) or ((None, TENTHS),)
-    if len(kept) == 1 or len(known) > FEW:
-        return kept
-    return tuple(parts if parts[-1][1] else parts[:-1])
+    if (nothing := round(TENTHS * (1.0 - sum(kinds.values())))) > 0:
+        parts.append((None, nothing))
+    kept = [part for part in parts if part[1]]
+    if len(kept) > 1 and len(known) <= FEW:
+        return tuple(parts)
+    return tuple(kept) or ((None, TENTHS),)
 
 
 def likeliest(of: Mixture) -> str | None:

@@ -86,10 +86,7 @@ class Forecast:
         `prices` says what share of its list price each candidate's attempt takes; None: all of it. The best plan is the
         same whether or not its first step is given.
         """
-        best = self._plan(stakes, None, prices, max_steps)
-        if first is None or first.key == best.steps[0].key:
-            return best
-        return self._plan(stakes, self.candidates.index(first), prices, max_steps)
+        return self._plan(stakes, None if first is None else self.candidates.index(first), prices, max_steps)
 
     def swayed(self, logits: tuple[float, ...]) -> "Forecast":
         """The same with each candidate's chance moved by so many logits at every difficulty; itself where none is."""
@@ -155,6 +152,10 @@ class Forecast:
         }
 
     def _make_plan(self, stakes: Stakes, first: int | None, prices: Prices | None, max_steps: int) -> Plan:
+        if first is not None:
+            best = self._plan(stakes, None, prices, max_steps)
+            if best.steps[0].key == self.candidates[first].key:
+                return best
         options = self._options if prices is None else self._options.priced(prices)
         path = best_path(self.posterior, options, stakes, first=first, max_steps=max_steps)
         taken = path.minutes or (None,) * len(path.order)
