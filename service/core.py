@@ -106,6 +106,7 @@ class Core:
         )
         self.weights = ClassifierWeights(self.store.outcomes, self.in_use)
         self.local_endpoint = LocalEndpoint(local, settings, self.in_use, self.learner.adopt)
+        self.in_use.knowledge = self.local_endpoint.with_or_without_agent(self.in_use.knowledge)
         self.reloader = Reloader(
             settings,
             self.local_endpoint.adopt,
@@ -182,8 +183,11 @@ class Core:
         self.learner.adopt(replace(made, verifier=now.verifier))
 
     def make_runner(self) -> LocalRunner | None:
-        """Runs whole tasks on the local model; None where no endpoint is set, or it only decides."""
-        if self._running_llm is None or self.local_endpoint.no_agent:
+        """Runs whole tasks on the local model; None where there is no agent `local` now."""
+        return None if self.local_endpoint.no_agent else self._runner()
+
+    def _runner(self) -> LocalRunner | None:
+        if self._running_llm is None:
             return None
         executions = self.settings.executions
         return LocalRunner(
@@ -218,7 +222,8 @@ class Core:
         )
 
     def _executions(self, environ: Mapping[str, str]) -> Executions | None:
-        runner, settings = self.make_runner(), self.settings
+        settings = self.settings
+        runner = None if settings.local_model.only_decides else self._runner()
         if runner is None:
             return None
         named = settings.executions.log_dir

@@ -57,9 +57,9 @@ def command(config: str | None, *, as_json: bool) -> None:
 
 async def _check(settings: Settings) -> list[Finding]:
     async with running_core(settings, learned=False) as core:
-        findings = [_catalog(core)]
         answering: list[str] = []
         await core.start()
+        findings = [_catalog(core)]
         for stage in core.pipeline.classifiers.ladder.stages:
             asked = await _ask(core, stage.classifier)
             findings += [_with_local(asked[0], stage.classifier), *asked[1:]]

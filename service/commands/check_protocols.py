@@ -19,17 +19,19 @@ async def check_protocols(classifier: LocalModelClassifier, brief: Brief, settin
     ways = [classifier.ways[name] for name in (*FASTER_THAN_CHAT, "chat")]
     trials = await try_out(ways, brief, timeout_seconds=PATIENCE_SECONDS)
     spoken = [trial for trial in trials if trial.seconds is not None]
-    findings = [Finding("protocols", "works", "; ".join(_in_words(trial) for trial in trials))]
+    findings = [Finding("protocols", "works" if spoken else "warning", "; ".join(map(_in_words, trials)))]
     for trial in spoken:
         way = classifier.ways[trial.protocol]
         if isinstance(way, Deciding):
             most = await most_options(way, timeout_seconds=PATIENCE_SECONDS)
             says = f"takes up to {most} options for one question (never more than {MAX_OPTIONS} are asked about)"
             findings.append(Finding(trial.protocol, "works", says))
-    if any(isinstance(classifier.ways[trial.protocol], Deciding) for trial in spoken):
-        findings += await _decides(classifier, settings)
+    deciding = [trial for trial in spoken if isinstance(classifier.ways[trial.protocol], Deciding)]
+    only = bool(deciding) and await only_decides(classifier.client, timeout_seconds=PATIENCE_SECONDS)
+    if only:
+        findings.append(_no_agent(settings))
     if spoken:
-        findings.append(_advice(spoken, settings))
+        findings.append(_advice(spoken, settings, deciding if only else spoken))
     return findings
 
 
@@ -39,22 +41,22 @@ def _in_words(trial: Trial) -> str:
     return f"{trial.protocol}: {trial.says[:_SHOWN]}"
 
 
-async def _decides(classifier: LocalModelClassifier, settings: Settings) -> list[Finding]:
-    if not await only_decides(classifier.client, timeout_seconds=PATIENCE_SECONDS):
-        return []
+def _no_agent(settings: Settings) -> Finding:
     says = "it is a decision model, which works on no task, so there is no agent `local`"
-    if settings.local_model.protocol in ("chat", "labels"):
+    if settings.local_model.writes_text:
         offered = (
             "it is a decision model, which works on no task, and this local_model.protocol offers it as agent `local`"
         )
-        return [Finding("agent local", "warning", offered)]
-    return [Finding("agent local", "absent", says)]
+        return Finding("agent local", "warning", offered)
+    return Finding("agent local", "absent", says)
 
 
-def _advice(spoken: list[Trial], settings: Settings) -> Finding:
-    best = min(spoken, key=lambda trial: trial.seconds or 0.0)
+def _advice(spoken: list[Trial], settings: Settings, advisable: list[Trial]) -> Finding:
+    """Which one to set, out of those that are `advisable`: with another one a decision model would be an agent."""
+    best = min(advisable, key=lambda trial: trial.seconds or 0.0)
     now = settings.local_model.protocol
-    what = f'the fastest is local_model.protocol = "{best.protocol}"'
+    of = "fastest" if advisable == spoken else "fastest for a decision model"
+    what = f'the {of} is local_model.protocol = "{best.protocol}"'
     if now != "auto" and now not in [trial.protocol for trial in spoken]:
         without = f'{what}; "{now}", which is set, did not work, and where the server has no such route it asks by chat'
         return Finding("protocol", "warning", without)

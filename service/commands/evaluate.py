@@ -135,6 +135,7 @@ async def _evaluate(settings: Settings, evaluation: _Evaluation) -> tuple[list[P
     candidates: list[Candidate] = []
     for policy in evaluation.policies:
         async with running_core(_isolated(settings, policy), learned=False) as core:
+            await core.local_endpoint.start(wait=True)
             await _learn(core, evaluation, evaluation.values[0])
             knowledge = core.pipeline.knowledge
             candidates = sorted(knowledge.catalog.candidates, key=knowledge.forecaster.cost_usd)

@@ -102,6 +102,11 @@ class LocalModelSettings(_Section, frozen=True, kw_only=True):
         """Whether what is set is a decision model, which cannot work on a task."""
         return self.protocol in ("systemone", "decisions")
 
+    @property
+    def writes_text(self) -> bool:
+        """Whether what is set works on tasks; with `auto` that is seen only once the server was asked."""
+        return self.protocol in ("chat", "labels")
+
 
 class CliSettings(_Section, frozen=True, kw_only=True):
     """`[cli]`: a program that classifies where no endpoint is set, or when that one failed."""

@@ -26,6 +26,10 @@ NO_ENDPOINT = "no endpoint is set (local_model.endpoint), so there is no agent `
 ONLY_DECIDES = (
     "the endpoint has a decision model, which answers questions and writes no text, so there is no agent `local`"
 )
+NOT_KNOWN = (
+    "the endpoint has not told yet whether its model writes text (local_model.protocol is auto), "
+    "so there is no agent `local` so far"
+)
 
 _TEXT = "The login page shows an error after the session has ended, and the test that covers it fails now and then."
 
@@ -40,11 +44,12 @@ class LocalEndpoint:
         in_use: InUse,
         adopt: Callable[[Knowledge], None],
     ) -> None:
-        """`adopt` takes knowledge into use; it is called where agent `local` comes or goes."""
+        """`adopt` takes knowledge into use; it is called where agent `local` comes or goes. With `auto` it comes
+        once its model has been seen to write text."""
         self.no_agent = NO_ENDPOINT if classifier is None else ""
         """Why there is no agent `local`; empty where there is one."""
-        if classifier is not None and settings.local_model.only_decides:
-            self.no_agent = ONLY_DECIDES
+        if classifier is not None and not settings.local_model.writes_text:
+            self.no_agent = ONLY_DECIDES if settings.local_model.only_decides else NOT_KNOWN
         self._classifier = classifier
         self._settings = settings
         self._in_use = in_use
@@ -66,7 +71,7 @@ class LocalEndpoint:
 
     def adopt(self, knowledge: Knowledge) -> None:
         """Takes what was read anew into use, and finds out once more how the server is asked."""
-        self._adopt_knowledge(self._with_or_without_agent(knowledge))
+        self._adopt_knowledge(self.with_or_without_agent(knowledge))
         if self._classifier is None:
             return
         if self._classifier.configured != "auto":
@@ -77,7 +82,8 @@ class LocalEndpoint:
         self.background.wake()
 
     async def look(self, *, until_one_works: bool = False) -> list[Trial]:
-        """Tries what is faster than chat, and takes the fastest that works; chat where none does."""
+        """Tries what is faster than chat, and takes the fastest that works; chat where none does. A model that only
+        decides is asked by a protocol of decision models, however fast it would be read as if it wrote text."""
         classifier = self._classifier
         if classifier is None:
             return []
@@ -85,20 +91,20 @@ class LocalEndpoint:
         ways = [classifier.ways[name] for name in FASTER_THAN_CHAT]
         brief = trial_brief(self._in_use.knowledge)
         trials = await try_out(ways, brief, timeout_seconds=seconds, until_one_works=until_one_works)
-        best = min(
-            (trial for trial in trials if trial.seconds is not None), key=lambda one: one.seconds or 0, default=None
-        )
+        works = [trial for trial in trials if trial.seconds is not None]
+        deciding = [trial for trial in works if trial.protocol != "labels"]
+        only = await only_decides(classifier.client, timeout_seconds=seconds) if deciding else False
+        best = min(deciding if only else works, key=lambda one: one.seconds or 0, default=None)
         unknown = any(trial.unreached for trial in trials)
-        if any(trial.busy for trial in trials):
+        if only is None or any(trial.busy for trial in trials):
             self._busy_looks += 1
             unknown = unknown or self._busy_looks < MAX_BUSY_LOOKS
-        self._seen = best is not None or not unknown
+        self._seen = (best is not None and only is not None) or not unknown
         classifier.speak(best.protocol if best else "chat")
-        decides = any(one.seconds is not None and one.protocol != "labels" for one in trials)
-        without = ONLY_DECIDES if decides and await only_decides(classifier.client, timeout_seconds=seconds) else ""
+        without = self.no_agent if only is None else ONLY_DECIDES if only else ""
         if self._seen and without != self.no_agent:
             self.no_agent = without
-            self._adopt_knowledge(self._with_or_without_agent(self._in_use.knowledge))
+            self._adopt_knowledge(self.with_or_without_agent(self._in_use.knowledge))
         self._log.info(
             "how the model server is asked", protocol=classifier.protocol, agent_local=not self.no_agent,
             **{one.protocol: f"{one.seconds:.3f} s" if one.seconds is not None else "no" for one in trials},
@@ -109,7 +115,8 @@ class LocalEndpoint:
         if not self._seen:
             await self.look()
 
-    def _with_or_without_agent(self, knowledge: Knowledge) -> Knowledge:
+    def with_or_without_agent(self, knowledge: Knowledge) -> Knowledge:
+        """The same with agent `local` where there is one by what is known now."""
         there = any(candidate.registered for candidate in knowledge.catalog.candidates)
         if self._classifier is None or there == (not self.no_agent):
             return knowledge

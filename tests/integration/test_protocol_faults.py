@@ -222,6 +222,42 @@ async def test_auto_takes_what_is_spoken(
     assert created.status_code == (202 if local else 404)
 
 
+async def test_auto_offers_no_agent_before_it_knows(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """Until the server has shown that its model writes text there is no agent `local`, and an execution is refused in
+    words; once it has, there is one.
+
+    Would catch: a decision model that is sent tasks in the seconds, or minutes, that it takes to be known as one.
+    """
+    fake_endpoint.always(status(503))
+    app = await _open(open_app, fake_endpoint, "auto", timeout_seconds=0.3)
+    refused = await app.client.post("/v1/executions", json={"instructions": "Fix it"})
+    assert refused.status_code == 404
+    assert "has not told yet whether its model writes text" in refused.json()["detail"]
+    assert LOCAL_AGENT not in app.core.in_use.knowledge.catalog.agent_types
+    fake_endpoint.always(speaks("chat", "labels"))
+    await app.core.local_endpoint.look()
+    assert LOCAL_AGENT in app.core.in_use.knowledge.catalog.agent_types
+    assert (await app.client.post("/v1/executions", json={"instructions": "Fix it"})).status_code == 202
+
+
+@pytest.mark.parametrize("chat", [429, 503])
+async def test_a_decision_model_that_is_busy_is_no_agent_either(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, chat: int
+) -> None:
+    """That it would not chat at this moment says nothing of whether it can: it is looked at again, and asked meanwhile.
+
+    Would catch: an agent `local` that one 429 makes of a decision model, until somebody reloads.
+    """
+    fake_endpoint.choose(lambda request: speaks("systemone") if "/chat/" not in request.path else status(chat))
+    app = await _open(open_app, fake_endpoint, "auto", timeout_seconds=0.5)
+    await app.core.local_endpoint.look()
+    assert LOCAL_AGENT not in app.core.in_use.knowledge.catalog.agent_types
+    assert (await app.decide())["source"] == "local_model"
+    fake_endpoint.always(speaks("systemone"))
+    await app.core.local_endpoint._follow()
+    assert "has a decision model" in app.core.local_endpoint.no_agent
+
+
 async def test_auto_takes_what_every_replica_speaks(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
     """Of two replicas behind one endpoint one has a decision model: what the second trial does not speak is not
     taken."""

@@ -179,6 +179,8 @@ def test_check_says_what_the_server_speaks(deciding_server: LlamaServer, tmp_pat
     for words in ("systemone", "labels", "decisions", "chat", "up to 52 options", "local_model.protocol ="):
         assert words in said, said
     assert "decision model" in said
+    # By labels it is faster, but they would offer it as an agent: that is no advice.
+    assert 'the fastest for a decision model is local_model.protocol = "systemone", as it is set' in said
 
 
 def test_run_says_why_there_is_no_agent(deciding_server: LlamaServer, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from service.classifiers.protocols.deciding import Deciding
 from service.classifiers.protocols.questions import Questions
 from service.contract.settings import ProtocolName
 from service.llm.client import LLMClient
-from service.llm.errors import LLMError, LLMStatusError
+from service.llm.errors import LLMError, LLMReplyError, LLMStatusError
 from service.llm.wire import ChatMessage
 
 FASTER_THAN_CHAT: tuple[ProtocolName, ...] = ("systemone", "decisions", "labels")
@@ -63,10 +63,10 @@ async def try_out(
     return trials
 
 
-async def only_decides(client: LLMClient, *, timeout_seconds: float) -> bool:
+async def only_decides(client: LLMClient, *, timeout_seconds: float) -> bool | None:
     """Whether a server that speaks a protocol of decision models has a model that gives no text.
 
-    It says so itself (llama.cpp), or refuses to chat.
+    It says so itself (llama.cpp), or refuses to chat. None where it did not tell: it was busy, or away.
     """
     try:
         if await client.only_decides(timeout_seconds):
@@ -76,9 +76,11 @@ async def only_decides(client: LLMClient, *, timeout_seconds: float) -> bool:
     try:
         await client.chat([ChatMessage(role="user", content="Say yes.")], max_tokens=1, timeout_seconds=timeout_seconds)
     except LLMStatusError as error:
-        return error.status in _REFUSED
+        return True if error.status in _REFUSED else None
+    except LLMReplyError:
+        return False  # a chat all the same: a model that thinks has said nothing yet after one token
     except LLMError:
-        return False
+        return None
     return False
 
 
