@@ -80,6 +80,8 @@ class LocalModelClassifier:
         except ClassifierError as error:
             if error.problem not in _NO_CHAT:
                 self._chat_from_now_on(way.name, why)
+            elif way.name != "chat":
+                error.args = (f"it speaks neither {way.name} nor chat: {error}",)
             raise
         self._chat_from_now_on(way.name, why)
         return found

@@ -49,7 +49,8 @@ def forecast_alone(case: Case, lead: Lead, read: Read, dispatch: Dispatch) -> Di
     """What the forecast would do by itself, by what was `read` without a classifier's say."""
     if lead.first is None and lead.read is read:
         return dispatch
-    if lead.read is read and dispatch.not_before is None:
+    if lead.read is read and dispatch.not_before is None and case.stakes.max_cost_usd is None:
+        # With a limit, the choice itself may have had the forecast go without what was read (see dispatch._within).
         return replace(dispatch, plan=_plan(case, dispatch.forecast, None))
     return plan_now(case, read, None)
 

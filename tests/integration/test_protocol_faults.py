@@ -322,7 +322,9 @@ async def test_a_server_that_refuses_to_chat_too_is_asked_as_before(
     """
     app = await _open(open_app, fake_endpoint, protocol)
     fake_endpoint.choose(lambda request: status(404 if request.path.endswith(protocol) else chat))
-    assert (await app.decide("one"))["source"] == "forecast"
+    refused = await app.decide("one")
+    assert refused["source"] == "forecast"
+    assert refused["failures"][0]["detail"].startswith(f"it speaks neither {protocol} nor chat: ")
     fake_endpoint.always(speaks(protocol))
     for number in range(3):
         assert (await app.decide(f"Fix {number}"))["source"] == "local_model"

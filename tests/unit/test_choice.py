@@ -56,6 +56,30 @@ async def test_every_decision_says_what_the_forecast_would_have_chosen() -> None
         assert (other.loss_usd == 0) if agree else (other.loss_usd > 0)
 
 
+async def test_what_the_forecast_would_have_chosen_within_a_limit_does_not_hang_on_the_choice() -> None:
+    """It is what `first_choice = "forecast"` chooses on the same words.
+
+    Would catch: a choice that the classifier's minutes lift over the limit, whose forecast goes without them, taken for
+    what the forecast alone goes by.
+    """
+
+    async def act(brief: Brief, _seconds: float) -> Classified:
+        dearest = max(brief.eligible, key=lambda one: one.cost_usd or 0.0)
+        verdict = Verdict(candidate=dearest, minutes=480.0, confidence=0.5, reason="Long.")
+        return Classified(verdict=verdict, usage=SPENT, prompt="p", reply="r")
+
+    cheap = candidate("a", "cheap", solve_rate=0.1, cost_usd=0.1)
+    known = knowledge(Catalog([cheap, candidate("a", "dear", solve_rate=0.8, cost_usd=0.5)]))
+    asked = task(require={"max_cost_usd": 0.55})
+    given, own = [
+        await pipeline(ScriptedClassifier(act), known=known, settings=DecisionSettings(first_choice=who)).decide(asked)
+        for who in ("classifier", "forecast")
+    ]
+    assert (given.model, own.model) == ("dear", "cheap")
+    assert given.forecast_choice is not None
+    assert given.forecast_choice.key == own.key
+
+
 async def test_a_requested_pair_is_compared_too() -> None:
     """What the caller asks for may cost something by the forecast's reckoning, and then that is said."""
     decision = await pipeline(known=KNOWN).decide(task(agent_type="alpha", model="big"))
