@@ -90,7 +90,10 @@ class LocalEndpoint:
         seconds = self._settings.local_model.timeout_seconds
         ways = [classifier.ways[name] for name in FASTER_THAN_CHAT]
         brief = trial_brief(self._in_use.knowledge)
-        trials = await try_out(ways, brief, timeout_seconds=seconds, until_one_works=until_one_works)
+        # To measure them all takes a while, and a decision model may refuse to chat meanwhile.
+        trials = await try_out(
+            ways, brief, timeout_seconds=seconds, until_one_works=until_one_works, first=classifier.speak
+        )
         works = [trial for trial in trials if trial.seconds is not None]
         deciding = [trial for trial in works if trial.protocol != "labels"]
         only = await only_decides(classifier.client, timeout_seconds=seconds) if deciding else False

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import threading
 import time
 from typing import Any
 
 import pytest
 
 from service.contract.catalog import LOCAL_AGENT
+from service.knowledge.local_endpoint import NOT_KNOWN, ONLY_DECIDES
 from tests.support.deciding import good_answer, speaks, spoken_by
 from tests.support.fake_behaviours import raw, status
 from tests.support.fake_endpoint import FakeEndpoint
@@ -238,6 +240,30 @@ async def test_auto_offers_no_agent_before_it_knows(open_app: OpenApp, fake_endp
     await app.core.local_endpoint.look()
     assert LOCAL_AGENT in app.core.in_use.knowledge.catalog.agent_types
     assert (await app.client.post("/v1/executions", json={"instructions": "Fix it"})).status_code == 202
+
+
+async def test_auto_speaks_what_works_while_it_measures_the_rest(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint
+) -> None:
+    """The first protocol that works is used at once; which one is the fastest is seen later.
+
+    Would catch: a decision model that is asked to chat, and refuses, for as long as all protocols take to be tried.
+    """
+    turn, measured = iter(range(1000)), threading.Event()
+
+    async def held(exchange: Exchange) -> None:
+        while not measured.is_set():  # noqa: ASYNC110 - the endpoint has a loop of its own
+            await asyncio.sleep(0.01)
+        await speaks("systemone")(exchange)
+
+    fake_endpoint.choose(lambda _request: speaks("systemone") if next(turn) == 0 else held)
+    app = await _open(open_app, fake_endpoint, "auto")
+    await _settled(app, "systemone")
+    assert app.core.local_endpoint.no_agent == NOT_KNOWN
+    measured.set()
+    async with asyncio.timeout(20):
+        while app.core.local_endpoint.no_agent != ONLY_DECIDES:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("chat", [429, 503])

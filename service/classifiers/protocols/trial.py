@@ -46,12 +46,17 @@ async def try_out(
     *,
     timeout_seconds: float,
     until_one_works: bool = False,
+    first: Callable[[ProtocolName], object] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Trial]:
-    """Asks each way, and once more what a warm server takes, which is what counts; or only `until_one_works`."""
+    """Asks each way, and once more what a warm server takes, which is what counts; or only `until_one_works`. `first`
+    is told of the first that works as soon as it does."""
     trials: list[Trial] = []
     for way in ways:
         trial = await _ask(way, brief, timeout_seconds, clock)
+        if trial.seconds is not None and first is not None:
+            first(trial.protocol)
+            first = None
         if trial.seconds is not None and not until_one_works:
             other = msgspec.structs.replace(brief.task, name=f"{brief.task.name} again")
             again = await _ask(way, msgspec.structs.replace(brief, task=other), timeout_seconds, clock)
