@@ -22,7 +22,7 @@ from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
 from service.forecast.leaning import Tried, Weight, in_logits, leans_of_choice, learn_weight
 from service.forecast.stakes import Stakes
-from tests.load.leads import LIMIT, POLICIES, Lead, Numbers
+from tests.load.leads import LIMIT, POLICIES, Lead, Numbers, Policy
 from tests.load.support import Report, arguments, parsed
 
 LEARNED_FROM = 500
@@ -159,8 +159,12 @@ def main() -> None:
                     policy: [played(world, policy, right, seed, tested) for seed in range(given.rounds)]
                     for policy in POLICIES
                 }
-                late = {policy: np.array([one[1] for one in runs]) for policy, runs in found.items()}
-                early = {policy: np.array([one[0] for one in runs]) for policy, runs in found.items()}
+                late: dict[Policy, Numbers] = {
+                    policy: np.array([one[1] for one in found[policy]]) for policy in POLICIES
+                }
+                early: dict[Policy, Numbers] = {
+                    policy: np.array([one[0] for one in found[policy]]) for policy in POLICIES
+                }
                 lead, learning = Lead.of(late, value), Lead.of(early, value)
                 worst = min(worst, lead.mean)
                 report.say(

@@ -18,7 +18,6 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from service.evaluation.recorded import Names
 from service.evaluation.replay import Verifier, play
 from service.forecast.leaning import FIRST_WEIGHT
 from service.logs.lines import configure_logging
-from tests.load.leads import LIMIT, Lead, Numbers
+from tests.load.leads import LIMIT, Lead, Numbers, Policy
 from tests.load.recorded_sayings import SAYS, Saying
 from tests.load.recorded_sets import SETS, recorded_set
 from tests.load.support import Report, arguments, parsed
@@ -61,7 +60,6 @@ class Run:
         return len(self.order) // 2
 
 
-Policy = Literal["classifier", "forecast", "blend"]
 Job = tuple[str, Policy, str, float, int]
 """Set, policy, classifier, value, seed."""
 
@@ -126,7 +124,7 @@ async def _played(name: str, policy: Policy, says: str, value_usd: float, seed: 
     return Run(order, np.array(net), sum(late) / len(late), weight)
 
 
-def over_tasks(runs: Mapping[Policy, Sequence[Run]], better: str, value_usd: float) -> float:
+def over_tasks(runs: Mapping[Policy, Sequence[Run]], better: Policy, value_usd: float) -> float:
     """Half of the 95 % interval of the blend's lead with other tasks drawn: the residuals of a task are
     summed over its seeds, because it is the same task in every order."""
     lead = np.concatenate([_late(a) - _late(b) for a, b in zip(runs["blend"], runs[better], strict=True)]) / value_usd
@@ -143,7 +141,7 @@ def _early(run: Run) -> Numbers:
     return run.net[: run.half]
 
 
-def means(runs: Mapping[Policy, Sequence[Run]], part: Callable[[Run], Numbers]) -> dict[str, Numbers]:
+def means(runs: Mapping[Policy, Sequence[Run]], part: Callable[[Run], Numbers]) -> dict[Policy, Numbers]:
     """Net value per task of one part of the order, for each policy seed by seed."""
     return {policy: np.array([part(one).mean() for one in of]) for policy, of in runs.items()}
 

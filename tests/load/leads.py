@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-POLICIES = ("classifier", "forecast", "blend")
+Policy = Literal["classifier", "forecast", "blend"]
+POLICIES: tuple[Policy, ...] = ("classifier", "forecast", "blend")
 LIMIT = 0.02
 """Of the value: how much worse than the better of the two others the blend may be."""
 
@@ -18,14 +21,14 @@ class Lead:
     """Blend less the better of the two others, as a share of a solved task's value, over seeds; `spread` is half of the
     95 % interval."""
 
-    better: str
+    better: Policy
     mean: float
     spread: float
 
     @classmethod
-    def of(cls, net: Mapping[str, Numbers], value_usd: float) -> "Lead":
+    def of(cls, net: Mapping[Policy, Numbers], value_usd: float) -> "Lead":
         """Of each policy's net value per task, seed by seed in the same order."""
-        better = max(("classifier", "forecast"), key=lambda policy: float(net[policy].mean()))
+        better: Policy = "classifier" if net["classifier"].mean() >= net["forecast"].mean() else "forecast"
         lead = (net["blend"] - net[better]) / value_usd
         return cls(better, float(lead.mean()), half_interval(lead))
 
@@ -41,4 +44,4 @@ def half_interval(values: Numbers) -> float:
         return float("nan")
     z = 1.96
     quantile = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
-    return quantile * float(values.std(ddof=1)) / len(values) ** 0.5
+    return quantile * float(values.std(ddof=1)) / sqrt(len(values))

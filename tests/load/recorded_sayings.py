@@ -74,8 +74,7 @@ SAYS: dict[str, Says | None] = {
 
 
 class Saying:
-    """One classifier over one set of tasks. What it says of a task and of each re-ask is a draw of its own, and the same
-    whatever else it was asked."""
+    """One classifier over one set of tasks. Asked again after a failure, it draws anew; otherwise it says the same."""
 
     def __init__(self, recorded: RecordedSet, name: str, seed: int) -> None:
         self._called = recorded.called

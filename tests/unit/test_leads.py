@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.contract.catalog import Candidate
-from tests.load.leads import Lead, half_interval
+from tests.load.leads import Lead, Numbers, Policy, half_interval
 from tests.load.recorded_sayings import Offer, best, cheapest, right, strongest, wrong
 
 OFFERS = [
@@ -19,7 +19,11 @@ DEAR, MIDDLING, CHEAP = OFFERS
 
 def test_the_blend_is_held_against_the_better_of_both() -> None:
     """By the mean over seeds, and the difference is taken seed by seed."""
-    net = {"classifier": np.array([1.0, 1.0]), "forecast": np.array([0.5, 2.0]), "blend": np.array([0.8, 2.3])}
+    net: dict[Policy, Numbers] = {
+        "classifier": np.array([1.0, 1.0]),
+        "forecast": np.array([0.5, 2.0]),
+        "blend": np.array([0.8, 2.3]),
+    }
     lead = Lead.of(net, 3.0)
     assert lead.better == "forecast"
     assert lead.mean == pytest.approx(0.1)
