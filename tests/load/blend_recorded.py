@@ -1,13 +1,14 @@
 """Does a classifier earn its keep on recorded tasks? First choices by it, by the forecast alone, and by both.
 
     OPENBLAS_NUM_THREADS=1 python -m tests.load.blend_recorded [--short] [--rounds SEEDS] [--jobs N]
-        [--sets NAME …] [--values USD …] [--says CLASSIFIER …]
+        [--sets NAME …] [--values USD …] [--says CLASSIFIER …] [--plan]
 
 Needs the recorded tasks, see tests/support/recorded_tasks.py. They come once each, in random order, through the real
 pipeline, store and learning; a failed one is asked again with its `attempts` until its plan ends. Every attempt's
 recorded outcome is reported by its decision_id alone, and learned from every LEARN_EVERY tasks. Classifiers are
 simulated on the recorded outcomes (recorded_sayings.py). Net value: what solved tasks are worth less what attempts
-cost, per task of the latter half, which 150 to 500 outcomes were learned before.
+cost, per task of the latter half, which 150 to 500 outcomes were learned before. With `--plan` nobody asks again: the
+first plan is gone through instead.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +34,7 @@ from service.evaluation.replay import Verifier, play
 from service.forecast.leaning import FIRST_WEIGHT
 from service.logs.lines import configure_logging
 from tests.load.leads import LIMIT, Lead, Numbers, Policy
+from tests.load.plan_followed import follow
 from tests.load.recorded_sayings import SAYS, Saying
 from tests.load.recorded_sets import SETS, recorded_set
 from tests.load.support import Report, arguments, parsed
@@ -60,23 +63,30 @@ class Run:
         return len(self.order) // 2
 
 
-Job = tuple[str, Policy, str, float, int]
-"""Set, policy, classifier, value, seed."""
+class Job(NamedTuple):
+    """One run: the set's name, the policy, what the classifier says, and whether the first plan is gone through."""
+
+    name: str
+    policy: Policy
+    says: str
+    value_usd: float
+    seed: int
+    plan: bool = False
 
 
 def played(job: Job) -> Run:
     """In a process of its own."""
     configure_logging("error")
-    return asyncio.run(_played(*job))
+    return asyncio.run(_played(job))
 
 
-async def _played(name: str, policy: Policy, says: str, value_usd: float, seed: int) -> Run:
-    recorded = recorded_set(name, _directory())
-    decision = DecisionSettings(cache_seconds=0.0, first_choice=policy)
+async def _played(job: Job) -> Run:
+    recorded = recorded_set(job.name, _directory())
+    decision = DecisionSettings(cache_seconds=0.0, first_choice=job.policy)
     core = Core(
         Settings(store=StoreSettings(url="sqlite://"), cli=CliSettings(preset=""), decision=decision), environ={}
     )
-    saying = Saying(recorded, says, seed)
+    saying = Saying(recorded, job.says, job.seed)
 
     async def act(brief: Brief, _seconds: float) -> Classified:
         try:
@@ -88,14 +98,14 @@ async def _played(name: str, policy: Policy, says: str, value_usd: float, seed: 
     async def report(outcome: Outcome) -> None:
         unreported.append(outcome)
 
-    order: list[int] = np.random.default_rng(seed).permutation(len(recorded.tasks)).tolist()
+    order: list[int] = np.random.default_rng(job.seed).permutation(len(recorded.tasks)).tolist()
     unreported, defects = list[Outcome](), list[Exception]()
     names, net, named = Names(recorded.tasks, recorded.catalog), list[float](), list[bool]()
     try:
         core.pipeline.observers = (core.contexts.remember,)  # nobody reads the log here, and it is half of the time
         core.use_catalog(recorded.catalog)
         await core.store.start()
-        if policy != "forecast":
+        if job.policy != "forecast":
             core.pipeline.classifiers.ladder = Ladder([Stage(ScriptedClassifier(act), Breaker(time.monotonic))])
         for number, place in enumerate(order):
             if number % LEARN_EVERY == 0:
@@ -104,16 +114,19 @@ async def _played(name: str, policy: Policy, says: str, value_usd: float, seed: 
                 await core.learner.catch_up()
                 await core.weights.catch_up()
             task = recorded.tasks[place]
-            one = await play(
-                core.pipeline,
-                task,
-                names=names,
-                value_usd=value_usd,
-                max_attempts=None,
-                verifier=Verifier(),
-                report=report,
-            )
-            net.append(value_usd * one.solved - one.cost_usd)
+            if job.plan:
+                one = await follow(core.pipeline, task, names=names, value_usd=job.value_usd, report=report)
+            else:
+                one = await play(
+                    core.pipeline,
+                    task,
+                    names=names,
+                    value_usd=job.value_usd,
+                    max_attempts=None,
+                    verifier=Verifier(),
+                    report=report,
+                )
+            net.append(job.value_usd * one.solved - one.cost_usd)
             named.append(saying.first.get(task.id) == one.models[0])
         weight = next((found.weight for found in core.in_use.weights.values()), FIRST_WEIGHT)
     finally:
@@ -156,10 +169,11 @@ def _directory() -> Path:
 class Measured:
     """All policies through one set, each seed in the same order."""
 
-    def __init__(self, pool: Executor, name: str, seeds: int) -> None:
+    def __init__(self, pool: Executor, name: str, seeds: int, *, plan: bool) -> None:
         self._pool = pool
         self._name = name
         self._seeds = seeds
+        self._plan = plan
 
     def runs(self, value_usd: float, says: Sequence[str]) -> Iterator[tuple[str, dict[Policy, list[Run]]]]:
         """For each classifier what became of each policy; the forecast alone is the same beside all of them."""
@@ -170,7 +184,8 @@ class Measured:
             yield one, {"forecast": alone, **{policy: found[policy, one] for policy in policies}}
 
     def _of(self, which: Sequence[tuple[Policy, str]], value_usd: float) -> dict[tuple[Policy, str], list[Run]]:
-        jobs: list[Job] = [(self._name, *one, value_usd, seed) for one in which for seed in range(self._seeds)]
+        seeds = range(self._seeds)
+        jobs = [Job(self._name, *one, value_usd, seed, self._plan) for one in which for seed in seeds]
         runs = list(self._pool.map(played, jobs))
         return {one: runs[at * self._seeds : (at + 1) * self._seeds] for at, one in enumerate(which)}
 
@@ -193,6 +208,7 @@ def main() -> None:
     parser.add_argument("--values", nargs="+", type=float)
     parser.add_argument("--says", nargs="+", choices=SAYS)
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
+    parser.add_argument("--plan", action="store_true", help="go through the first plan, and do not ask again")
     given = parsed(parser)
     report = Report("blend_recorded", given)
     values: Sequence[float] = given.values or ((3.0,) if given.short else VALUES)
@@ -207,7 +223,7 @@ def main() -> None:
                 "while learning  weight  follows"
             )
             for value in values:
-                for one, runs in Measured(pool, name, given.rounds).runs(value, says):
+                for one, runs in Measured(pool, name, given.rounds, plan=given.plan).runs(value, says):
                     lead = Lead.of(means(runs, _late), value)
                     worst = min(worst, lead.mean)
                     report.say(line(value, one, runs, lead))
