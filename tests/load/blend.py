@@ -144,7 +144,7 @@ def played(world: World, policy: str, right: float, seed: int, tested: int) -> t
 
 def main() -> None:
     """The command."""
-    given = parsed(arguments(__doc__ or "", rounds=12, short_rounds=3))
+    given = parsed(arguments(__doc__ or "", rounds=40, short_rounds=3))
     report = Report("blend", given)
     tested = 500 if given.short else 1000
     worst = 0.0
