@@ -6,7 +6,7 @@ summed over both. A failure then says something of both.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -62,13 +62,15 @@ class Curves:
     minutes: Array | None
     general: Array
 
-    def times(self, factor: float, rows: Sequence[int]) -> Array | float:
-        """By which factor attempts of these candidates cost more at a task that is dearer by `factor` than most: what
-        the kind costs more already is not counted twice."""
-        if factor <= 1.0:
-            return factor
-        by_kind: Array = np.clip(factor * self.general[list(rows)], 1.0, factor)
-        return np.repeat(by_kind, len(GRID), axis=1)
+    def dearer(self, factor: float) -> "Curves":
+        """At a task that is dearer by `factor` than most: what a kind costs more already is not counted twice."""
+        if factor == 1.0:
+            return self
+        times: Array | float = factor
+        if factor > 1.0:
+            times = np.repeat(np.clip(factor * self.general, 1.0, factor), len(GRID), axis=1)
+        minutes = None if self.minutes is None else self.minutes * times
+        return replace(self, cost_usd=self.cost_usd * times, minutes=minutes)
 
     def of(self, rows: Sequence[int]) -> "Curves":
         """Of these candidates."""
