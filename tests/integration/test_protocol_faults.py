@@ -4,21 +4,23 @@ import asyncio
 import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.contract.catalog import LOCAL_AGENT
-from service.knowledge.local_endpoint import NOT_KNOWN, ONLY_DECIDES
 from tests.support.deciding import good_answer, speaks, spoken_by
 from tests.support.fake_behaviours import raw, status
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.fake_exchange import Behaviour, Exchange
 from tests.support.faults import BREAKS, HANGS, PROBLEMS, waits
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
+from tests.support.service_process import pointsman
 
 NO_OPUS = {"exclude": [{"agent_type": "claude", "model": "opus"}]}
 DECIDING = ("labels", "systemone", "decisions")
+SOLVED = {"solved": True, "cost_usd": 0.1}
 
 
 def answering(change: dict[str, Any] | None, **fields: Any) -> Behaviour:  # noqa: ANN401 - parts of an answer
@@ -259,11 +261,34 @@ async def test_auto_speaks_what_works_while_it_measures_the_rest(
     fake_endpoint.choose(lambda _request: speaks("systemone") if next(turn) == 0 else held)
     app = await _open(open_app, fake_endpoint, "auto")
     await _settled(app, "systemone")
-    assert app.core.local_endpoint.no_agent == NOT_KNOWN
+    assert not app.core.local_endpoint._seen
     measured.set()
     async with asyncio.timeout(20):
-        while app.core.local_endpoint.no_agent != ONLY_DECIDES:  # noqa: ASYNC110
+        while not app.core.local_endpoint._seen:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+    assert (await app.client.get("/v1/status")).json()["classifiers"][0]["protocol"] == "systemone"
+
+
+def test_an_evaluation_asks_by_what_auto_finds(fake_endpoint: FakeEndpoint, tmp_path: Path) -> None:
+    """A decision model is evaluated as one.
+
+    Would catch: one that is asked to chat in each task, so that what is evaluated is the forecast.
+    """
+    fake_endpoint.always(speaks("systemone", choice="a/m"))
+    recorded = {"id": "1", "instructions": "Fix it", "outcomes": {"a/m": SOLVED, "a/n": SOLVED}}
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(recorded))
+    given = {
+        "HOME": str(tmp_path),
+        "PATH": "/usr/bin:/bin",
+        "POINTSMAN_LOCAL_MODEL__ENDPOINT": fake_endpoint.url,
+        "POINTSMAN_LOCAL_MODEL__MODEL": "m",
+        "POINTSMAN_LOCAL_MODEL__PROTOCOL": "auto",
+    }
+    tasks = str(tmp_path / "tasks.jsonl")
+    run = pointsman("evaluate", tasks, "--catalog-from-tasks", "--policy", "classifier", "--json", environ=given)
+    assert run.code == 0, run.stderr
+    asked = [one.json for one in fake_endpoint.requests if one.path.endswith("/systemone")]
+    assert "Fix it" in asked[-1]["state"]
 
 
 @pytest.mark.parametrize("chat", [429, 503])
