@@ -56,6 +56,10 @@ class Reading:
         kind_text = self._reader.kind_text
         return kind_text.weights(words_of(self._name, self._instructions)) if len(kind_text.kinds) > 1 else {}
 
+    def ahead(self) -> None:
+        """Reads all of it now."""
+        _ = self.kinds, self.size
+
     @cached_property
     def _read(self) -> _Read:
         reader, words = self._reader, words_of(self._name, self._instructions)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from service.contract.catalog import Candidate
 from service.contract.task import Task
 from service.decide.quota import Quota
-from service.forecast.plan import ROUNDING
+from service.forecast.prospects import ROUNDING
 from service.knowledge.knowledge import Knowledge
 
 

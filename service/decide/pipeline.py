@@ -19,6 +19,7 @@ from service.decide.conclude import conclude, explanation
 from service.decide.dispatch import Dispatch, Read, dispatch_of, plan_now
 from service.decide.exploring import Drawn, Explorer
 from service.decide.kind import kind_of, learned_kind
+from service.decide.read_ahead import read_ahead
 from service.decide.shared_classifiers import SharedClassifiers
 from service.decide.sharing import Left
 from service.forecast.forecaster import Forecaster
@@ -83,17 +84,18 @@ class Pipeline:
         source = case.short_cut()
 
         # 3. What do the classifiers say?
+        reading = knowledge.reader.read(task)
         found, cached = Classification(), False
         if source is None and ladder.stages:
             based_on = (knowledge.versions, knowledge.decision)
-            found, cached = await self.classifiers.classify(case.brief(), based_on, deadline=deadline, left=left)
+            with read_ahead(reading if case.kind is None else None):
+                found, cached = await self.classifiers.classify(case.brief(), based_on, deadline=deadline, left=left)
             case.set_local_agent_aside(found.endpoint_problem)
             watch.seconds.update(found.seconds)
             watch.skip()
         verdict = found.classified.verdict if found.classified else None
 
         # 4. What are the chances, and what will it cost?
-        reading = knowledge.reader.read(task)
         kind = kind_of(case.kind, verdict, found.source, reading)
         minutes = verdict.minutes if verdict else None
         read = Read(reading=reading, kind=kind, minutes=minutes)

@@ -7,6 +7,7 @@ summed over both. A failure then says something of both.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,18 +20,34 @@ TENTHS = 10
 """Probabilities of kinds are rounded to so many parts, so that tasks of much the same kinds share a forecast. A kind
 that is less likely than half a part is left out, and so there are never more than ten."""
 
+FEW = 6
+"""Kinds of a catalog that are always reckoned side by side."""
+
+DENSITIES_KEPT = 64
+"""Minutes are round numbers and labels say little, so that many tasks share a mean; each takes 3 KB."""
+
 Mixture = tuple[tuple[str | None, int], ...]
-"""Kinds with their parts, the likeliest first; None is no kind that the catalog has."""
+"""Kinds with their parts, in the catalog's order, so that tasks of the same kinds share their curves; last None, which
+is no kind that the catalog has."""
 
 
 def mixture(kinds: Mapping[str, float], known: Sequence[str]) -> Mixture:
-    """Of what a task may be; what the shares lack of one is None. Nothing that is known: one whole of None."""
-    parts: list[tuple[str | None, int]] = [
-        (kind, round(TENTHS * share)) for kind, share in kinds.items() if kind in known
-    ]
+    """Of what a task may be; what the shares lack of one is None. Nothing that is known: one whole of None.
+
+    One of several kinds has all of them that the catalog has, where they are few, those without a part too: so all such
+    tasks share what is reckoned of candidates.
+    """
+    parts: list[tuple[str | None, int]] = [(kind, round(TENTHS * kinds.get(kind, 0.0))) for kind in known]
     parts.append((None, round(TENTHS * (1.0 - sum(kinds.values())))))
-    kept = sorted((pair for pair in parts if pair[1] > 0), key=lambda pair: -pair[1])
-    return tuple(kept) or ((None, TENTHS),)
+    kept = tuple([part for part in parts if part[1] > 0]) or ((None, TENTHS),)
+    if len(kept) == 1 or len(known) > FEW:
+        return kept
+    return tuple(parts if parts[-1][1] else parts[:-1])
+
+
+def likeliest(of: Mixture) -> str | None:
+    """The kind that has the most parts."""
+    return max(of, key=lambda part: part[1])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +84,7 @@ class KindCurves:
         self._learned = learned
         self._tasks = min(max(learned.tasks, -MAX_SHIFT), MAX_SHIFT)
         self._made: dict[tuple[str | None, ...], Curves] = {}
+        self._densities = lru_cache(DENSITIES_KEPT)(self._make_densities)
 
     def curves(self, kinds: tuple[str | None, ...]) -> Curves:
         """For these kinds, side by side."""
@@ -83,7 +101,11 @@ class KindCurves:
         if len(of) == 1:
             return density(mean, self._learned.shape(of[0][0]))
         shares = np.array([parts for _, parts in of]) / sum(parts for _, parts in of)
-        return densities(mean, [self._learned.shape(kind) for kind, _ in of], shares)
+        mixed: Array = shares[:, None] * self._densities(tuple([kind for kind, _ in of]), mean)
+        return mixed.reshape(-1)
+
+    def _make_densities(self, kinds: tuple[str | None, ...], mean: float) -> Array:
+        return densities(mean, [self._learned.shape(kind) for kind in kinds])
 
     def _single(self, kind: str | None) -> Curves:
         found = self._made.get((kind,))

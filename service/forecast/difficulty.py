@@ -67,15 +67,14 @@ def density(mean: float = 0.0, shape: Shape = SHAPE) -> Array:
     return found
 
 
-def densities(mean: float, shapes: Sequence[Shape], shares: Array) -> Array:
-    """Several of them, each times its share, one after the other."""
+def densities(mean: float, shapes: Sequence[Shape]) -> Array:
+    """Several of them: shapes × grid."""
     sigma = np.array([[shape.sigma] for shape in shapes])
     unsolvable = np.array([[shape.unsolvable] for shape in shapes])
     found = np.empty((len(shapes), len(GRID)))
     found[:, -2:] = unsolvable / 2
     found[:, :-2] = (1 - unsolvable) * weights(log_normal(mean, sigma)[:, :-2])
-    found *= shares[:, None]
-    return found.reshape(-1)
+    return found
 
 
 def chances(theta: Array) -> Array:

@@ -1,5 +1,6 @@
 """What each candidate's chances and costs are for one task, and the plan from them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -66,7 +67,6 @@ class Forecast:
         self.verifier = verifier
         self._options = options
         self._explanation = explanation
-        self._swayed = lru_cache(SWAYED_KEPT)(self._sway)
         self._plan = lru_cache(PLANS_KEPT)(self._make_plan)
         self.p_solve: tuple[float, ...] = tuple((options.chance_now(verifier) @ posterior).tolist())
         self.cost_usd: tuple[float, ...] = tuple((options.cost @ posterior).tolist())
@@ -83,13 +83,21 @@ class Forecast:
     ) -> Plan:
         """The best plan by `stakes`, whose verifier is the forecast's; `first`, one of the candidates, is its step one.
 
-        `prices` says what share of its list price each candidate's attempt takes; None: all of it.
+        `prices` says what share of its list price each candidate's attempt takes; None: all of it. The best plan is the
+        same whether or not its first step is given.
         """
-        return self._plan(stakes, None if first is None else self.candidates.index(first), prices, max_steps)
+        best = self._plan(stakes, None, prices, max_steps)
+        if first is None or first.key == best.steps[0].key:
+            return best
+        return self._plan(stakes, self.candidates.index(first), prices, max_steps)
 
     def swayed(self, logits: tuple[float, ...]) -> "Forecast":
         """The same with each candidate's chance moved by so many logits at every difficulty; itself where none is."""
         return self._swayed(logits) if any(logits) else self
+
+    @cached_property
+    def _swayed(self) -> Callable[[tuple[float, ...]], "Forecast"]:
+        return lru_cache(SWAYED_KEPT)(self._sway)
 
     def _sway(self, logits: tuple[float, ...]) -> "Forecast":
         odds, before = np.exp(np.array(logits))[:, None], self._options.chance
@@ -136,7 +144,7 @@ class Forecast:
         shares = zip(self._explanation["kinds"], by_kind.sum(axis=1).tolist(), strict=True)
         return {
             **self._explanation,
-            "kinds": {kind: round(share, 4) for kind, share in shares if kind is not None},
+            "kinds": {kind: round(share, 4) for kind, share in shares if kind is not None and share > 0},
             "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3), "unsolvable": round(hopeless, 4)},
             "candidates": [
                 {**shown, "p_solve": round(p_solve, 4), "cost_usd": round(cost_usd, 6)}

@@ -14,7 +14,7 @@ from service.contract.verifier import PERFECT, Verifier
 from service.forecast.ability import NEUTRAL, learn
 from service.forecast.columns import Key
 from service.forecast.costs import UNKNOWN_COST_USD
-from service.forecast.curves import Curves, KindCurves, Mixture, mixture
+from service.forecast.curves import Curves, KindCurves, Mixture, likeliest, mixture
 from service.forecast.difficulty import GRID, MAX_SHIFT, Array, chances, solve_rate
 from service.forecast.evidence import log_minutes
 from service.forecast.forecast import Forecast
@@ -215,7 +215,7 @@ class Forecaster:
         for rejected in self._rejections(curves, failed, verifier):
             posterior = posterior * rejected
             posterior /= posterior.sum()
-        candidates, shown = tuple([self.catalog.candidates[row] for row in rows]), self._shown(of[0][0])
+        candidates, shown = tuple([self.catalog.candidates[row] for row in rows]), self._shown(likeliest(of))
         larger = dearer(minutes)
         explanation: dict[str, Any] = {
             "learned": {"version": self.version, "outcomes": self.learned.used, "ignored": self.learned.ignored},

@@ -1,8 +1,8 @@
 """What may be tried on a task: the candidates' chances, costs and minutes, and the luck that their attempts share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -10,9 +10,14 @@ from service.contract.verifier import Verifier
 from service.forecast.difficulty import Array
 from service.forecast.luck import Kinship, Tried, chance_after
 from service.forecast.members import Members, gather
+from service.forecast.prospects import Prospects
+from service.forecast.stakes import Stakes
 
 MEMBERS_KEPT = 16
 """Tables of members that options remember: they depend on the verifier and on the first step's model."""
+
+PROSPECTS_KEPT = 2
+"""What is at stake is mostly the same; of five kinds and twelve candidates each takes some 200 KB."""
 
 
 class Options:
@@ -42,11 +47,15 @@ class Options:
         self.kinship = kinship or Kinship(model=strangers, pair=strangers)
         self.tries = (1,) * len(chance) if tries is None else tuple(tries)
         self.kinds = kinds
-        self._remember()
+        self._remember_chances()
+        self._remember_prospects()
 
-    def _remember(self) -> None:
+    def _remember_chances(self) -> None:
         self._members = lru_cache(MEMBERS_KEPT)(self._gather)
         self._now = lru_cache(MEMBERS_KEPT)(self._after_rejected)
+
+    def _remember_prospects(self) -> None:
+        self.prospects: Callable[[Stakes], Prospects] = lru_cache(PROSPECTS_KEPT)(partial(Prospects, self))
 
     def tried(self, candidate: int) -> Tried:
         """An attempt of this candidate."""
@@ -56,6 +65,7 @@ class Options:
         """The same where an attempt of each candidate takes only so much of its list price."""
         made = copy(self)
         made.cost = self.list_cost * np.array(prices)[:, None]
+        made._remember_prospects()  # noqa: SLF001 - of this very class
         return made
 
     def larger(self, factor: float | Array) -> "Options":
@@ -64,13 +74,15 @@ class Options:
         made = copy(self)
         made.cost = made.list_cost = self.list_cost * factor
         made.minutes = None if self.minutes is None else self.minutes * factor
+        made._remember_prospects()  # noqa: SLF001 - of this very class
         return made
 
     def with_chance(self, chance: Array) -> "Options":
         """The same with other chances at a first attempt."""
         made = copy(self)
         made.chance = chance
-        made._remember()  # noqa: SLF001 - of this very class
+        made._remember_chances()  # noqa: SLF001 - of this very class
+        made._remember_prospects()  # noqa: SLF001 - of this very class
         return made
 
     def chance_after(self, orders: Sequence[int], candidate: int, verifier: Verifier) -> Array:

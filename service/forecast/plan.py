@@ -13,8 +13,9 @@ import numpy as np
 from service.forecast.difficulty import Array
 from service.forecast.members import Members
 from service.forecast.options import Options
+from service.forecast.prospects import COARSE, ROUNDING, Prospects
 from service.forecast.screen import screen
-from service.forecast.search import Curves, search
+from service.forecast.search import search
 from service.forecast.stakes import Stakes
 
 MAX_STEPS = 8
@@ -22,9 +23,6 @@ MAX_STEPS = 8
 
 EXACT = 12
 """Up to so many candidates nothing is set aside before the search."""
-
-_TIE = 1e-12
-"""Plans whose worth differs by less than this share of the money at stake are equal."""
 
 _WORK = 160_000
 """States times grid points that a search may take: some 0.5 ms. Beyond, it looks at every second or third point of
@@ -35,13 +33,6 @@ _COARSEST = 3
 _ROUNDED = 1e6
 """The coarse grid of several kinds is searched with numbers of four bytes, in a third less time; plans are then equal
 within so many times as much. Of 600 plans at random none lost more than 3e-5 of its worth by that, 1e-7 on average."""
-
-ROUNDING = 1e-9
-"""A cost keeps a limit that it exceeds by this share: the last bits of a sum are no breach."""
-
-_COARSE = 5e-3
-"""The same for a coarse grid, whose costs may be wrong by as much. A plan that exceeds the limit by the fine grid is
-searched for anew on that; one that does not is the best of more than the limit allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,20 +72,16 @@ def best_path(
     more than the limit when it would be made. Exact for up to `exact` candidates; beyond, see `screen`. Of equal plans,
     the one with more in hand after its first step, then the one whose steps come earlier in the list.
     """
-    expense = stakes.expense(options.cost, options.minutes)
-    now = options.chance_now(stakes.verifier)
-    worth: Array = stakes.gain_usd * now - expense
-    alone: Array = worth @ prior
+    prospects = options.prospects(stakes)
+    alone: Array = prospects.worth @ prior
     if stakes.max_cost_usd is not None:
         within = options.cost @ prior <= stakes.max_cost_usd * (1 + ROUNDING)
         alone = np.where(within, alone, -np.inf) if within.any() else alone
-    tie = _TIE * (stakes.gain_usd + float(expense.max()))
     if first is None:
-        order = _Search(prior, options, stakes, worth, expense, tie).best(None, max_steps, exact)
-        order = order or [int(np.argmax(alone >= alone.max() - tie))]
+        order = _Search(prior, prospects).best(None, max_steps, exact)
+        order = order or [int(np.argmax(alone >= alone.max() - prospects.tie))]
     else:
-        left = prior * stakes.rejection(now[first])
-        order = [first, *_Search(left, options, stakes, worth, expense, tie).best(first, max_steps - 1, exact)]
+        order = [first, *_Search(prior * prospects.rejection[first], prospects).best(first, max_steps - 1, exact)]
     return _walk(prior, options, stakes, order, worthwhile=bool(alone.max() >= 0))
 
 
@@ -103,76 +90,62 @@ class _Search:
     """The search for the steps after `prior`, a distribution that need not sum to one."""
 
     prior: Array
-    options: Options
-    stakes: Stakes
-    worth: Array
-    expense: Array
-    tie: float
+    prospects: Prospects
 
     def best(self, first: int | None, steps: int, exact: int) -> list[int]:
         """The candidates that follow `first`, at most `steps`; empty where not even one is worth its cost."""
         if steps < 1:
             return []
-        kept = [c for c in self._promising() if self.options.tries[c] > (c == first)]
+        tries = self.prospects.options.tries
+        kept = [c for c in self._promising() if tries[c] > (c == first)]
         if len(kept) > exact:
             kept = self._screened(kept, steps, exact)
         if not kept:
             return []
-        members = self.options.members(tuple(kept), first, self.stakes.verifier)
-        steps = min(steps, len(members.of))
-        stride = _stride(len(members.of), steps, len(self.prior))
-        found = self._search(members, steps, stride)
-        if stride > 1 and self._too_dear(members, found):
-            found = self._search(members, steps, 1)
-        return [members.of[m] for m in found]
+        attempts = sum(tries[c] - (c == first) for c in kept)
+        steps = min(steps, attempts)
+        stride = _stride(attempts, steps, len(self.prior))
+        found = self._search(tuple(kept), first, steps, stride)
+        return (self._search(tuple(kept), first, steps, 1) if found is None else found) or []
 
     def _promising(self) -> list[int]:
         """The candidates that are worth their cost, and within the limit, in some kind of work.
 
         A rejection makes the task harder in each kind, so that the others never will be.
         """
-        options, limit = self.options, self.stakes.max_cost_usd
-        prior = options.by_kind(self.prior)
-        promising = np.einsum("ckg,kg->ck", options.by_kind(self.worth), prior) > 0
+        options, limit = self.prospects.options, self.prospects.stakes.max_cost_usd
+        promising = self.prospects.by_kind(self.prior) > 0
         if limit is not None:
+            prior = options.by_kind(self.prior)
             cost = np.einsum("ckg,kg->ck", options.by_kind(options.cost), prior)
-            promising &= cost <= limit * (1 + _COARSE) * prior.sum(axis=-1)
+            promising &= cost <= limit * (1 + COARSE) * prior.sum(axis=-1)
         return np.flatnonzero(promising.any(axis=1)).tolist()
 
     def _screened(self, kept: list[int], steps: int, exact: int) -> list[int]:
-        rejection = self.stakes.rejection(self.options.chance_now(self.stakes.verifier)[kept])
-        found = screen(self.prior, rejection, self.worth[kept], self.expense[kept], steps=steps, limit=exact)
+        of = self.prospects
+        found = screen(self.prior, of.rejection[kept], of.worth[kept], of.expense[kept], steps=steps, limit=exact)
         return [kept[i] for i in found]
 
-    def _search(self, members: Members, steps: int, stride: int) -> list[int]:
-        of, rows = list(members.of), [members.of[m] for m in members.row_of]
-        thinned = self.options.thinned
-        prior = self.options.thinned_prior(self.prior, stride)
-        chance = thinned(members.chance, stride)
-        limit, spare = self.stakes.max_cost_usd, ROUNDING if stride == 1 else _COARSE
-        curves = Curves(
-            kin=members.kin,
-            start=members.start,
-            rejection=self.stakes.rejection(chance),
-            worth=self.stakes.gain_usd * chance - thinned(self.expense[rows], stride),
-            cost=thinned(self.options.cost[of], stride),
-            limit_usd=None if limit is None else limit * (1 + spare),
-            kinds=self.options.kinds,
-        )
-        if stride == 1 or curves.kinds == 1:
-            return search(prior / prior.sum(), curves, steps, self.tie)
-        return search((prior / prior.sum()).astype(np.float32), curves.rounded(), steps, self.tie * _ROUNDED)
+    def _search(self, kept: tuple[int, ...], first: int | None, steps: int, stride: int) -> list[int] | None:
+        """None where a step of what a coarse grid found is too dear."""
+        members, curves = self.prospects.curves(kept, first, stride)
+        prior = self.prospects.options.thinned_prior(self.prior, stride)
+        tie = self.prospects.tie * (1 if curves.worth.dtype == self.prior.dtype else _ROUNDED)
+        found = search((prior / prior.sum()).astype(curves.worth.dtype), curves, steps, tie)
+        if stride > 1 and self._too_dear(members, found):
+            return None
+        return [members.of[m] for m in found]
 
     def _too_dear(self, members: Members, order: Sequence[int]) -> bool:
         """Whether a step exceeds the limit by more than rounding."""
-        limit, reach, before = self.stakes.max_cost_usd, self.prior, list[int]()
-        if limit is None:
+        options, stakes, reach, before = self.prospects.options, self.prospects.stakes, self.prior, list[int]()
+        if stakes.max_cost_usd is None:
             return False
         for m in order:
-            cost = float(reach @ self.options.cost[members.of[m]])
-            if cost > limit * (1 + ROUNDING) * float(reach.sum()):
+            cost = float(reach @ options.cost[members.of[m]])
+            if cost > stakes.max_cost_usd * (1 + ROUNDING) * float(reach.sum()):
                 return True
-            reach = reach * self.stakes.rejection(members.chance[members.row(m, before)])
+            reach = reach * stakes.rejection(members.chance[members.row(m, before)])
             before.append(m)
         return False
 

@@ -28,22 +28,22 @@ Kin = tuple[tuple[int, ...], ...]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
     """What the search needs of each attempt: `rejection` and `worth` have a row for each of Members.chance, `cost` one
-    for each member; `kin` and `start` are those of Members. `kinds` says how many equal parts the grid has."""
+    for each member, None where nothing limits it; `kin` and `start` are those of Members. `kinds` says how many equal
+    parts the grid has."""
 
     kin: Kin
     start: tuple[int, ...]
     rejection: Array
     worth: Array
-    cost: Array
-    limit_usd: float | None
+    cost: Array | None
+    limit_usd: float
     kinds: int = 1
 
     def rounded(self) -> "Curves":
         """The same in numbers of four bytes."""
         few = np.float32
-        return replace(
-            self, rejection=self.rejection.astype(few), worth=self.worth.astype(few), cost=self.cost.astype(few)
-        )
+        fewer = replace(self, rejection=self.rejection.astype(few), worth=self.worth.astype(few))
+        return fewer if self.cost is None else replace(fewer, cost=self.cost.astype(few))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,16 @@ class _Level:
     """All sets of k members, ordered by their largest member, then by the next (colexicographic).
 
     `smaller` numbers the set of k − 1 that each has without its largest member, and `follows` says which curve that one
-    then has. In tables of members × sets, `child` numbers each set with one more member (own members: −1), and `curve`
-    says which curve each member has after each set; None where each has one only.
+    then has. `parents` has for each set its k ways from a smaller one, as places in a table of members × sets of k − 1.
+    In tables of members × sets, `child` numbers each set with one more member (own members: −1), `own` is −∞ for own
+    members and else 0, and `curve` says which curve each member has after each set; None where each has one only.
     """
 
     smaller: Index
     follows: Index
+    parents: Index
     child: Index
+    own: npt.NDArray[np.float32]
     curve: Index | None
 
 
@@ -70,21 +73,22 @@ def search(prior: Array, curves: Curves, steps: int, tie: float) -> list[int]:
     steps = min(steps, len(curves.kin))
     levels = _levels(len(curves.kin), steps, curves.kin, curves.start)
     gains: list[Array] = []
-    reach = prior[None, :]
-    hopeful = [*range(curves.kinds)]
+    reach, best = prior[None, :], 0.0
+    through: Array = np.zeros((1, 1), prior.dtype)
     room = _ROOM.of(max(level.child.shape[1] for level in levels) * len(prior))
     for size, level in enumerate(levels):
         reach = _reach(reach, level, curves, room[size % 2]) if size else reach
-        gains.append(_gain(reach, level, curves))
-        if size + 1 < len(levels) and gains[-1].max() <= 0:
-            while hopeful and _hopeless(reach, curves, hopeful[-1]):
-                hopeful.pop()
-            if not hopeful:
-                break
+        so_far = through.take(level.parents).max(axis=0)
+        gain, hope = _gain(reach, level, curves)
+        gains.append(gain)
+        through = so_far + gain
+        best = max(best, float(through.max()))
+        if float(np.where(hope > tie, so_far + hope, -np.inf).max()) < best - tie:
+            break
     totals: list[Array] = []
     then: Array | None = None
     for level, gain in zip(reversed(levels[: len(gains)]), reversed(gains), strict=True):
-        total: Array = np.where(level.child < 0, -np.inf, gain) if then is None else gain + then.take(level.child)
+        total: Array = gain if then is None else gain + then.take(level.child)
         totals.append(total)
         then = _best(total)
     return _follow(levels, gains, totals[::-1], tie)
@@ -125,23 +129,23 @@ _ROOM_KEPT = 500_000
 """Numbers in the largest piece of memory that is kept: 4 MB, more than any search of twelve candidates needs."""
 
 
-def _hopeless(reach: Array, curves: Curves, kind: int) -> bool:
-    """Whether no attempt at work of this kind is worth its cost in any of these states; nor then in any later."""
-    if curves.kinds == 1:
-        return True  # the gains have said so
-    points = reach.shape[1] // curves.kinds
-    here = slice(kind * points, (kind + 1) * points)
-    return bool((curves.worth[:, here] @ reach[:, here].T).max() <= 0)
+def _gain(reach: Array, level: _Level, curves: Curves) -> tuple[Array, Array]:
+    """What each member is worth after each set, its own members −∞; and what all that may follow is worth at most.
 
-
-def _gain(reach: Array, level: _Level, curves: Curves) -> Array:
-    gain: Array = curves.worth @ reach.T
+    In one kind of work no attempt is worth more after a rejection than before, unless it is worth nothing in both.
+    """
+    sets, points = reach.shape
+    parts = (curves.kinds, points // curves.kinds)
+    worth = curves.worth.reshape(-1, *parts).transpose(1, 0, 2)
+    by_kind: Array = worth @ reach.reshape(sets, *parts).transpose(1, 2, 0)
     if level.curve is not None:
-        gain = np.take_along_axis(gain, level.curve, axis=0)
-    if curves.limit_usd is not None:
-        dear = curves.cost @ reach.T > curves.limit_usd * reach.sum(axis=1)
-        gain[dear] = -np.inf
-    return gain
+        by_kind = np.take_along_axis(by_kind, level.curve[None], axis=1)
+    by_kind += level.own
+    gain: Array = by_kind[0] if curves.kinds == 1 else by_kind.sum(axis=0)
+    hope: Array = np.maximum(by_kind, 0.0).reshape(-1, sets).sum(axis=0)
+    if curves.cost is not None:
+        gain[curves.cost @ reach.T > curves.limit_usd * reach.sum(axis=1)] = -np.inf
+    return gain, hope
 
 
 def _follow(levels: Sequence[_Level], gains: Sequence[Array], totals: Sequence[Array], tie: float) -> list[int]:
@@ -180,8 +184,18 @@ def _levels(n: int, steps: int, kin: Kin, start: tuple[int, ...]) -> tuple[_Leve
         largest = np.repeat(np.arange(len(counts)), counts)
         follows = np.array(start)[largest] if curve is None else curve[largest, smaller]
         curve = _curve(sets[size], kin, start) if any(kin) else None
-        levels.append(_Level(smaller, follows, child, curve))
+        parents = _parents(mine, bits, rank, len(sets[size - 1]) if size else 0)
+        own = np.where(child < 0, np.float32(-np.inf), np.float32(0))
+        levels.append(_Level(smaller, follows, parents, child, own, curve))
     return tuple(levels)
+
+
+def _parents(sets: Index, bits: Index, rank: Index, smaller: int) -> Index:
+    """The places of each set's members in a table of members × so many `smaller` sets; place 0 for the empty one."""
+    if not smaller:
+        return np.zeros((1, 1), np.intp)
+    places = np.arange(len(bits))[:, None] * smaller + rank[sets & ~bits]
+    return np.sort(np.where(sets & bits, places, -1), axis=0)[-int(np.bitwise_count(sets[0])) :]
 
 
 def _curve(sets: Index, kin: Kin, start: tuple[int, ...]) -> Index:

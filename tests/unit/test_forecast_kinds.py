@@ -94,7 +94,8 @@ def test_chances_of_a_mixture_are_those_of_brute_force() -> None:
     ("kinds", "parts"),
     [
         pytest.param({CODE: 0.97, ASK: 0.03}, ((CODE, 10),), id="sure"),
-        pytest.param({CODE: 0.4, ASK: 0.6}, ((ASK, 6), (CODE, 4)), id="unsure"),
+        pytest.param({CODE: 0.4, ASK: 0.6}, ((CODE, 4), (ASK, 6)), id="unsure"),
+        pytest.param({CODE: 0.4, ASK: 0.02}, ((CODE, 4), (ASK, 0), (None, 6)), id="partly"),
         pytest.param({"gone": 1.0}, ((None, 10),), id="unknown"),
         pytest.param({CODE: 0.0, ASK: 0.0}, ((None, 10),), id="nothing"),
     ],
@@ -102,7 +103,7 @@ def test_chances_of_a_mixture_are_those_of_brute_force() -> None:
 def test_shares_are_rounded_so_that_tasks_share_a_forecast(
     kinds: dict[str, float], parts: tuple[tuple[str | None, int], ...]
 ) -> None:
-    """Tenths, the likeliest first; a kind that the catalog does not have counts for nothing."""
+    """Tenths, in the catalog's order; where it is of several, all kinds that the catalog has, and no others."""
     assert mixture(kinds, (CODE, ASK)) == parts
 
 

@@ -201,7 +201,7 @@ def test_any_value_in_any_field_is_taken_or_named(field: msgspec.structs.FieldIn
     """One field with any value: a task, or an error whose path begins there (or a rule that spans two fields)."""
     told = _refusal(json.dumps({"instructions": "Fix it", field.name: value}).encode())
     if told is not None:
-        assert told.path.startswith(f"$.{field.name}") or "needs `agent_type`" in str(told) or "JSON" in str(told)
+        assert told.path.startswith(f"$.{field.name}") or "needs `" in str(told) or "JSON" in str(told)
 
 
 @given(
