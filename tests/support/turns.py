@@ -1,5 +1,5 @@
 """Two test processes at once (pytest-xdist), and tests that are marked `alone`: while one of those runs, the other
-process waits. They are the ones that measure time, or that would hold others up.
+process waits. They are the ones that measure time or memory so closely that work beside them shows.
 
 Ordinary tests share one lock and those that are alone have it for themselves. Whoever wants it passes a gate first, so
 that one who waits to be alone is not overtaken by all the others.
@@ -52,7 +52,7 @@ def _locked(file: IO[bytes], how: int) -> Generator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """In a worker: the folder that the first process made."""
-    config.addinivalue_line("markers", "alone: measures time, so no other test runs beside it")
+    config.addinivalue_line("markers", "alone: measures so closely that no other test may run beside it")
     given: dict[str, Any] = getattr(config, "workerinput", {})
     if "turns" in given:
         config.stash[_TURNS] = Turns(Path(given["turns"]))
