@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.table import Table
 
 from service.commands.show import console, named, safe, table
-from service.contract.report import Agreement, BaselineEstimate, CandidateMoney, Report, Said
+from service.contract.report import Agreement, BaselineEstimate, CandidateMoney, OverallAgreement, Report, Said
 
 PLOT = (10, 40)
 """Characters from 0 to 100 %, fewest and most: what the terminal has room for beside names and figures."""
@@ -29,7 +29,7 @@ def show_report(report: Report) -> None:
         rows += [(f"kind {safe(one.kind or 'not known')}", one) for one in report.by_kind]
         rows += [(named(one.agent_type, one.model, one.effort), one) for one in report.by_candidate]
         out.print(_calibration(rows, out.width))
-    for made in (_agreement(report.agreement), _baseline(report.baseline), _money(report.money)):
+    for made in (*_agreements(report.agreement), _baseline(report.baseline), _money(report.money)):
         if made is not None:
             out.print("")
             out.print(made)
@@ -88,13 +88,17 @@ def line(one: Said, width: int) -> str:
     return "".join(drawn)
 
 
-def _agreement(agreement: Agreement | None) -> Table | None:
+def _agreements(agreement: OverallAgreement | None) -> list[Table]:
     if agreement is None:
-        return None
-    shown = table("classifier against forecast", "", heads=True)
-    share = agreement.agreed / agreement.compared
+        return []
+    apart = [_agreement(one, f"{one.source} against forecast") for one in agreement.apart]
+    return [_agreement(agreement, "classifier against forecast"), *apart]
+
+
+def _agreement(agreement: Agreement, title: str) -> Table:
+    shown = table(safe(title), "", heads=True)
     shown.add_row("compared", f"{agreement.compared:,}")
-    shown.add_row("agreed", f"{share:.1%}")
+    shown.add_row("agreed", f"{agreement.agreed / agreement.compared:.1%}" if agreement.compared else "not known")
     shown.add_row("expected loss where they did not", f"${agreement.loss_usd:,.2f}")
     for who, right in (("classifier", agreement.classifier), ("forecast", agreement.forecast)):
         rate = f"{right.solved} of {right.n}" if right.n else "not known"

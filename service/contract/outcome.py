@@ -69,6 +69,13 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     forecast_choice: tuple[str, str] | None = None
     """What the forecast alone would have put first, where a classifier chose and that is known."""
     advice: Advice | None = None
+    classifier: str | None = None
+    """Which classifier chose, where one did and no `advice` says so."""
+
+    @property
+    def advised_by(self) -> str | None:
+        """Which classifier was heard; None where none was, or where that is not known."""
+        return self.classifier if self.advice is None else self.advice.source
 
     @property
     def choice(self) -> Key:

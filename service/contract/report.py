@@ -81,6 +81,30 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     worth: str
 
 
+class SourceAgreement(Agreement, frozen=True, kw_only=True):
+    """The same of one classifier: `local_model` or `cli`."""
+
+    source: str
+
+
+class OverallAgreement(Agreement, frozen=True, kw_only=True):
+    """Of all classifiers together, and of each by itself.
+
+    What a version before this one recorded does not always tell which classifier it was, and then counts in all only.
+    """
+
+    by_source: list[SourceAgreement]
+
+    @property
+    def apart(self) -> list[SourceAgreement]:
+        """Of each by itself, where that says more: not where one alone is all."""
+        if len(self.by_source) == 1:
+            (only,) = self.by_source
+            if all(getattr(only, name) == getattr(self, name) for name in Agreement.__struct_fields__):
+                return []
+        return self.by_source
+
+
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What the forecast says: an estimate, and nothing that was seen. Of one task: chance of solving it, and cost."""
 
@@ -118,6 +142,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     by_kind: list[KindSaid]
     by_candidate: list[CandidateSaid]
     overall: Said | None
-    agreement: Agreement | None
+    agreement: OverallAgreement | None
     baseline: BaselineEstimate | None
     money: list[CandidateMoney]

@@ -19,7 +19,6 @@ from service.decide.conclude import conclude, explanation
 from service.decide.dispatch import Dispatch, Read, dispatch_of, plan_now
 from service.decide.exploring import Drawn, Explorer
 from service.decide.kind import kind_of, learned_kind
-from service.decide.read_ahead import read_ahead
 from service.decide.shared_classifiers import SharedClassifiers
 from service.decide.sharing import Left
 from service.forecast.forecaster import Forecaster
@@ -88,8 +87,10 @@ class Pipeline:
         found, cached = Classification(), False
         if source is None and ladder.stages:
             based_on = (knowledge.versions, knowledge.decision)
-            with read_ahead(reading if case.kind is None else None):
-                found, cached = await self.classifiers.classify(case.brief(), based_on, deadline=deadline, left=left)
+            ahead = reading.ahead if case.kind is None else None
+            found, cached = await self.classifiers.classify(
+                case.brief(), based_on, deadline=deadline, left=left, meanwhile=ahead
+            )
             case.set_local_agent_aside(found.endpoint_problem)
             watch.seconds.update(found.seconds)
             watch.skip()

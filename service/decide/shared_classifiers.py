@@ -15,6 +15,9 @@ from service.contract.errors import DeadlineExceededError, OverloadedError
 from service.contract.task import Task
 from service.decide.sharing import Left, Recent, SharedCalls
 
+ASKED_SECONDS = 0.002
+"""By then a classifier has been asked, and one that answers at once has answered."""
+
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
@@ -40,13 +43,20 @@ class SharedClassifiers:
         self._calls: SharedCalls[Classification] = SharedCalls(clock)
 
     async def classify(
-        self, brief: Brief, based_on: Hashable, *, deadline: float, left: Left | None
+        self,
+        brief: Brief,
+        based_on: Hashable,
+        *,
+        deadline: float,
+        left: Left | None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> tuple[Classification, bool]:
         """A verdict, or the failures that say why there is none; and whether it was made for another request.
 
         Requests are identical where all is the same but the scheduler's own id, the time allowed and what is shown,
-        and where they are `based_on` the same. Raises OverloadedError, CallerLeftError where `left` tells so, and with
-        `strict` ClassifierFailedError and DeadlineExceededError.
+        and where they are `based_on` the same. `meanwhile` is called soon after a classifier was asked, unless it has
+        answered by then: what is done in that time need not be done after it. Raises OverloadedError, CallerLeftError
+        where `left` tells so, and with `strict` ClassifierFailedError and DeadlineExceededError.
         """
         task, eligible = brief.task, brief.eligible
         key = (_digest(task), based_on)
@@ -60,10 +70,13 @@ class SharedClassifiers:
         same_call = (key, task.deadline_ms, task.strict, tuple(c.key for c in eligible))
         deadline = give_up_by(deadline, now=self._clock(), waiting=self.waiting)
         self.waiting += 1
+        timer = asyncio.get_running_loop().call_later(ASKED_SECONDS, meanwhile) if meanwhile else None
         try:
             found, joined = await self._share(same_call, brief, deadline, left() if left else None)
         finally:
             self.waiting -= 1
+            if timer:
+                timer.cancel()
         if found is None:
             return self._out_of_time(task), False
         if found.classified is not None and not found.degraded:

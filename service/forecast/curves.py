@@ -6,7 +6,7 @@ summed over both. A failure then says something of both.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -38,11 +38,12 @@ def mixture(kinds: Mapping[str, float], known: Sequence[str]) -> Mixture:
     tasks share what is reckoned of candidates.
     """
     parts: list[tuple[str | None, int]] = [(kind, round(TENTHS * kinds.get(kind, 0.0))) for kind in known]
-    parts.append((None, round(TENTHS * (1.0 - sum(kinds.values())))))
-    kept = tuple([part for part in parts if part[1] > 0]) or ((None, TENTHS),)
-    if len(kept) == 1 or len(known) > FEW:
-        return kept
-    return tuple(parts if parts[-1][1] else parts[:-1])
+    if (nothing := round(TENTHS * (1.0 - sum(kinds.values())))) > 0:
+        parts.append((None, nothing))
+    kept = [part for part in parts if part[1]]
+    if len(kept) > 1 and len(known) <= FEW:
+        return tuple(parts)
+    return tuple(kept) or ((None, TENTHS),)
 
 
 def likeliest(of: Mixture) -> str | None:
@@ -61,13 +62,15 @@ class Curves:
     minutes: Array | None
     general: Array
 
-    def times(self, factor: float, rows: Sequence[int]) -> Array | float:
-        """By which factor attempts of these candidates cost more at a task that is dearer by `factor` than most: what
-        the kind costs more already is not counted twice."""
-        if factor <= 1.0:
-            return factor
-        by_kind: Array = np.clip(factor * self.general[list(rows)], 1.0, factor)
-        return np.repeat(by_kind, len(GRID), axis=1)
+    def dearer(self, factor: float) -> "Curves":
+        """At a task that is dearer by `factor` than most: what a kind costs more already is not counted twice."""
+        if factor == 1.0:
+            return self
+        times: Array | float = factor
+        if factor > 1.0:
+            times = np.repeat(np.clip(factor * self.general, 1.0, factor), len(GRID), axis=1)
+        minutes = None if self.minutes is None else self.minutes * times
+        return replace(self, cost_usd=self.cost_usd * times, minutes=minutes)
 
     def of(self, rows: Sequence[int]) -> "Curves":
         """Of these candidates."""

@@ -1,6 +1,5 @@
 """What each candidate's chances and costs are for one task, and the plan from them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from service.base.remembered import Remembered
 from service.contract.catalog import Candidate
 from service.contract.decision import Step
 from service.contract.task import Key
@@ -20,14 +20,17 @@ from service.forecast.stakes import Stakes
 COST_DIGITS = 9
 """Of an answer's dollars: a cost that equals a limit shall not exceed it by the last bit of a sum."""
 
-SWAYED_KEPT = 16
-"""Of each forecast: tasks on which a classifier says nearly the same."""
+SWAYED_KEPT = 64
+"""Of all forecasts: a classifier says something else of nearly every task, but each is asked for three times by its
+decision. Each takes 50 KB."""
 
 PLANS_KEPT = 16
 """Of each forecast: tasks for which nothing differs that a forecast rests on share it, and its plans."""
 
 Prices = tuple[float, ...]
 """For each candidate the share of its list price that an attempt takes."""
+
+_Asked = tuple[Stakes, int | None, Prices | None, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ class Forecast:
         self.verifier = verifier
         self._options = options
         self._explanation = explanation
-        self._plan = lru_cache(PLANS_KEPT)(self._make_plan)
+        self._plans: Remembered[_Asked, Plan] = Remembered(PLANS_KEPT)
         self.p_solve: tuple[float, ...] = tuple((options.chance_now(verifier) @ posterior).tolist())
         self.cost_usd: tuple[float, ...] = tuple((options.cost @ posterior).tolist())
         minutes = options.minutes
@@ -86,20 +89,15 @@ class Forecast:
         `prices` says what share of its list price each candidate's attempt takes; None: all of it. The best plan is the
         same whether or not its first step is given.
         """
-        best = self._plan(stakes, None, prices, max_steps)
-        if first is None or first.key == best.steps[0].key:
-            return best
-        return self._plan(stakes, self.candidates.index(first), prices, max_steps)
+        place = None if first is None else self.candidates.index(first)
+        return self._plans.get((stakes, place, prices, max_steps), self._make_plan)
 
     def swayed(self, logits: tuple[float, ...]) -> "Forecast":
         """The same with each candidate's chance moved by so many logits at every difficulty; itself where none is."""
-        return self._swayed(logits) if any(logits) else self
+        return _swayed(self, logits) if any(logits) else self
 
-    @cached_property
-    def _swayed(self) -> Callable[[tuple[float, ...]], "Forecast"]:
-        return lru_cache(SWAYED_KEPT)(self._sway)
-
-    def _sway(self, logits: tuple[float, ...]) -> "Forecast":
+    def sway(self, logits: tuple[float, ...]) -> "Forecast":
+        """The same as `swayed`, made anew."""
         odds, before = np.exp(np.array(logits))[:, None], self._options.chance
         by_candidate = [
             {**one, "swayed": round(logit, 2)}
@@ -125,24 +123,20 @@ class Forecast:
         return {candidate.key: place for place, candidate in enumerate(self.candidates)}
 
     def explain(self) -> dict[str, Any]:
-        """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used. Not to be
-        changed: it is made once."""
-        return self._explained
+        """What the forecast rests on, ready for JSON: abilities, difficulty, minutes and offsets used."""
+        found: dict[str, Any] = msgspec.json.decode(self.explained)
+        return found
 
     @cached_property
     def explained(self) -> msgspec.Raw:
         """The same as JSON, written once."""
-        return msgspec.Raw(msgspec.json.encode(self._explained))
-
-    @cached_property
-    def _explained(self) -> dict[str, Any]:
         by_kind = self.posterior.reshape(-1, len(GRID))
         hopeless = float(by_kind[:, -2:].sum())
         solvable = by_kind[:, :-2].sum(axis=0) / (1 - hopeless)
         mean = float(solvable @ GRID[:-2])
         spread = float(np.sqrt(solvable @ (GRID[:-2] - mean) ** 2))
         shares = zip(self._explanation["kinds"], by_kind.sum(axis=1).tolist(), strict=True)
-        return {
+        found = {
             **self._explanation,
             "kinds": {kind: round(share, 4) for kind, share in shares if kind is not None and share > 0},
             "difficulty": {"mean": round(mean, 3), "sd": round(spread, 3), "unsolvable": round(hopeless, 4)},
@@ -153,8 +147,14 @@ class Forecast:
                 )
             ],
         }
+        return msgspec.Raw(msgspec.json.encode(found))
 
-    def _make_plan(self, stakes: Stakes, first: int | None, prices: Prices | None, max_steps: int) -> Plan:
+    def _make_plan(self, asked: _Asked) -> Plan:
+        stakes, first, prices, max_steps = asked
+        if first is not None:
+            best = self._plans.get((stakes, None, prices, max_steps), self._make_plan)
+            if best.steps[0].key == self.candidates[first].key:
+                return best
         options = self._options if prices is None else self._options.priced(prices)
         path = best_path(self.posterior, options, stakes, first=first, max_steps=max_steps)
         taken = path.minutes or (None,) * len(path.order)
@@ -183,3 +183,8 @@ class Forecast:
             list_cost_usd=round(list_cost_usd, COST_DIGITS),
             minutes=None if minutes is None else round(minutes, 3),
         )
+
+
+@lru_cache(SWAYED_KEPT)
+def _swayed(forecast: Forecast, logits: tuple[float, ...]) -> Forecast:
+    return forecast.sway(logits)

@@ -51,6 +51,9 @@ four in ten would among 256. A forecast holds some 15 KB."""
 OPTIONS_KEPT = 64
 """Sets of candidates after certain failures: what luck tells of them is reckoned once for all tasks."""
 
+SIZES_KEPT = 256
+"""Sets of candidates for tasks of a size: their curves take up to 80 KB, and forecasts share them."""
+
 
 class KindReport(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate in one kind of work, as `GET /v1/catalog` shows it; the fields are those of AbilityReport."""
@@ -128,6 +131,7 @@ class Forecaster:
         self._tasks = _within(self.learned.tasks)
         self._model: tuple[int, ...] = tuple(models(catalog.candidates).tolist())
         self._made = lru_cache(kept)(self._make)
+        self._dearer = lru_cache(SIZES_KEPT)(self._make_dearer)
         self._options = lru_cache(OPTIONS_KEPT)(self._make_options)
         self._shown = lru_cache(OPTIONS_KEPT)(self._abilities_shown)
 
@@ -236,21 +240,23 @@ class Forecaster:
             "candidates": [shown[row] for row in rows],
         }
         of_catalog = tuple([row for row in failed if row is not None])
-        options = self._options(rows, tuple([kind for kind, _ in of]), of_catalog, again)
+        options = self._options(rows, tuple([kind for kind, _ in of]), larger, of_catalog, again)
         if leans is not None:
             options = options.with_chance(self._leaning_chance([candidate.key for candidate in candidates], of, leans))
             explanation["candidates"] = [
                 {**shown, "leaning": lean} for shown, lean in zip(explanation["candidates"], leans, strict=True)
             ]
-        if larger != 1.0:
-            options = options.larger(curves.times(larger, rows))
         return Forecast(candidates, posterior, options, explanation, verifier=verifier)
 
     def _make_options(
-        self, rows: tuple[int, ...], kinds: tuple[str | None, ...], failed: tuple[int, ...], again: bool
+        self,
+        rows: tuple[int, ...],
+        kinds: tuple[str | None, ...],
+        larger: float,
+        failed: tuple[int, ...],
+        again: bool,
     ) -> Options:
-        every = self._curves.curves(kinds)
-        curves = every if rows == self._every_row else every.of(rows)
+        every, curves = self._curves.curves(kinds), self._dearer(rows, kinds, larger)
         return Options(
             curves.chance,
             curves.cost_usd,
@@ -263,6 +269,10 @@ class Forecaster:
             tries=[2 - min(1, failed.count(row)) if again else 1 for row in rows],
             kinds=len(kinds),
         )
+
+    def _make_dearer(self, rows: tuple[int, ...], kinds: tuple[str | None, ...], larger: float) -> Curves:
+        every = self._curves.curves(kinds)
+        return (every if rows == self._every_row else every.of(rows)).dearer(larger)
 
     def _tried(self, curves: Curves, row: int) -> Tried:
         return Tried(self._model[row], row, curves.chance[row])

@@ -1,23 +1,18 @@
 """What may be tried on a task: the candidates' chances, costs and minutes, and the luck that their attempts share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
-from functools import lru_cache, partial
 
 import numpy as np
 
+from service.base.remembered import Remembered
 from service.contract.verifier import Verifier
 from service.forecast.difficulty import Array
 from service.forecast.luck import Kinship, Tried, chance_after
 from service.forecast.members import Members, gather
-from service.forecast.prospects import Prospects
-from service.forecast.stakes import Stakes
 
-MEMBERS_KEPT = 16
-"""Tables of members that options remember: they depend on the verifier and on the first step's model."""
-
-PROSPECTS_KEPT = 2
-"""What is at stake is mostly the same; of five kinds and twelve candidates each takes some 200 KB."""
+VERIFIERS_KEPT = 4
+"""For so many, the chances after what was rejected are remembered."""
 
 
 class Options:
@@ -47,15 +42,7 @@ class Options:
         self.kinship = kinship or Kinship(model=strangers, pair=strangers)
         self.tries = (1,) * len(chance) if tries is None else tuple(tries)
         self.kinds = kinds
-        self._remember_chances()
-        self._remember_prospects()
-
-    def _remember_chances(self) -> None:
-        self._members = lru_cache(MEMBERS_KEPT)(self._gather)
-        self._now = lru_cache(MEMBERS_KEPT)(self._after_rejected)
-
-    def _remember_prospects(self) -> None:
-        self.prospects: Callable[[Stakes], Prospects] = lru_cache(PROSPECTS_KEPT)(partial(Prospects, self))
+        self._told: Remembered[Verifier, dict[int, Array]] = Remembered(VERIFIERS_KEPT)
 
     def tried(self, candidate: int) -> Tried:
         """An attempt of this candidate."""
@@ -65,24 +52,13 @@ class Options:
         """The same where an attempt of each candidate takes only so much of its list price."""
         made = copy(self)
         made.cost = self.list_cost * np.array(prices)[:, None]
-        made._remember_prospects()  # noqa: SLF001 - of this very class
-        return made
-
-    def larger(self, factor: float | Array) -> "Options":
-        """The same where every attempt costs and takes so many times as much; in each kind its own times, if they are
-        told for candidates × (kinds × grid)."""
-        made = copy(self)
-        made.cost = made.list_cost = self.list_cost * factor
-        made.minutes = None if self.minutes is None else self.minutes * factor
-        made._remember_prospects()  # noqa: SLF001 - of this very class
         return made
 
     def with_chance(self, chance: Array) -> "Options":
         """The same with other chances at a first attempt."""
         made = copy(self)
         made.chance = chance
-        made._remember_chances()  # noqa: SLF001 - of this very class
-        made._remember_prospects()  # noqa: SLF001 - of this very class
+        made._told = Remembered(VERIFIERS_KEPT)  # noqa: SLF001 - of this very class
         return made
 
     def chance_after(self, orders: Sequence[int], candidate: int, verifier: Verifier) -> Array:
@@ -113,20 +89,24 @@ class Options:
 
     def chance_now(self, verifier: Verifier) -> Array:
         """The chances of each candidate's next attempt after `rejected`: those of a first one, but for its luck."""
-        return self._now(verifier)
+        told = self._told.get(verifier, self._after_rejected)
+        if not told:
+            return self.chance
+        chance = self.chance.copy()
+        for candidate, after in told.items():
+            chance[candidate] = after
+        return chance
 
     def members(self, kept: tuple[int, ...], first: int | None, verifier: Verifier) -> Members:
         """The attempts that may follow `first`, out of the candidates `kept`."""
         if first is not None and self.kinship.model.count(self.kinship.model[first]) == 1 and self.tries[first] == 1:
             kept, first = tuple(c for c in kept if c != first), None  # tells nothing of any other's luck
-        return self._members(kept, first, verifier)
-
-    def _after_rejected(self, verifier: Verifier) -> Array:
-        if not any(one.model in self.kinship.model for one in self.kinship.rejected):
-            return self.chance
-        return np.array([self.chance_after((), c, verifier) for c in range(len(self.chance))])
-
-    def _gather(self, kept: tuple[int, ...], first: int | None, verifier: Verifier) -> Members:
         of = [c for c in kept for _ in range(self.tries[c] - (c == first))]
         rejected = self.kinship.rejected if first is None else (*self.kinship.rejected, self.tried(first))
         return gather(self.chance, of, self.kinship.model, self.kinship.pair, rejected, verifier)
+
+    def _after_rejected(self, verifier: Verifier) -> dict[int, Array]:
+        """Of the candidates whose luck `rejected` tells of: few, and the others' curves are not kept twice."""
+        models = {one.model for one in self.kinship.rejected}
+        of_those = [c for c, model in enumerate(self.kinship.model) if model in models]
+        return {c: self.chance_after((), c, verifier) for c in of_those}

@@ -13,7 +13,7 @@ import numpy as np
 from service.forecast.difficulty import Array
 from service.forecast.members import Members
 from service.forecast.options import Options
-from service.forecast.prospects import COARSE, ROUNDING, Prospects
+from service.forecast.prospects import COARSE, ROUNDING, Prospects, prospects_of
 from service.forecast.screen import screen
 from service.forecast.search import search
 from service.forecast.stakes import Stakes
@@ -72,7 +72,7 @@ def best_path(
     more than the limit when it would be made. Exact for up to `exact` candidates; beyond, see `screen`. Of equal plans,
     the one with more in hand after its first step, then the one whose steps come earlier in the list.
     """
-    prospects = options.prospects(stakes)
+    prospects = prospects_of(options, stakes)
     alone: Array = prospects.worth @ prior
     if stakes.max_cost_usd is not None:
         within = options.cost @ prior <= stakes.max_cost_usd * (1 + ROUNDING)

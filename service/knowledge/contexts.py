@@ -101,6 +101,7 @@ def _context(one: _Remembered) -> Context:
         advice=one.known.advice,
         plan=[(storable(s.key[0]), storable(s.key[1]), s.p_solve) for s in one.answer.plan],
         forecast_choice=_forecast_choice(one.answer),
+        classifier=one.answer.source if one.known.advice is None and one.answer.source in CLASSIFIERS else None,
     )
 
 

@@ -10,20 +10,18 @@ import msgspec
 from service.base.shares import wilson
 from service.contract.errors import InvalidInputError
 from service.contract.report import (
-    Agreement,
     BaselineEstimate,
     CandidateMoney,
     CandidateSaid,
     Estimate,
     KindSaid,
     Report,
-    Right,
     Said,
     Spent,
     StepSaid,
 )
 from service.contract.task import name_of
-from service.observe.worth import in_words
+from service.observe.agreement import agreement_of
 from service.store import Store
 from service.store.tallies import Chance, DecisionSums, OutcomeSums, SampledForecast, Span
 
@@ -63,11 +61,14 @@ async def report_of(store: Store, question: Question, now: datetime) -> Report:
     since = max(now - timedelta(days=question.days), datetime(1970, 1, 1, tzinfo=UTC))
     span = Span(since=since, until=now + timedelta(seconds=1))
     await store.decisions.flush()
-    made, told = await asyncio.gather(store.tallies.of_decisions(span), store.tallies.of_outcomes(span))
+    tallies = store.tallies
+    made, told, advised = await asyncio.gather(
+        tallies.of_decisions(span), tallies.of_outcomes(span), tallies.of_advised(span)
+    )
     baseline = None
     first = sum(one.first for one in made)
     if question.baseline is not None and first:
-        sample = await store.tallies.forecasts(span, total=first, wanted=SAMPLE)
+        sample = await tallies.forecasts(span, total=first, wanted=SAMPLE)
         baseline = _baseline(question.baseline, sample)
     return Report(
         since=span.since,
@@ -86,7 +87,7 @@ async def report_of(store: Store, question: Question, now: datetime) -> Report:
             for (agent_type, model, effort), said in _said(told, _candidate)
         ],
         overall=next((Said(**said) for _, said in _said(told, lambda _: "all")), None),
-        agreement=_agreement(made, told),
+        agreement=agreement_of(made, told, *advised),
         baseline=baseline,
         money=_money(made, told),
     )
@@ -126,27 +127,6 @@ def _spent(made: Sequence[DecisionSums], told: Sequence[OutcomeSums]) -> Spent:
         priced=sum(one.priced for one in told),
         classifying_usd=classifying,
         usd_per_solved=(attempts + classifying) / solved if solved else None,
-    )
-
-
-def _agreement(made: Sequence[DecisionSums], told: Sequence[OutcomeSums]) -> Agreement | None:
-    compared = sum(one.compared for one in made)
-    if not compared:
-        return None
-
-    def right(who: str) -> Right:
-        own = [one for one in told if one.chosen_by == who]
-        return Right(n=sum(one.n for one in own), solved=sum(one.solved for one in own))
-
-    loss_usd = sum(one.loss_usd for one in made)
-    classifier, forecast = right("classifier"), right("forecast")
-    return Agreement(
-        compared=compared,
-        agreed=sum(one.agreed for one in made),
-        loss_usd=loss_usd,
-        classifier=classifier,
-        forecast=forecast,
-        worth=in_words(classifier, forecast, loss_usd),
     )
 
 

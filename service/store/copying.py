@@ -20,6 +20,7 @@ from service.store.address import Address, parse_address
 from service.store.database import Database
 from service.store.dialect import insert_new
 from service.store.executions import OPEN_STATES
+from service.store.facts import OF_CONTEXT
 from service.store.migrations import prepare
 from service.store.outcomes import known_by, last_change, standing_for
 from service.store.schema import decisions, executions, outcomes, snapshots
@@ -181,10 +182,12 @@ async def _present(connection: AsyncConnection, key: Column[Any], rows: list[Row
 
 
 def _news(row: Row, present: Row) -> Row:
-    """What has become known of an outcome since it was copied: its withdrawal, and what its decision knew."""
+    """What has become known of an outcome since it was copied: its withdrawal, and what its decision knew, with what
+    reports read of that."""
     if present["withdrawn_at"] is not None:
         return {}
-    return {name: row[name] for name in ("withdrawn_at", "context") if row[name] is not None and present[name] is None}
+    news = {name for name in ("withdrawn_at", "context") if row[name] is not None and present[name] is None}
+    return {name: row[name] for name in (*news, *(OF_CONTEXT if "context" in news else ()))}
 
 
 async def _at(database: Database, work: Awaitable[T]) -> T:

@@ -16,7 +16,11 @@ from service.store.schema import storable, storable_or_none
 ChosenBy = Literal["both", "classifier", "forecast"]
 """Who wanted the pair that an outcome is about, where a classifier chose: it, the forecast, or both."""
 
-CLASSIFIERS = frozenset({"local_model", "cli"})
+CLASSIFIERS = ("local_model", "cli")
+"""As sources of decisions, in the order in which they are asked."""
+
+OF_CONTEXT = ("kind", "step", "p_solve", "chosen_by", "advised_by")
+"""Columns of an outcome that need what its decision knew."""
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -42,6 +46,7 @@ def facts_of_decision(logged: LoggedDecision) -> dict[str, Any]:
         "classifying_usd": decision.usage.cost_usd,
         "agreed": _agreed(logged),
         "loss_usd": None if other is None else other.loss_usd,
+        "advised_by": None if known.advice is None else known.advice.source,
     }
 
 
@@ -55,6 +60,7 @@ def facts_of_outcome(outcome: Outcome, context: Context | None) -> dict[str, Any
         "p_solve": None if said is None else said[0],
         "cost_usd": outcome.cost_usd,
         "chosen_by": None if context is None else _chosen_by(outcome, context),
+        "advised_by": None if context is None else storable_or_none(context.advised_by),
     }
 
 

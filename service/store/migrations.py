@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.contract.errors import StoreUnavailableError
 from service.store.database import STILL, Database
-from service.store.dropping import DROPPING_SUMS
+from service.store.dropping import DROPPING_ADVISED_SUMS, DROPPING_SUMS
 from service.store.schema import schema_version
 
 MIGRATION_SECONDS = 600.0
@@ -165,6 +165,30 @@ MIGRATIONS = (
                 WHERE failures = 0 AND substr(decision_id, 33) < '0800'""",
         ),
         own=DROPPING_SUMS,
+    ),
+    Migration(
+        6,
+        (
+            "ALTER TABLE decisions ADD COLUMN advised_by TEXT",
+            "ALTER TABLE outcomes ADD COLUMN advised_by TEXT",
+            # Sums of their own, and no column of those before: a replica of the version before, which goes on making
+            # these, would leave it empty.
+            """CREATE TABLE advised_decision_sums (
+                stretch {id} NOT NULL, advised_by TEXT NOT NULL, compared {integer} NOT NULL,
+                agreed {integer} NOT NULL)""",
+            """CREATE TABLE advised_outcome_sums (
+                stretch {id} NOT NULL, advised_by TEXT NOT NULL, chosen_by TEXT, n {integer} NOT NULL,
+                solved {integer} NOT NULL)""",
+            "CREATE INDEX advised_decision_sums_by_stretch ON advised_decision_sums (stretch)",
+            "CREATE INDEX advised_outcome_sums_by_stretch ON advised_outcome_sums (stretch)",
+            """CREATE INDEX advised_decisions_sums ON decisions (
+                substr(decision_id, 1, 6), advised_by, agreed, source, decision_id)
+                WHERE advised_by <> source""",
+            """CREATE INDEX advised_outcomes_sums ON outcomes (
+                substr(outcome_id, 1, 6), advised_by, chosen_by, withdrawn_at, solved, outcome_id)
+                WHERE advised_by IS NOT NULL""",
+        ),
+        own=DROPPING_ADVISED_SUMS,
     ),
 )
 

@@ -83,6 +83,7 @@ decisions = Table(
     Column("agreed", Boolean),
     Column("loss_usd", Double),
     Column("request", Text),
+    Column("advised_by", Text),
 )
 
 outcomes = Table(
@@ -107,6 +108,7 @@ outcomes = Table(
     Column("p_solve", Double),
     Column("cost_usd", Double),
     Column("chosen_by", Text),
+    Column("advised_by", Text),
 )
 
 snapshots = Table(
@@ -187,6 +189,25 @@ outcome_sums = Table(
     Column("promised", BigInteger, nullable=False),
     Column("expected", Double, nullable=False),
     Column("kept", BigInteger, nullable=False),
+)
+
+advised_decision_sums = Table(
+    "advised_decision_sums",
+    metadata,
+    Column("stretch", Text, nullable=False),
+    Column("advised_by", Text, nullable=False),
+    Column("compared", BigInteger, nullable=False),
+    Column("agreed", BigInteger, nullable=False),
+)
+
+advised_outcome_sums = Table(
+    "advised_outcome_sums",
+    metadata,
+    Column("stretch", Text, nullable=False),
+    Column("advised_by", Text, nullable=False),
+    Column("chosen_by", Text),
+    Column("n", BigInteger, nullable=False),
+    Column("solved", BigInteger, nullable=False),
 )
 
 

@@ -36,6 +36,13 @@ def gaps(since: str, until: str, kept: Sequence[str]) -> list[Gap]:
     return [*found, *([Gap(at, until)] if at < until else [])]
 
 
+def last_of(gap: Gap) -> str:
+    """The last of the finest stretches that has an id in it."""
+    if len(gap.until) > FINEST:
+        return gap.until[:FINEST]
+    return next(before(gap.until.ljust(FINEST, "0")))
+
+
 def _begin(name: str) -> str:
     """The same for all stretches that begin at one moment, however long: no id lies between 0195 and 019500."""
     return name.rstrip("0")

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     case,
     cast,
     exists,
@@ -20,16 +21,29 @@ from sqlalchemy import (
 )
 
 from service.store.address import Backend
-from service.store.schema import AnySelect, decision_sums, decisions, outcome_sums, outcomes, stretches
+from service.store.schema import (
+    AnySelect,
+    advised_decision_sums,
+    advised_outcome_sums,
+    decision_sums,
+    decisions,
+    outcome_sums,
+    outcomes,
+    stretches,
+)
 from service.store.search import not_by_index
-from service.store.stretches import FINEST, Gap
+from service.store.stretches import FINEST, Gap, last_of
+
+BOUNDS = ("first", "last", "since", "until")
+"""Of a gap: its first and last stretch, and its ids."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Summed:
-    """The rows of one table: their id, what they are told apart by, what is added up, and which are left out."""
+    """Rows of one table: their id, what they are told apart by, what is added up, and which are left out. `name` is
+    that of the triggers, and of the stretches whose sums are kept."""
 
-    rows: Table
+    name: str
     identifier: ColumnElement[str]
     keys: tuple[ColumnElement[Any], ...]
     sums: dict[str, ColumnElement[Any]]
@@ -37,22 +51,19 @@ class Summed:
     standing: tuple[ColumnElement[bool], ...] = ()
 
     @property
-    def name(self) -> str:
-        return self.rows.name
-
-    @property
     def columns(self) -> list[str]:
         """Of its sums."""
         return [*(key.key for key in self.keys if key.key), *self.sums]
 
-    def of_rows(self, gap: Gap, backend: Backend) -> AnySelect:
-        """The sums of what was recorded in the gap, stretch by stretch: in the order of the index that has it all."""
+    def of_rows(self, number: int, backend: Backend) -> AnySelect:
+        """The sums of what was recorded in the gap of that number (`bounds_of`), stretch by stretch: in the order of
+        the index that has it all."""
+        first, last, since, until = (bindparam(f"{name}_{number}", type_=Text) for name in BOUNDS)
         stretch = stretch_of(self.identifier)
         labelled = [value.label(name) for name, value in self.sums.items()]
         # By the stretches that the index begins with; more exactly by the ids, for which SQLite would take another one.
         exact = self.identifier if backend == "postgresql" else not_by_index(self.identifier)
-        last = stretch <= gap.until[:FINEST] if len(gap.until) > FINEST else stretch < gap.until
-        within = (stretch >= gap.since[:FINEST], last, exact >= gap.since, exact < gap.until)
+        within = (stretch >= first, stretch <= last, exact >= since, exact < until)
         return select(*self.keys, *labelled).where(*within, *self.standing).group_by(stretch, *self.keys)
 
     def of_stretch(self, name: str) -> AnySelect:
@@ -77,9 +88,17 @@ def stretch_of(identifier: ColumnElement[str]) -> ColumnElement[str]:
     return literal_column(f"substr({identifier.key}, 1, {FINEST})", Text)
 
 
-def kept_within(summed: Summed, since: str, until: str) -> AnySelect:
-    """The stretches that lie within these ids and whose sums are kept, but for those that are part of one as well."""
+def bounds_of(gaps: Sequence[Gap]) -> dict[str, str]:
+    """The parameters of `of_rows` for gaps that are numbered in this order."""
+    bounds = ((gap.since[:FINEST], last_of(gap), gap.since, gap.until) for gap in gaps)
+    return {f"{name}_{n}": value for n, values in enumerate(bounds) for name, value in zip(BOUNDS, values, strict=True)}
+
+
+def kept_within(summed: Summed) -> AnySelect:
+    """The stretches that lie within the ids from `since` up to `until` and whose sums are kept, but for those that are
+    part of one as well."""
     own, whole = stretches.alias(), stretches.alias()
+    since, until = bindparam("since", type_=Text), bindparam("until", type_=Text)
 
     def kept(table: FromClause) -> ColumnElement[bool]:
         name = table.c.stretch
@@ -103,7 +122,7 @@ def _of_decisions() -> Summed:
     made = decisions.c
     own_plan = (made.failures == 0) & made.plan_p_solve.is_not(None)
     return Summed(
-        rows=decisions,
+        name="decisions",
         identifier=made.decision_id,
         keys=(made.source, made.agent_type, made.model, made.effort),
         sums={
@@ -125,7 +144,7 @@ def _of_decisions() -> Summed:
 def _of_outcomes() -> Summed:
     told = outcomes.c
     return Summed(
-        rows=outcomes,
+        name="outcomes",
         identifier=told.outcome_id,
         keys=(told.agent_type, told.model, told.effort, told.kind, told.step, told.chosen_by),
         sums={
@@ -142,6 +161,33 @@ def _of_outcomes() -> Summed:
     )
 
 
+def _of_advised_decisions() -> Summed:
+    """Those that a classifier was asked about and did not choose: who did says `source` of the others."""
+    made = decisions.c
+    return Summed(
+        name="advised_decisions",
+        identifier=made.decision_id,
+        keys=(made.advised_by,),
+        sums={"compared": func.count(made.agreed), "agreed": _number(made.agreed)},
+        kept=advised_decision_sums,
+        standing=(made.advised_by != made.source,),
+    )
+
+
+def _of_advised_outcomes() -> Summed:
+    told = outcomes.c
+    return Summed(
+        name="advised_outcomes",
+        identifier=told.outcome_id,
+        keys=(told.advised_by, told.chosen_by),
+        sums={"n": func.count(), "solved": _number(told.solved)},
+        kept=advised_outcome_sums,
+        standing=(told.advised_by.is_not(None), told.withdrawn_at.is_(None)),
+    )
+
+
 DECISIONS = _of_decisions()
 OUTCOMES = _of_outcomes()
-SUMMED: Sequence[Summed] = (DECISIONS, OUTCOMES)
+ADVISED_DECISIONS = _of_advised_decisions()
+ADVISED_OUTCOMES = _of_advised_outcomes()
+SUMMED: Sequence[Summed] = (DECISIONS, OUTCOMES, ADVISED_DECISIONS, ADVISED_OUTCOMES)

@@ -2,8 +2,9 @@
 
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 from sqlalchemy import func, select, text, union_all
@@ -16,7 +17,17 @@ from service.store.database import Database
 from service.store.schema import EXPLAINED, AnyRow, AnySelect, decisions, explanation_of
 from service.store.search import not_by_index
 from service.store.stretches import FINEST, Gap, gaps
-from service.store.sums import DECISIONS, OUTCOMES, Summed, kept_within, stretch_of
+from service.store.sums import (
+    ADVISED_DECISIONS,
+    ADVISED_OUTCOMES,
+    DECISIONS,
+    OUTCOMES,
+    SUMMED,
+    Summed,
+    bounds_of,
+    kept_within,
+    stretch_of,
+)
 
 REPORT_SECONDS = 60.0
 """Patience with one sum: over 1,000,000 decisions SQLite takes some seconds (tests/load/page.py)."""
@@ -26,6 +37,9 @@ MAX_GROUPS = 20_000
 
 MOST_GAPS = 40
 """Between kept sums, in one statement. What lies before the newest of them is then summed from rows."""
+
+STATEMENTS = 64
+"""That are kept; most reports have two or three gaps."""
 
 AS_OF_ONE_MOMENT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 """Sums that are dropped while they are being read would else be missed; SQLite reads like that anyhow."""
@@ -89,6 +103,24 @@ class OutcomeSums(msgspec.Struct, frozen=True, kw_only=True):
     kept: int
 
 
+class AdvisedDecisionSums(msgspec.Struct, frozen=True, kw_only=True):
+    """Decisions that this classifier was asked about and did not make: how many tell whether the forecast alone would
+    have chosen the same as it, and how many say so."""
+
+    advised_by: str
+    compared: int
+    agreed: int
+
+
+class AdvisedOutcomeSums(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcomes of decisions that this classifier was asked about, whoever made them, by who wanted what was tried."""
+
+    advised_by: str
+    chosen_by: str | None
+    n: int
+    solved: int
+
+
 class Tallies:
     """Every method raises StoreUnavailableError when the database fails."""
 
@@ -97,11 +129,20 @@ class Tallies:
 
     async def of_decisions(self, span: Span) -> list[DecisionSums]:
         """Sums over the decisions of the span, by who chose and what."""
-        return [DecisionSums(**row._mapping) for row in await self._summed(DECISIONS, span)]  # noqa: SLF001 - the public name of SQLAlchemy's mapping has an underscore
+        (rows,) = await self._summed(span, DECISIONS)
+        return [DecisionSums(**row._mapping) for row in rows]  # noqa: SLF001 - the public name of SQLAlchemy's mapping has an underscore
 
     async def of_outcomes(self, span: Span) -> list[OutcomeSums]:
         """Sums over the outcomes recorded in the span, and not withdrawn, by all that reports tell apart."""
-        return [OutcomeSums(**row._mapping) for row in await self._summed(OUTCOMES, span)]  # noqa: SLF001 - as above
+        (rows,) = await self._summed(span, OUTCOMES)
+        return [OutcomeSums(**row._mapping) for row in rows]  # noqa: SLF001 - as above
+
+    async def of_advised(self, span: Span) -> tuple[list[AdvisedDecisionSums], list[AdvisedOutcomeSums]]:
+        """Sums by which classifier was heard: over the decisions of the span in which it did not choose, and over the
+        outcomes recorded in the span and not withdrawn."""
+        made, told = await self._summed(span, ADVISED_DECISIONS, ADVISED_OUTCOMES)
+        decided = [AdvisedDecisionSums(**row._mapping) for row in made]  # noqa: SLF001 - as above
+        return decided, [AdvisedOutcomeSums(**row._mapping) for row in told]  # noqa: SLF001 - as above
 
     async def forecasts(self, span: Span, *, total: int, wanted: int) -> "list[SampledForecast]":
         """What the forecast said of every eligible candidate, for some `wanted` of the `total` first decisions about a
@@ -122,22 +163,23 @@ class Tallies:
 
         return await self._database.run(read, mode="read", limit_seconds=REPORT_SECONDS)
 
-    async def _summed(self, summed: Summed, span: Span) -> list[AnyRow]:
+    async def _summed(self, span: Span, *wanted: Summed) -> list[list[AnyRow]]:
         """Of whole stretches the sums that are kept, of all else those of the rows, as of one moment."""
         backend = self._database.backend
-        since, until = first_id(span.since), first_id(span.until)
+        ids = {"since": first_id(span.since), "until": first_id(span.until)}
 
-        async def read(connection: AsyncConnection) -> list[AnyRow]:
+        async def read(connection: AsyncConnection) -> list[list[AnyRow]]:
             if backend == "postgresql":
                 await connection.execute(AS_OF_ONE_MOMENT)
                 await connection.execute(PLANNED_ANEW)
-            kept_since, left = since, await _left(connection, summed, since, until)
+            return [await add_up(connection, summed) for summed in wanted]
+
+        async def add_up(connection: AsyncConnection, summed: Summed) -> list[AnyRow]:
+            kept, left = ids, await _left(connection, summed, ids)
             if len(left) > MOST_GAPS:
-                kept_since = left[-MOST_GAPS].until
-                left = [Gap(since, kept_since), *await _left(connection, summed, kept_since, until)]
-            kept = summed.of_kept(summed.kept.c.stretch.in_(kept_within(summed, kept_since, until)))
-            parts = union_all(kept, *(summed.of_rows(gap, backend) for gap in left)).subquery()
-            return list(await connection.execute(summed.together(parts).limit(MAX_GROUPS)))
+                kept = {**ids, "since": left[-MOST_GAPS].until}
+                left = [Gap(ids["since"], kept["since"]), *await _left(connection, summed, kept)]
+            return list(await connection.execute(_sums_of(summed, len(left), backend), {**kept, **bounds_of(left)}))
 
         return await self._database.run(read, mode="read", limit_seconds=REPORT_SECONDS)
 
@@ -171,10 +213,21 @@ class _Explanation(msgspec.Struct, frozen=True):
 _EXPLANATION = msgspec.json.Decoder(_Explanation)
 
 
-async def _left(connection: AsyncConnection, summed: Summed, since: str, until: str) -> list[Gap]:
+@lru_cache(STATEMENTS)
+def _sums_of(summed: Summed, gaps: int, backend: Backend) -> AnySelect:
+    """Of what is kept and of the rows in so many gaps. To make the statement takes as long as the database does."""
+    kept = summed.of_kept(summed.kept.c.stretch.in_(kept_within(summed)))
+    parts = union_all(kept, *(summed.of_rows(number, backend) for number in range(gaps))).subquery()
+    return summed.together(parts).limit(MAX_GROUPS)
+
+
+_KEPT_WITHIN = {summed.name: kept_within(summed) for summed in SUMMED}
+
+
+async def _left(connection: AsyncConnection, summed: Summed, ids: Mapping[str, str]) -> list[Gap]:
     """What has to be summed from rows."""
-    found = await connection.execute(kept_within(summed, since, until))
-    return gaps(since, until, sorted(found.scalars()))
+    found = await connection.execute(_KEPT_WITHIN[summed.name], ids)
+    return gaps(ids["since"], ids["until"], sorted(found.scalars()))
 
 
 def _drawn(span: Span, backend: Backend, *, share: float) -> AnySelect:

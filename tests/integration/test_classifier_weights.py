@@ -1,5 +1,6 @@
 """Through the whole service: outcomes teach how much a classifier deserves, and agreement is counted."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ from service.knowledge.classifier_weights import ClassifierWeights
 from service.knowledge.knowledge import InUse
 from service.store.outcomes import OutcomeChanges
 from tests.support.deciding import speaks
+from tests.support.fake_behaviours import prose, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, with_model
 
 FORM = "local_model:systemone"
+PARTIES = ("classifier", "forecast")
 
 
 async def deciding(
@@ -140,3 +143,81 @@ async def test_the_report_sees_what_the_forecast_chose_instead(
     assert (told["compared"], told["agreed"]) == (8, 0)
     assert told["classifier"]["solved"] == 0
     assert told["forecast"]["solved"] == told["forecast"]["n"] == 8 - told["classifier"]["n"] > 0
+
+
+@pytest.mark.parametrize("first_choice", ["classifier", "blend", "forecast"])
+async def test_the_report_tells_the_classifiers_apart(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, tmp_path: Path, first_choice: str
+) -> None:
+    """A local model that answers some tasks and a CLI that answers the others: each is compared with the forecast and
+    judged by its own outcomes, also where the forecast went first and the decision names neither.
+
+    Would catch: a report that shows one figure for two classifiers of which one is right and one is wrong.
+    """
+    says = {"local_model": "claude/opus", "cli": "claude/haiku"}
+    script = tmp_path / "chooser"
+    script.write_text('#!/bin/sh\ncat > /dev/null\necho \'{"agent_type": "claude", "model": "haiku"}\'\n')
+    script.chmod(0o755)
+    fake_endpoint.choose(
+        lambda request: (
+            prose() if "dull task" in request.body.decode() else verdict("claude", "opus")
+        )  # the CLI is asked then
+    )
+    app = await open_app(
+        local_model=with_model(fake_endpoint, protocol="chat"),
+        cli={"command": [str(script)]},
+        decision={"cache_seconds": 0, "first_choice": first_choice},
+    )
+    expected: dict[str, dict[str, Any]] = {source: _nothing() for source in says}
+    for number in range(12):
+        asked = "cli" if number % 3 == 2 else "local_model"
+        decision = await app.decide(f"{'A dull task' if asked == 'cli' else 'Fix the bug'}, number {number}")
+        assert decision["source"] in {asked, "forecast"}
+        chosen, alone = _name(decision), _name(decision["forecast_choice"])
+        counts = expected[asked]
+        counts["compared"] += 1
+        counts["agreed"] += says[asked] == alone
+        if decision["source"] == asked:
+            counts["loss_usd"] += decision["forecast_choice"]["loss_usd"]
+        solved = asked == "local_model"
+        if says[asked] != alone and chosen in {says[asked], alone}:
+            right = counts["classifier" if chosen == says[asked] else "forecast"]
+            right["n"] += 1
+            right["solved"] += solved
+        body = {"decision_id": decision["decision_id"], "solved": solved}
+        assert (await app.client.post("/v1/outcomes", json=body)).status_code == 201
+    told = (await app.client.get("/v1/report")).json()["agreement"]
+    found = {one.pop("source"): one for one in told["by_source"]}
+    assert list(found) == ["local_model", "cli"]
+    for source, one in found.items():
+        assert f"the outcomes of {expected[source]['classifier']['n']} of" in one.pop("worth")
+        assert one == {**expected[source], "loss_usd": pytest.approx(expected[source]["loss_usd"])}
+    for name in ("compared", "agreed"):
+        assert told[name] == sum(one[name] for one in found.values())
+    for who in PARTIES:
+        assert told[who] == {name: sum(one[who][name] for one in found.values()) for name in ("n", "solved")}
+    assert (found["local_model"]["compared"], found["cli"]["compared"]) == (8, 4)
+    assert sum(one[who]["n"] for one in found.values() for who in PARTIES) > 3
+    page = (await app.client.get("/report")).text
+    assert "Where local model answered" in page
+    assert "Where cli answered" in page
+
+
+async def test_one_classifier_alone_is_told_once(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
+    """In the document it stands by itself too; for people the same figures are not shown twice."""
+    app = await deciding(open_app, fake_endpoint)
+    await report(app, await app.decide(), solved=True)
+    told = (await app.client.get("/v1/report")).json()["agreement"]
+    (only,) = told.pop("by_source")
+    assert only == {**told, "source": "local_model"}
+    page = (await app.client.get("/report")).text
+    assert "They agreed on" in page
+    assert "Where local model answered" not in page
+
+
+def _name(one: dict[str, Any]) -> str:
+    return f"{one['agent_type']}/{one['model']}"
+
+
+def _nothing() -> dict[str, Any]:
+    return {"compared": 0, "agreed": 0, "loss_usd": 0.0, **{who: {"n": 0, "solved": 0} for who in PARTIES}}

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Table, select
 
 from service.base.ids import uuid7
+from service.contract.decision import Advice
 from service.contract.execution import Execution, ExecutionState
 from service.contract.outcome import Context
 from service.store import Store
@@ -141,7 +142,10 @@ async def test_what_happened_since_is_taken_over_by_the_next_run(
     outcome_ids = await fill(store, 20)
     assert (await copy(bare_environ, source, target)).code == 0
     await store.outcomes.withdraw(outcome_ids[1])
-    await store.outcomes.complete({outcome_ids[2]: Context(agent_type="claude", model="m", minutes=7.0)})
+    pair = ("claude", "m")
+    advice = Advice(form="cli", choice=pair, forecast_choice=("codex", "n"), lean=0.5, p_forecast=0.4)
+    context = Context(agent_type=pair[0], model=pair[1], kind="issue", plan=[(*pair, 0.5)], advice=advice)
+    await store.outcomes.complete({outcome_ids[2]: context})
     (running,) = await store.executions.unfinished()
     ended = msgspec.structs.replace(running, state="succeeded", ended_at=datetime.now(UTC), exit_reason="completed")
     assert await store.executions.update(ended)
@@ -153,7 +157,10 @@ async def test_what_happened_since_is_taken_over_by_the_next_run(
         "outcomes: 5 copied, 18 were there already, 2 brought up to date",
         "executions: 12 copied, 11 were there already, 1 brought up to date",
     ]
-    assert await contents(target) == await contents(source)
+    copied = await contents(target)
+    assert copied == await contents(source)
+    facts = {row["outcome_id"]: (row["chosen_by"], row["advised_by"], row["p_solve"]) for row in copied["outcomes"]}
+    assert facts[outcome_ids[2]] == ("classifier", "cli", 0.5)
 
 
 async def test_a_database_in_use_keeps_what_it_has_and_its_readers_learn_what_came(

@@ -17,16 +17,19 @@ from service.store import Store, summing, tallies
 from service.store.copying import copy_all
 from service.store.migrations import MIGRATIONS, migrate
 from service.store.schema import decisions, outcomes, stretches
+from service.store.stretches import Gap
 from service.store.summing import FORGOTTEN, SETTLED
-from service.store.sums import DECISIONS, Summed
-from service.store.tallies import DecisionSums, OutcomeSums, Span
+from service.store.sums import ADVISED_DECISIONS, DECISIONS, OUTCOMES, SUMMED, Summed, bounds_of
+from service.store.tallies import AdvisedDecisionSums, AdvisedOutcomeSums, DecisionSums, OutcomeSums, Span
 from tests.support.store_fixtures import OpenStore
 
+ADVISED = "advised_"
 NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
 STRETCH = timedelta(milliseconds=1 << 24)
 
 MODELS = ("m", "n", "mödel 'x\"", "")
 EFFORTS = (None, "high", "lo\nw")
+ADVISERS = (None, "local_model", "cli")
 
 
 def a_moment(chance: random.Random, days: float) -> datetime:
@@ -52,6 +55,7 @@ def decision_rows(chance: random.Random, count: int, days: float) -> list[dict[s
             "classifying_usd": chance.random(),
             "agreed": chance.choice([None, True, False]),
             "loss_usd": chance.random(),
+            "advised_by": chance.choice(ADVISERS),
         }
         rows.append(
             {
@@ -98,9 +102,15 @@ def outcome_rows(chance: random.Random, count: int, days: float, seq: int) -> li
                 "p_solve": chance.random() if told else None,
                 "cost_usd": chance.choice([None, chance.random()]),
                 "chosen_by": chance.choice([None, "both", "classifier"]),
+                "advised_by": chance.choice(ADVISERS),
             }
         )
     return rows
+
+
+def as_before(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As a version wrote them that did not keep which classifier was heard."""
+    return [{name: value for name, value in row.items() if name != "advised_by"} for row in rows]
 
 
 async def change(store: Store, statement: Executable, rows: Sequence[dict[str, Any]] = ()) -> None:
@@ -124,9 +134,10 @@ async def sum_all(store: Store) -> int:
 Figures = dict[tuple[Any, ...], tuple[float, ...]]
 
 
-async def expected(store: Store, span: Span) -> tuple[Figures, Figures]:
-    """Added up here, row by row."""
+async def expected(store: Store, span: Span) -> list[Figures]:
+    """Added up here, row by row: decisions, outcomes, and of either those that a classifier was heard about."""
     made: Figures = {}
+    advised: Figures = {}
     for row in await store._database.rows(select(decisions)):
         if first_id(span.since) <= row.decision_id < first_id(span.until):
             first = row.failures == 0 and row.plan_p_solve is not None
@@ -143,7 +154,10 @@ async def expected(store: Store, span: Span) -> tuple[Figures, Figures]:
                 row.loss_usd or 0,
             )
             _add(made, (row.source, row.agent_type, row.model, row.effort), figures)
+            if row.advised_by not in (None, row.source):
+                _add(advised, (row.advised_by,), (row.agreed is not None, bool(row.agreed)))
     told: Figures = {}
+    advised_told: Figures = {}
     for row in await store._database.rows(select(outcomes)):
         if first_id(span.since) <= row.outcome_id < first_id(span.until) and row.withdrawn_at is None:
             promised = row.p_solve is not None
@@ -157,14 +171,19 @@ async def expected(store: Store, span: Span) -> tuple[Figures, Figures]:
                 promised and row.solved,
             )
             _add(told, (row.agent_type, row.model, row.effort, row.kind, row.step, row.chosen_by), figures)
-    return made, told
+            if row.advised_by is not None:
+                _add(advised_told, (row.advised_by, row.chosen_by), (1, row.solved))
+    return [made, told, advised, advised_told]
 
 
 def _add(sums: Figures, key: tuple[Any, ...], figures: tuple[Any, ...]) -> None:
     sums[key] = tuple(a + float(b) for a, b in zip(sums.get(key, (0.0,) * len(figures)), figures, strict=True))
 
 
-def figures_of(found: Sequence[DecisionSums | OutcomeSums], keys: int) -> Figures:
+AnySums = DecisionSums | OutcomeSums | AdvisedDecisionSums | AdvisedOutcomeSums
+
+
+def figures_of(found: Sequence[AnySums], keys: int) -> Figures:
     """In the form of `expected`."""
     rows = [tuple(getattr(one, name) for name in one.__struct_fields__) for one in found]
     assert len({row[:keys] for row in rows}) == len(rows)
@@ -173,9 +192,14 @@ def figures_of(found: Sequence[DecisionSums | OutcomeSums], keys: int) -> Figure
 
 async def check(store: Store, span: Span) -> None:
     """The sums of the span are those of its rows."""
-    made, told = await expected(store, span)
-    assert _rounded(figures_of(await store.tallies.of_decisions(span), 4)) == _rounded(made)
-    assert _rounded(figures_of(await store.tallies.of_outcomes(span), 6)) == _rounded(told)
+    advised, advised_told = await store.tallies.of_advised(span)
+    found = [
+        figures_of(await store.tallies.of_decisions(span), 4),
+        figures_of(await store.tallies.of_outcomes(span), 6),
+        figures_of(advised, 1),
+        figures_of(advised_told, 2),
+    ]
+    assert [_rounded(one) for one in found] == [_rounded(one) for one in await expected(store, span)]
 
 
 def _rounded(found: Figures) -> Figures:
@@ -183,12 +207,12 @@ def _rounded(found: Figures) -> Figures:
     return {key: tuple(round(float(figure), 9) for figure in figures) for key, figures in found.items()}
 
 
-async def kept(store: Store) -> dict[tuple[str, int], int]:
-    """How many stretches are kept, by table and length of the name."""
+async def kept(store: Store, *, advised: bool = False) -> dict[tuple[str, int], int]:
+    """How many stretches are kept, by table and length of the name: of all rows, or of those with an adviser."""
     found: dict[tuple[str, int], int] = defaultdict(int)
     for row in await store._database.rows(select(stretches.c.of_table, stretches.c.stretch, stretches.c.kept_at)):
-        if row.kept_at is not None:
-            found[row.of_table, len(row.stretch)] += 1
+        if row.kept_at is not None and advised == row.of_table.startswith(ADVISED):
+            found[row.of_table.removeprefix(ADVISED), len(row.stretch)] += 1
     return dict(found)
 
 
@@ -268,19 +292,18 @@ async def test_long_spans_are_added_up_of_long_stretches(open_store: OpenStore) 
     assert lengths["decisions", 6] == pytest.approx(104 * 86400 / 16777.216, abs=6)
     assert lengths["decisions", 5] == pytest.approx(lengths["decisions", 6] / 16, abs=2)
     assert lengths["decisions", 4] == 1
+    assert await kept(store, advised=True) == lengths
     whole = Span(since=NOW - timedelta(days=120), until=NOW + timedelta(seconds=1))
     await check(store, whole)
-    (long,) = await store._database.rows(text("SELECT stretch FROM stretches WHERE length(stretch) = 4"))
+    (long,) = await store._database.rows(text("SELECT DISTINCT stretch FROM stretches WHERE length(stretch) = 4"))
     at = datetime.fromtimestamp((int(long.stretch, 16) << 32) / 1000 + 86400, UTC)
     late = decision_row(chance, at)
     await change(store, insert(decisions), [late])
-    assert await kept(store) == {
-        ("decisions", 6): lengths["decisions", 6] - 1,
-        ("decisions", 5): lengths["decisions", 5] - 1,
-    }
+    left = {("decisions", 6): lengths["decisions", 6] - 1, ("decisions", 5): lengths["decisions", 5] - 1}
+    assert await kept(store) == await kept(store, advised=True) == left
     await check(store, whole)
     await sum_all(store)
-    assert await kept(store) == lengths
+    assert await kept(store) == await kept(store, advised=True) == lengths
     await check(store, whole)
 
 
@@ -297,10 +320,12 @@ async def test_only_what_has_ended_a_while_ago_is_summed(store_url: str, open_st
     assert (await sum_all(store), await kept(store)) == (1, {("decisions", 6): 2})
     now[0] += timedelta(seconds=1)
     assert (await sum_all(store), await kept(store)) == (1, {("decisions", 6): 3})
+    assert await kept(store, advised=True) == await kept(store)
 
 
+@pytest.mark.parametrize("summed_then", [DECISIONS, ADVISED_DECISIONS], ids=lambda one: one.name)
 async def test_a_row_that_comes_while_its_stretch_is_summed_counts(
-    store_url: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+    store_url: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, summed_then: Summed
 ) -> None:
     """Between reading and keeping: then nothing is kept, and the next round reads anew."""
     chance = random.Random(2)
@@ -313,14 +338,15 @@ async def test_a_row_that_comes_while_its_stretch_is_summed_counts(
 
     async def read_slowly(summed: Summed, name: str, connection: AsyncConnection) -> list[dict[str, Any]] | None:
         sums = await read(summed, name, connection)
-        if name == late["decision_id"][:6]:
+        if summed is summed_then and name == late["decision_id"][:6]:
             await change(other, insert(decisions), [late])
         return sums
 
     monkeypatch.setattr(summing, "_read", read_slowly)
     await store.summing.round()
     monkeypatch.undo()
-    names = [row.stretch for row in await store._database.rows(select(stretches.c.stretch))]
+    same = stretches.c.of_table == summed_then.name
+    names = [row.stretch for row in await store._database.rows(select(stretches.c.stretch).where(same))]
     assert names
     assert late["decision_id"][:6] not in names
     span = Span(since=NOW - timedelta(days=2), until=NOW)
@@ -415,7 +441,8 @@ async def test_what_a_killed_process_began_is_begun_anew(store_url: str, open_st
     await change(store, insert(decisions), decision_rows(chance, 30, 1))
     names = await store.summing._fresh(DECISIONS)
     assert await store.summing._begin(DECISIONS, names, "killed") == set(names)
-    assert await store.summing.round() == 0
+    await store.summing.round()
+    assert ("decisions", 6) not in await kept(store)
     now[0] += FORGOTTEN + timedelta(seconds=1)
     await sum_all(store)
     assert (await kept(store))["decisions", 6] == len(names)
@@ -443,21 +470,62 @@ async def test_a_stretch_with_too_many_sums_is_left_alone(
     await check(store, Span(since=NOW - timedelta(days=3), until=NOW))
 
 
-async def test_a_store_of_the_version_before_is_summed(store_url: str, open_store: OpenStore) -> None:
+async def test_a_store_without_sums_is_summed(store_url: str, open_store: OpenStore) -> None:
     """What stood there before the migration, and what a replica of that version writes after it."""
     chance = random.Random(9)
     old = Store(store_url, clock=lambda: NOW)
     await migrate(old._database, lambda: NOW, MIGRATIONS[:4])
     old._database.ready = True
-    await change(old, insert(decisions), decision_rows(chance, 50, 5))
-    await change(old, insert(outcomes), outcome_rows(chance, 50, 5, 1))
+    await change(old, insert(decisions), as_before(decision_rows(chance, 50, 5)))
+    await change(old, insert(outcomes), as_before(outcome_rows(chance, 50, 5, 1)))
     store = await open_store(store_url, clock=lambda: NOW)
     span = Span(since=NOW - timedelta(days=6), until=NOW)
     await check(store, span)
     await sum_all(store)
     await check(store, span)
-    await change(old, insert(decisions), decision_rows(chance, 5, 5))
+    await change(old, insert(decisions), as_before(decision_rows(chance, 5, 5)))
     await change(old, update(outcomes).where(outcomes.c.seq < 9).values(withdrawn_at=NOW))
+    await check(store, span)
+    await old._database.aclose()
+
+
+async def test_a_version_that_does_not_keep_who_was_heard_sums_beside_this_one(
+    store_url: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows and sums from before the migration stand, and those that it goes on making take nothing away.
+
+    Would catch: a column in the sums that it makes too, which it leaves empty.
+    """
+    chance = random.Random(15)
+    old = Store(store_url, clock=lambda: NOW)
+    await migrate(old._database, lambda: NOW, MIGRATIONS[:5])
+    old._database.ready = True
+    span = Span(since=NOW - timedelta(days=6), until=NOW)
+
+    async def go_on_as_before(seq: int) -> None:
+        await change(old, insert(decisions), as_before(decision_rows(chance, 40, 5)))
+        await change(old, insert(outcomes), as_before(outcome_rows(chance, 40, 5, seq)))
+        with monkeypatch.context() as before:
+            before.setattr(summing, "SUMMED", (DECISIONS, OUTCOMES))
+            assert await sum_all(old) > 0
+
+    await go_on_as_before(1)
+    store = await open_store(store_url, clock=lambda: NOW)
+    assert (await kept(store))["decisions", 6] > 20
+    assert await store.tallies.of_advised(span) == ([], [])
+    await change(store, insert(decisions), decision_rows(chance, 40, 5))
+    await change(store, insert(outcomes), outcome_rows(chance, 40, 5, 101))
+    await check(store, span)
+    await sum_all(store)
+    await check(store, span)
+    heard = await store.tallies.of_advised(span)
+    assert sum(one.n for one in heard[1]) > 20
+    await go_on_as_before(201)
+    await check(store, span)
+    assert [sorted(one, key=str) for one in await store.tallies.of_advised(span)] == [
+        sorted(one, key=str) for one in heard
+    ]
+    await sum_all(store)
     await check(store, span)
     await old._database.aclose()
 
@@ -530,6 +598,18 @@ async def test_a_sample_of_many_is_drawn_by_an_index(sqlite_url: str, open_store
     sql = drawn.compile(dialect=store._database._engine.dialect, compile_kwargs={"literal_binds": True})
     (plan,) = await store._database.rows(text(f"EXPLAIN QUERY PLAN {sql}"))
     assert "decisions_drawn" in plan.detail
+
+
+@pytest.mark.parametrize("summed", SUMMED, ids=lambda one: one.name)
+async def test_rows_are_added_up_by_an_index_alone(sqlite_url: str, open_store: OpenStore, summed: Summed) -> None:
+    """Of a span and of a stretch: the wide rows themselves are not read."""
+    store = await open_store(sqlite_url, clock=lambda: NOW)
+    dialect = store._database._engine.dialect
+    of_gap = summed.of_rows(0, "sqlite").params(bounds_of([Gap("0190", "01ff")]))
+    for statement in (of_gap, summed.of_stretch("019999")):
+        sql = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+        (plan,) = await store._database.rows(text(f"EXPLAIN QUERY PLAN {sql}"))
+        assert f"USING COVERING INDEX {summed.name}_sums" in plan.detail
 
 
 async def _sums(store: Store, name: str) -> list[dict[str, Any]]:

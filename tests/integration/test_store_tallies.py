@@ -3,13 +3,19 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract.outcome import Outcome
+from service.base.ids import uuid7
+from service.contract.decision import Advice, Known
+from service.contract.outcome import Context, Outcome
+from service.contract.report import OverallAgreement, Right
 from service.observe.report import Question, report_of
 from service.store import Store, StoredDecision
 from service.store.migrations import MIGRATIONS, migrate
+from service.store.schema import decisions, outcomes
 from service.store.search import DecisionFilter
 from service.store.tallies import Span
 from tests.support.recorded_days import record_days
@@ -31,11 +37,23 @@ async def test_both_databases_add_up_the_same(store_url: str, open_store: OpenSt
     assert report.spent.priced < 30
     assert report.spent.classifying_usd == pytest.approx(36 * 0.0004)
     assert report.agreement is not None
-    listed, _ = await store.decisions.search(DecisionFilter(source="local_model"), limit=100)
-    both = [(one.decoded().key, choice.key) for one in listed if (choice := one.decoded().forecast_choice) is not None]
-    assert report.agreement.compared == len(both) == 36
-    assert report.agreement.agreed == sum(own == other for own, other in both) < 36
-    assert report.agreement.loss_usd == pytest.approx(12 * 0.04)
+    agreement = report.agreement
+    assert agreement.loss_usd == pytest.approx(12 * 0.04)
+    counted: list[tuple[int, int]] = []
+    for source in ("local_model", "cli"):
+        listed, _ = await store.decisions.search(DecisionFilter(source=source), limit=100)
+        made = [one.decoded() for one in listed]
+        counted.append(
+            (len(made), sum(one.forecast_choice is not None and one.forecast_choice.key == one.key for one in made))
+        )
+    assert [one.source for one in agreement.by_source] == ["local_model", "cli"]
+    assert [(one.compared, one.agreed) for one in agreement.by_source] == counted
+    assert (agreement.compared, agreement.agreed) == (36, sum(agreed for _, agreed in counted))
+    assert all(0 < agreed < compared for compared, agreed in counted)
+    for who in ("classifier", "forecast"):
+        parts = [getattr(one, who) for one in agreement.by_source]
+        assert getattr(agreement, who) == Right(n=sum(one.n for one in parts), solved=sum(one.solved for one in parts))
+    assert all(one.classifier.n for one in agreement.by_source)
     assert (await report_of(store, Question(days=1), now)).decisions == 20
 
 
@@ -119,3 +137,66 @@ async def test_a_store_of_the_version_before_is_brought_along(store_url: str, op
     assert listed.decision_id == logged.decision.decision_id
     (found,) = await store.decisions.requests(since=datetime(2020, 1, 1, tzinfo=UTC), before=None, limit=5)
     assert found.request is None
+
+
+async def test_which_classifier_it_was_is_told_as_far_as_it_is_known(store_url: str, open_store: OpenStore) -> None:
+    """Rows of a version that did not keep it count in all; where the classifier chose itself its decision tells, and of
+    outcomes that come now what their decision knew."""
+    now = datetime.now(UTC)
+    old = Store(store_url)
+    await migrate(old._database, lambda: now, MIGRATIONS[:5])
+    old._database.ready = True
+    made = {
+        "decided_at": now,
+        "agent_type": "claude",
+        "model": "m",
+        "degraded": False,
+        "body": "{}",
+        "explanation": "{}",
+    }
+    facts = {"failures": 0, "agreed": False, "loss_usd": None}
+    sources = ("forecast", "cli", "cli", "local_model")
+    rows = [{**made, **facts, "decision_id": uuid7(), "source": source} for source in sources]
+    told = {"recorded_at": now, "attempt": 1, "agent_type": "claude", "model": "m", "solved": True, "body": "{}"}
+    wanted = ("forecast", "classifier", "both")
+    outcome_rows = [
+        {**told, "seq": n, "change": n, "outcome_id": uuid7(), "chosen_by": who} for n, who in enumerate(wanted, 1)
+    ]
+
+    async def fill(connection: AsyncConnection) -> None:
+        await connection.execute(insert(decisions), rows)
+        await connection.execute(insert(outcomes), outcome_rows)
+
+    await old._database.run(fill, mode="write")
+    store = await open_store(store_url)
+    pair, other = ("claude", "m"), ("codex", "n")
+    advice = Advice(form="local_model:labels", choice=other, forecast_choice=pair, lean=-0.5, p_forecast=0.4)
+    contexts = [
+        Context(agent_type=pair[0], model=pair[1], advice=advice),
+        Context(agent_type=pair[0], model=pair[1], forecast_choice=other, classifier="cli"),
+        Context(agent_type=pair[0], model=pair[1], forecast_choice=other),
+    ]
+    outcome = Outcome(agent_type=pair[0], model=pair[1], solved=False)
+    await store.outcomes.record([outcome] * 3, contexts)
+    overruled = a_decision(agent_type="claude")
+    store.decisions.add(msgspec.structs.replace(overruled, known=Known(advice=advice)))
+
+    async def reported() -> OverallAgreement:
+        report = await report_of(store, Question(days=1), datetime.now(UTC) + timedelta(seconds=5))
+        assert report.agreement is not None
+        return report.agreement
+
+    agreement = await reported()
+    assert (agreement.compared, agreement.agreed) == (5, 0)
+    assert (agreement.classifier, agreement.forecast) == (Right(n=3, solved=1), Right(n=2, solved=1))
+    local, cli = agreement.by_source
+    assert (local.source, local.compared, cli.source, cli.compared) == ("local_model", 2, "cli", 2)
+    assert (local.classifier, local.forecast) == (Right(n=0, solved=0), Right(n=1, solved=0))
+    assert (cli.classifier, cli.forecast) == (Right(n=1, solved=0), Right(n=0, solved=0))
+    # What the version before goes on writing takes nothing from either.
+    again = [{**row, "decision_id": uuid7()} for row in rows]
+    await old._database.run(lambda connection: connection.execute(insert(decisions), again), mode="write")
+    await old._database.aclose()
+    agreement = await reported()
+    assert agreement.compared == 9
+    assert [one.compared for one in agreement.by_source] == [3, 4]

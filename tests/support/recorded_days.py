@@ -1,12 +1,12 @@
 """A store as it looks after some days of work: decisions of the real pipeline, with outcomes as their chances say.
 
-Among them are decisions of a classifier, some of which the forecast would have made otherwise.
+Among them are decisions of two classifiers, some of which the forecast would have made otherwise.
 """
 
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,7 @@ from service.contract.decoding import convert_tree
 from service.contract.outcome import Context, Outcome
 from service.contract.quota import PoolState
 from service.store import Store, StoreLimits
+from service.store.facts import CLASSIFIERS
 from tests.support.builders import knowledge, pipeline, task
 
 TITLES = (
@@ -45,6 +46,7 @@ async def decided(count: int, *, days: float, until: datetime, seed: int = 0) ->
         title, kind = TITLES[number % len(TITLES)]
         moment = until - timedelta(days=days * (count - number) / (count + 1))
         by_classifier = number % 5 in (1, 2, 3)
+        classifier: Literal["local_model", "cli"] = "cli" if number % 3 == 0 else "local_model"
         other = candidates[chance.randrange(len(candidates))] if by_classifier else None
         await decide(
             task(
@@ -70,12 +72,12 @@ async def decided(count: int, *, days: float, until: datetime, seed: int = 0) ->
             decision=msgspec.structs.replace(
                 decision,
                 decision_id=uuid7(now_ns=lambda at=moment: int(at.timestamp() * 1e9)),  # type: ignore[misc]
-                source="local_model" if by_classifier else decision.source,
+                source=classifier if by_classifier else decision.source,
                 degraded=number % 17 == 0,
                 reason="A small fix in one place, with a test that shows it." if by_classifier else decision.reason,
                 confidence=0.8 if by_classifier else None,
                 usage=Usage(tokens_in=812, tokens_out=43, cost_usd=0.0004) if by_classifier else Usage(),
-                kind=KindTold(id=kind, source="local_model" if by_classifier else "text", probabilities={kind: 0.8}),
+                kind=KindTold(id=kind, source=classifier if by_classifier else "text", probabilities={kind: 0.8}),
                 forecast_choice=forecast_choice,
                 minutes=9.0,
                 plan_minutes=PLAN_MINUTES,
@@ -107,7 +109,8 @@ def outcome_of(logged: LoggedDecision, chance: random.Random) -> tuple[Outcome, 
         cost_usd=None if chance.random() < 0.1 else round(first.cost_usd * chance.uniform(0.5, 1.8), 4),
         duration_seconds=chance.uniform(60, 1500),
     )
-    wanted = other.key if other is not None and decision.source == "local_model" else None
+    classifier = decision.source if decision.source in CLASSIFIERS else None
+    wanted = other.key if other is not None and classifier is not None else None
     context = Context(
         agent_type=decision.agent_type,
         model=decision.model,
@@ -116,6 +119,7 @@ def outcome_of(logged: LoggedDecision, chance: random.Random) -> tuple[Outcome, 
         failed=known.failed,
         plan=[(*step.key, step.p_solve) for step in decision.plan],
         forecast_choice=wanted,
+        classifier=classifier,
     )
     return outcome, context
 

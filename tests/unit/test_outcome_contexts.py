@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.base.clock import utc_now
 from service.base.ids import uuid7
 from service.contract.catalog import Catalog
-from service.contract.decision import Decision
+from service.contract.decision import Advice, Decision, Known, Source
 from service.contract.errors import InvalidInputError
 from service.contract.outcome import Outcome
 from service.core import Core
+from service.knowledge.contexts import Contexts
 from service.knowledge.learner import row_of
 from service.knowledge.outcomes import LOOKS
 from service.store.outcomes import Recording
@@ -25,11 +26,14 @@ from tests.support.builders import candidate, failed, task
 from tests.support.fake_behaviours import verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.http_fixtures import OpenApp, RunningApp, settings_from, with_model
+from tests.support.store_fixtures import OpenStore, a_decision
 
 CATALOG = Catalog(
     candidate("any", model, solve_rate=rate, cost_usd=cost)
     for model, rate, cost in (("small", 0.4, 0.05), ("mid", 0.6, 0.2), ("big", 0.75, 0.8))
 )
+
+FIGURES = {"lean": 0.5, "p_forecast": 0.4}
 
 
 @asynccontextmanager
@@ -168,6 +172,25 @@ async def test_of_a_damaged_decision_nothing_is_known(store_url: str, decision: 
             pair = {"agent_type": "any", "model": "big"}
             await recorded(other, decision_id=made.decision_id, **pair, solved=True)
             assert [row.labels for row in await learned_rows(other)] == [{"repo": "r"}, {}]
+
+
+@pytest.mark.parametrize(("source", "classifier"), [("cli", "cli"), ("forecast", None)])
+async def test_a_decision_without_advice_says_which_classifier_chose(
+    store_url: str, open_store: OpenStore, source: Source, classifier: str | None
+) -> None:
+    """As an older version kept it, which wrote down no advice; where there is some, that says it."""
+    store = await open_store(store_url)
+    found: list[tuple[str | None, str | None]] = []
+    for advice in (None, Advice(form="local_model:labels", choice=("a", "b"), forecast_choice=("a", "c"), **FIGURES)):
+        made = a_decision()
+        made = msgspec.structs.replace(
+            made, decision=msgspec.structs.replace(made.decision, source=source), known=Known(advice=advice)
+        )
+        store.decisions.add(made)
+        await store.decisions.flush()
+        (context,) = (await Contexts(store.decisions).find([made.decision.decision_id])).values()
+        found.append((context.classifier, context.advised_by))
+    assert found == [(classifier, classifier), (None, "local_model")]
 
 
 async def test_the_same_again_is_the_same_and_another_a_conflict(store_url: str) -> None:

@@ -1,48 +1,79 @@
 """The time in which a classifier is waited for: the text is read in it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from service.classifiers.reading import Reader, Reading
+from service.classifiers.classifier import Brief, Classified
+from service.classifiers.reading import Reading
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.task import Task
-from service.decide.read_ahead import BEGINS_SECONDS, read_ahead
+from service.decide.shared_classifiers import ASKED_SECONDS
+from tests.support.builders import knowledge, pipeline, task
+from tests.support.scripted_classifier import Gate, ScriptedClassifier, chooses, settle
+
+KNOWN = knowledge(load_catalog(DEFAULT_CATALOG))
 
 
-@pytest.fixture(scope="module")
-def reader() -> Reader:
-    """Of the catalog that ships."""
-    return Reader.of(load_catalog(DEFAULT_CATALOG))
+def is_read(request: Task) -> bool:
+    """Whether the words of the task's text and its size are known, in the reading that its decision uses."""
+    return {"_read", "size"} <= vars(KNOWN.reader.read(request)).keys()
 
 
-def is_read(reading: Reading) -> bool:
-    """Whether the words of the text and its size are known."""
-    return {"_read", "size"} <= vars(reading).keys()
+async def test_a_text_is_read_while_a_classifier_is_waited_for() -> None:
+    """Of a text nothing is left to be read after the verdict."""
+    gate, request = Gate(), task(instructions="fix the flaky login test")
+    decides = asyncio.create_task(pipeline(ScriptedClassifier(gate), known=KNOWN).decide(request))
+    await settle()
+    assert (gate.came, is_read(request)) == (1, False)
+    await asyncio.sleep(5 * ASKED_SECONDS)
+    assert is_read(request)
+    gate.open.set()
+    assert (await decides).source == "local_model"
 
 
-async def test_a_text_is_read_while_a_classifier_is_waited_for(reader: Reader) -> None:
-    """After the verdict nothing of it is left to be read."""
-    reading = reader.read(Task(instructions="fix the flaky login test"))
-    with read_ahead(reading):
-        assert not is_read(reading)
-        await asyncio.sleep(5 * BEGINS_SECONDS)
-        assert is_read(reading)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"instructions": "fix the flaky logout test"}, id="answered at once"),
+        pytest.param({"instructions": "fix the flaky profile test", "kind": "issue"}, id="kind told"),
+    ],
+)
+async def test_nothing_is_read_that_nobody_waits_for_or_needs(
+    fields: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A classifier that answers at once is not made to wait, and a task whose kind was told needs no reading."""
+    ahead: list[Reading] = []
+    monkeypatch.setattr(Reading, "ahead", ahead.append)
+    request = task(**fields)
+
+    async def slow(brief: Brief, seconds: float) -> Classified:
+        await asyncio.sleep(5 * ASKED_SECONDS if brief.task.kind else 0)
+        return await chooses()(brief, seconds)
+
+    await pipeline(ScriptedClassifier(slow), known=KNOWN).decide(request)
+    await asyncio.sleep(5 * ASKED_SECONDS)
+    assert ahead == []
 
 
-async def test_an_answer_at_once_is_not_made_to_wait(reader: Reader) -> None:
-    """What has answered before the reading begins leaves it to whoever needs it, and no timer behind."""
-    reading = reader.read(Task(instructions="fix the flaky logout test"))
-    with read_ahead(reading):
-        await asyncio.sleep(0)
-    await asyncio.sleep(5 * BEGINS_SECONDS)
-    assert not is_read(reading)
+async def test_a_text_that_cannot_be_read_ahead_changes_nothing() -> None:
+    """A defect in reading ahead is one when the text is needed, and the caller is answered as before or told."""
 
+    class Broken(Reading):
+        def ahead(self) -> None:
+            raise ZeroDivisionError
 
-async def test_a_failure_on_the_way_stays_one(reader: Reader) -> None:
-    """What is raised while a classifier is waited for is passed on, and the reading is called off."""
-    reading = reader.read(Task(instructions="fix the flaky signup test"))
-    with pytest.raises(TimeoutError), read_ahead(reading):
-        raise TimeoutError
-    await asyncio.sleep(5 * BEGINS_SECONDS)
-    assert not is_read(reading)
+    class Reader:
+        def read(self, request: Task) -> Reading:
+            return Broken(KNOWN.reader, request.name, request.instructions)
+
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+    gate = Gate()
+    known = replace(KNOWN, reader=Reader())  # type: ignore[arg-type]
+    decides = asyncio.create_task(pipeline(ScriptedClassifier(gate), known=known).decide(task()))
+    await asyncio.sleep(5 * ASKED_SECONDS)
+    gate.open.set()
+    assert (await decides).kind is not None
+    assert [type(one) for one in told] == [ZeroDivisionError]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.store.stretches import Gap, before, gaps, parts_of
+from service.store.stretches import Gap, before, gaps, last_of, parts_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,20 @@ from service.store.stretches import Gap, before, gaps, parts_of
 def test_gaps_are_what_kept_stretches_leave(kept: list[str], left: list[Gap]) -> None:
     """From the first id to the last, without those of the stretches."""
     assert gaps("0194a3b2-1", "0195c0ff-2", kept) == left
+
+
+@pytest.mark.parametrize(
+    ("until", "last"),
+    [
+        pytest.param("0195c0ff-2", "0195c0", id="within-it"),
+        pytest.param("0195c0", "0195bf", id="where-the-next-begins"),
+        pytest.param("0195c", "0195bf", id="where-a-longer-one-begins"),
+        pytest.param("0195", "0194ff", id="where-the-longest-begins"),
+    ],
+)
+def test_the_last_stretch_of_a_gap_has_ids_in_it(until: str, last: str) -> None:
+    """The one that begins where the gap ends has none."""
+    assert last_of(Gap("0194a3b2-1", until)) == last
 
 
 @given(st.integers(0, 2**32), st.sets(st.integers(0, 400), max_size=40))

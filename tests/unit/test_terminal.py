@@ -99,6 +99,15 @@ def test_figures_are_aligned(recorded: Mapping[str, str]) -> None:
     assert len(ends) == 1, money
 
 
+def test_each_classifier_is_told_by_itself(recorded: Mapping[str, str]) -> None:
+    """All of them, then one after the other, whose counts add up to those of all."""
+    plain = SGR.sub("", in_terminal(recorded, 80, "report"))
+    heads = re.findall(r"^(\w+) against forecast", plain, re.MULTILINE)
+    assert heads == ["classifier", "local_model", "cli"]
+    of_all, *each = (int(n) for n in re.findall(r"^compared +(\d+)", plain, re.MULTILINE))
+    assert of_all == sum(each) > min(each) > 0
+
+
 def test_a_name_beside_a_plot_is_whole(recorded: Mapping[str, str]) -> None:
     """The plot gets what room the names and figures leave: each line of it has a name, figures and a plot."""
     plain = SGR.sub("", in_terminal(recorded, 80, "report"))
