@@ -22,15 +22,11 @@ from service.forecast.forecaster import Forecaster
 from service.forecast.history import OutcomeRow
 from service.forecast.leaning import Tried, Weight, in_logits, leans_of_choice, learn_weight
 from service.forecast.stakes import Stakes
+from tests.load.leads import LIMIT, POLICIES, Lead, Numbers, Policy
 from tests.load.support import Report, arguments, parsed
 
-POLICIES = ("classifier", "forecast", "blend")
 LEARNED_FROM = 500
 RELEARN_EVERY = 50
-LIMIT = 0.02
-"""Of the value: how much worse than the better of the two others the blend may be."""
-
-Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +144,7 @@ def played(world: World, policy: str, right: float, seed: int, tested: int) -> t
 
 def main() -> None:
     """The command."""
-    given = parsed(arguments(__doc__ or "", rounds=12, short_rounds=3))
+    given = parsed(arguments(__doc__ or "", rounds=40, short_rounds=3))
     report = Report("blend", given)
     tested = 500 if given.short else 1000
     worst = 0.0
@@ -163,18 +159,18 @@ def main() -> None:
                     policy: [played(world, policy, right, seed, tested) for seed in range(given.rounds)]
                     for policy in POLICIES
                 }
-                late = {policy: np.array([one[1] for one in runs]) for policy, runs in found.items()}
-                early = {policy: float(np.mean([one[0] for one in runs])) for policy, runs in found.items()}
-                better = max(("classifier", "forecast"), key=lambda policy: float(late[policy].mean()))
-                lead = (late["blend"] - late[better]) / value
-                spread = 1.96 * float(lead.std(ddof=1)) / len(lead) ** 0.5 if len(lead) > 1 else float("nan")
-                learning = (early["blend"] - max(early["classifier"], early["forecast"])) / value
-                worst = min(worst, float(lead.mean()))
+                late: dict[Policy, Numbers] = {
+                    policy: np.array([one[1] for one in found[policy]]) for policy in POLICIES
+                }
+                early: dict[Policy, Numbers] = {
+                    policy: np.array([one[0] for one in found[policy]]) for policy in POLICIES
+                }
+                lead, learning = Lead.of(late, value), Lead.of(early, value)
+                worst = min(worst, lead.mean)
                 report.say(
                     f"  {value:5g} {talent:6g} {right:5.0%}  {late['classifier'].mean():10.3f} "
                     f"{late['forecast'].mean():8.3f} {late['blend'].mean():6.3f}   "
-                    f"{lead.mean():+.1%} ({lead.mean() - spread:+.1%} to {lead.mean() + spread:+.1%})"
-                    f"{'':14}{learning:+.1%}  {np.mean([one[2] for one in found['blend']]):12.2f} "
+                    f"{lead!s:33} {learning.mean:+14.1%}  {np.mean([one[2] for one in found['blend']]):12.2f} "
                     f"{np.mean([one[3] for one in found['blend']]):8.0%}"
                 )
     report.say(f"worst mean: {worst:+.2%} of the value (allowed: {-LIMIT:.0%})")
