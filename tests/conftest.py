@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _FIXTURES = (Path(__file__).parent / "support").glob("*_fixtures.py")
 
-pytest_plugins = [f"tests.support.{file.stem}" for file in sorted(_FIXTURES)]
+pytest_plugins = ["tests.support.turns", *(f"tests.support.{file.stem}" for file in sorted(_FIXTURES))]
 
 
 @pytest.fixture

@@ -238,6 +238,7 @@ async def test_a_name_that_can_be_resolved_again_is_asked_again(
     assert (await app.decide())["source"] == "local_model"
 
 
+@pytest.mark.alone  # a backoff is a second, so the deadline is less
 async def test_a_connection_dropped_behind_an_answer_costs_nothing(
     open_app: OpenApp, fake_endpoint: FakeEndpoint
 ) -> None:

@@ -25,6 +25,7 @@ from tests.support.image import ROOT
 from tests.support.kustomize import K8S, build, container, workloads
 from tests.support.sbom import locked_names
 from tests.support.service_process import ServiceProcess
+from tests.support.tell_fixtures import Tell
 
 pytestmark = pytest.mark.timeout(600)  # the first build on a machine makes its base images and downloads the packages
 
@@ -100,17 +101,14 @@ def test_the_image_says_what_it_is(image: Image) -> None:
     assert (image.config["User"], image.config.get("Healthcheck")) == (f"{USER}:{USER}", None)
 
 
-def test_the_image_is_no_larger_than_it_must_be(
-    engine: Engine, image: Image, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_image_is_no_larger_than_it_must_be(engine: Engine, image: Image, tell: Tell) -> None:
     """One layer over its base, of a bounded size; both are printed."""
     base = engine.base()
     megabytes = (image.size - base.size) / 1e6
-    with capsys.disabled():
-        print(
-            f"\nimage: built in {image.seconds:.0f} s, {image.layers} layers, {image.size / 1e6:.0f} MB, "
-            f"of which {megabytes:.0f} MB are over the base"
-        )
+    tell(
+        f"image: built in {image.seconds:.0f} s, {image.layers} layers, {image.size / 1e6:.0f} MB, "
+        f"of which {megabytes:.0f} MB are over the base"
+    )
     assert image.layers - base.layers == LAYERS
     assert 0 < megabytes < MEGABYTES
 
@@ -246,14 +244,11 @@ def test_run_as_root_it_works_and_what_it_wrote_is_told_to_the_user_that_cannot_
     assert "pointsman.db" in store["problem"]
 
 
-def test_the_cli_target_holds_a_gemini_that_runs_in_the_pod(
-    engine: Engine, image: Image, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_cli_target_holds_a_gemini_that_runs_in_the_pod(engine: Engine, image: Image, tell: Tell) -> None:
     """The locked program starts from a read-only tree as the image's user, and adds a bounded size."""
     made = engine.build("cli", REVISION)
     engine.build("node", REVISION)
-    with capsys.disabled():
-        print(f"\nimage cli: built in {made.seconds:.0f} s, {made.layers} layers, {made.size / 1e6:.0f} MB")
+    tell(f"image cli: built in {made.seconds:.0f} s, {made.layers} layers, {made.size / 1e6:.0f} MB")
     assert made.layers == image.layers + 2
     assert (made.size - image.size) / 1e6 < CLI_MEGABYTES
     assert made.config["Entrypoint"] == image.config["Entrypoint"]

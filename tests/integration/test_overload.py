@@ -47,6 +47,7 @@ async def _fill(service: ServiceProcess) -> list[PlainClient]:
     return clients
 
 
+@pytest.mark.alone
 async def test_beyond_the_limit_it_is_refused_at_once(full: ServiceProcess, fake_endpoint: FakeEndpoint) -> None:
     """503 `overloaded` with Retry-After, half of them in under 10 ms: would catch a queue without end, or a refusal
     that itself waits in it."""

@@ -102,7 +102,7 @@ def test_an_endpoint_that_only_decides_leaves_it_the_name(open_service: OpenServ
     )
     with service.client() as client:
         for _ in range(5):
-            decision = client.post("/v1/classify", json={"instructions": "Fix the login"}).json()
+            decision = client.post("/v1/classify", json={"instructions": "Fix the login", "deadline_ms": 300}).json()
             assert (decision["degraded"], decision["excluded"]) == (True, [])
         asked = client.post("/v1/classify", json={"instructions": "Fix the login", **PAIR}).json()
     assert (asked["source"], asked["model"]) == ("requested", "llama-70b")

@@ -44,12 +44,15 @@ def gemini_environ(cli: AgentCli, stand_in: GeminiStandIn) -> dict[str, str]:
 
 
 def claude_environ(cli: AgentCli, llama: LlamaServer) -> dict[str, str]:
-    """What lets the service find claude, and claude the small model, which may ramble for 48 tokens."""
+    """What lets the service find claude, and claude the small model, which is stopped at the end of its first sentence:
+    claude asks again and again for the rest of an answer that is cut off."""
+    extra = {"stop_sequences": [".", "\n", "}"], "temperature": 0}
     return {
         "PATH": cli.path,
         "ANTHROPIC_API_KEY": SECRET,
         "ANTHROPIC_BASE_URL": llama.base_url,
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "48",
+        "CLAUDE_CODE_EXTRA_BODY": json.dumps(extra),
         "POINTSMAN_CLI__PRESET": "claude",
         "POINTSMAN_CLI__TIMEOUT_SECONDS": "150",
         "POINTSMAN_CATALOG__PATH": str(SMALL_CATALOG),

@@ -116,7 +116,7 @@ def test_hostile_tasks_get_a_decision(open_service: OpenService, llama_server: L
 
 def test_a_prompt_over_the_context_does_not_open_the_breaker(open_service: OpenService) -> None:
     """A task too long for the model's context is that task's fault: the next one is asked as before."""
-    with LlamaServer(context_tokens=2048, slots=1, threads=1) as llama:
+    with LlamaServer(context_tokens=2048, slots=1) as llama:
         service = open_service(**with_llama(llama, POINTSMAN_LOCAL_MODEL__MAX_TASK_TOKENS="100000"))
         with service.client() as client:
             for number in range(4):
@@ -128,7 +128,7 @@ def test_a_prompt_over_the_context_does_not_open_the_breaker(open_service: OpenS
 
 def test_the_model_server_may_come_and_go(open_service: OpenService) -> None:
     """After the model server is killed decisions are degraded and answered; after it comes back they are not."""
-    with LlamaServer(threads=1) as llama:
+    with LlamaServer() as llama:
         port = httpx.URL(llama.base_url).port
         assert port is not None
         service = open_service(**with_llama(llama))
@@ -140,7 +140,7 @@ def test_the_model_server_may_come_and_go(open_service: OpenService) -> None:
                 assert (decision["source"], decision["degraded"]) == ("forecast", True)
                 assert decision["failures"][0]["problem"].startswith(("connection-", "resting", "timeout", "no-time"))
             assert client.get("/v1/status").json()["answering_with"] == "forecast"
-            with LlamaServer(port=port, threads=1) as again:
+            with LlamaServer(port=port) as again:
                 assert again.endpoint == llama.endpoint
                 until = time.monotonic() + 60
                 while (decision := decide(client))["usage"]["tokens_in"] == 0 and time.monotonic() < until:
@@ -151,7 +151,7 @@ def test_the_model_server_may_come_and_go(open_service: OpenService) -> None:
 
 def test_a_key_is_needed_and_sent(open_service: OpenService) -> None:
     """A server with a key answers to that key; with another one its 401 is told, and the key is not."""
-    with LlamaServer(api_key="sk-right", threads=1) as llama:
+    with LlamaServer(api_key="sk-right") as llama:
         with open_service(**with_llama(llama, POINTSMAN_LOCAL_MODEL__API_KEY="sk-right")).client() as client:
             check_that_the_model_was_asked(decide(client))
         wrong: ServiceProcess = open_service(**with_llama(llama, POINTSMAN_LOCAL_MODEL__API_KEY="sk-wrong"))
@@ -164,7 +164,7 @@ def test_a_key_is_needed_and_sent(open_service: OpenService) -> None:
 def test_check_asks_the_real_model(llama_server: LlamaServer, bare_environ: Mapping[str, str], tmp_path: Path) -> None:
     """`pointsman check` asks it for real: whatever it chose, its prompt was not cut and its name is right; a wrong
     name is told with what there is."""
-    environ = {**bare_environ, **with_llama(llama_server)}
+    environ = {**bare_environ, **with_llama(llama_server, POINTSMAN_LOCAL_MODEL__MAX_TASK_TOKENS="400")}
     ended = pointsman("check", "--json", environ=environ, cwd=tmp_path, seconds=380)
     findings = [finding for finding in ended.document["findings"] if "local_model" in finding["subject"]]
     assert findings[0]["state"] in {"works", "broken"}

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.support.fake_behaviours import slow, verdict
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.kustomize import K8S, build, container, one
 from tests.support.service_process import ServiceProcess
+from tests.support.tell_fixtures import Tell
 
 SCALE = 0.1
 """Seconds of the manifest are tenths of one here; starting takes what it takes."""
@@ -55,7 +55,7 @@ class Kubelet:
 
 
 def test_a_process_that_hangs_is_replaced_within_40_seconds(
-    bare_environ: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bare_environ: Mapping[str, str], tmp_path: Path, tell: Tell
 ) -> None:
     """It answers nothing and hears no SIGTERM; by the manifest's figures the next is ready 40 s after it stopped."""
     kubelet = Kubelet(container(one(build("base"), "Deployment")["spec"]["template"]), bare_environ, tmp_path)
@@ -68,13 +68,12 @@ def test_a_process_that_hangs_is_replaced_within_40_seconds(
         with kubelet.process("next"):
             started = time.monotonic()
     seconds = (ended - stopped) / SCALE + (started - ended)
-    with capsys.disabled():
-        print(f"\na hung process is replaced after {seconds:.1f} s, {started - ended:.1f} s of it to start")
+    tell(f"a hung process is replaced after {seconds:.1f} s, {started - ended:.1f} s of it to start")
     assert seconds < 40
 
 
 def test_an_update_of_the_one_pod_leaves_a_gap_of_its_end_and_a_start(
-    bare_environ: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bare_environ: Mapping[str, str], tmp_path: Path, tell: Tell
 ) -> None:
     """With the base's own settings: what is under way at SIGTERM is answered, nothing waits for a pod that could take
     over, and the next one starts when this one has ended. It knows what the first was told.
@@ -109,9 +108,8 @@ def test_an_update_of_the_one_pod_leaves_a_gap_of_its_end_and_a_start(
             ready = time.monotonic()
             assert client.delete(f"/v1/outcomes/{told.json()['outcome_id']}").status_code < 300
     assert [answer.status_code for answer in answers] == [200]
-    with capsys.disabled():
-        print(
-            f"\nan update's gap: {ready - began:.1f} s, {ended - began:.1f} s of it for an answer under way, "
-            f"{ready - ended:.1f} s to start"
-        )
+    tell(
+        f"an update's gap: {ready - began:.1f} s, {ended - began:.1f} s of it for an answer under way, "
+        f"{ready - ended:.1f} s to start"
+    )
     assert ended - began < 4, "one second for the answer that was under way, and some for a busy machine"

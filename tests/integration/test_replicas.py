@@ -25,7 +25,7 @@ from tests.support.service_process import ServiceProcess
 LEARNED_SECONDS = 5.0
 """The promise: outcomes recorded by one are learned by all within it."""
 
-OUTAGE_SECONDS = float(os.environ.get("POINTSMAN_OUTAGE_SECONDS", "6"))
+OUTAGE_SECONDS = float(os.environ.get("POINTSMAN_OUTAGE_SECONDS", "3"))
 
 OPUS = {"agent_type": "claude", "model": "opus"}
 

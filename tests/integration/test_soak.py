@@ -1,6 +1,10 @@
 """Short forms of the load tests: mixed faults for some seconds, and memory over some thousand requests."""
 
+import pytest
+
 from tests.load import memory, soak
+
+pytestmark = pytest.mark.alone
 
 
 def test_mixed_faults_for_a_while() -> None:

@@ -191,7 +191,7 @@ def main() -> None:
     report = Report("prompt", given)
     found = {form: Found() for form in FORMS}
     with ExitStack() as stack:
-        llama = stack.enter_context(LlamaServer(slots=1, threads=1))
+        llama = stack.enter_context(LlamaServer(slots=1))
         bench = Bench(llama, stack.enter_context(_client()), enforce=not given.json_object)
         for _ in range(given.rounds):
             for task in TASKS[: 3 if given.short else None]:

@@ -116,8 +116,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         os.environ.setdefault("HOME", folder)
         deciding = make_decision_model(plain, Path(folder) / "decides.gguf")
-        usual = stack.enter_context(LlamaServer(slots=1, threads=1))
-        decides = stack.enter_context(LlamaServer(slots=1, threads=1, model=deciding))
+        usual = stack.enter_context(LlamaServer(slots=1))
+        decides = stack.enter_context(LlamaServer(slots=1, model=deciding))
         servers: dict[ProtocolName, LlamaServer] = {"chat": usual, "labels": usual, "systemone": decides}
         result = asyncio.run(by_protocol(servers, given.rounds))
     report.say(f"milliseconds and tokens a decision, median (lowest to highest) of {given.rounds}")

@@ -121,7 +121,7 @@ def main() -> None:
     report = Report("real_model", given)
     found = {"warm": Found(), "cold": Found()}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        llama = stack.enter_context(LlamaServer(slots=1, threads=1))
+        llama = stack.enter_context(LlamaServer(slots=1))
         environ = {
             "HOME": folder,
             "PATH": os.environ["PATH"],

@@ -174,6 +174,8 @@ class FakeEndpoint:
             return
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
+        if self._thread.is_alive():
+            raise RuntimeError("the fake endpoint did not stop")
         self._thread = None
         if self._state.mistakes:
             raise self._state.mistakes.pop()
@@ -221,6 +223,8 @@ class FakeEndpoint:
         finally:
             self._state.open_connections -= 1
             with contextlib.suppress(OSError):
+                if self._stop is not None and self._stop.is_set():
+                    writer.transport.abort()  # a good end of TLS waits for a client that may never read again
                 writer.close()
                 await writer.wait_closed()
 

@@ -49,11 +49,12 @@ class LlamaServer:
         api_key: str | None = None,
         context_tokens: int = 8192,
         slots: int = 4,
-        threads: int = 2,
+        threads: int = 1,
         model: Path | None = None,
     ) -> None:
-        """`context_tokens` are for all `slots` together, so each may use a quarter of them by default. `model` is
-        another GGUF file than that of the package."""
+        """`context_tokens` are for all `slots` together, so each may use a quarter of them by default. One thread, for
+        several wait for each other at every step: where something else wants a core, two take twice as long as one.
+        `model` is another GGUF file than that of the package."""
         self._arguments = [f"--port={port}", f"--context={context_tokens}", f"--slots={slots}", f"--threads={threads}"]
         if model is not None:
             self._arguments.append(f"--model={model}")
@@ -129,7 +130,7 @@ def _main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--context", type=int, default=8192, help="tokens, for all slots together")
     parser.add_argument("--slots", type=int, default=4, help="requests at once")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", default="", help="another GGUF file than that of the package")
     arguments = parser.parse_args()
     # The key comes by stdin: a command line can be read by everyone on the machine.

@@ -29,7 +29,7 @@ def deciding_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaS
     if reason or plain is None:
         pytest.skip(reason or "there is no model")
     file = make_decision_model(plain, tmp_path_factory.mktemp("model") / "decides.gguf")
-    with LlamaServer(model=file, threads=1, slots=2) as server:
+    with LlamaServer(model=file, slots=2) as server:
         yield server
     file.unlink()
 

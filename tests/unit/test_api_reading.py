@@ -166,5 +166,5 @@ async def test_readiness_does_not_depend_on_a_model(open_app: OpenApp) -> None:
     """A model server that is away does not make the service unready: it still decides."""
     app = await open_app(local_model={"endpoint": "http://127.0.0.1:9/v1", "model": "m"})
     assert (await app.client.get("/readyz")).status_code == 200
-    decision = await app.decide()
+    decision = await app.decide(deadline_ms=300)
     assert (decision["source"], decision["degraded"]) == ("forecast", True)

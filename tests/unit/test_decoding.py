@@ -120,11 +120,12 @@ def test_the_key_at_fault_is_found_among_many(fleet: dict[str, Any], random: Any
 def test_finding_the_key_is_not_quadratic() -> None:
     """One bad key among 14,000 is found in well under a second: catches a search that tries each key by itself."""
     fleet: dict[str, Any] = {f"agent-{i}": {} for i in range(14_000)}
-    started = time.perf_counter()
+    started = time.process_time()
     assert problem_with(fleet={**fleet, "agent-13999": {"slots": "x"}}).path == "$.fleet.agent-13999.slots"
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "rest", [b'"labels": {"a": 5, %s}', b'"labels": {"a": 5}, "fleet": [%s]'], ids=["in", "beside"]
 )
@@ -181,6 +182,7 @@ def test_a_name_that_looks_like_a_path_is_none(name: str) -> None:
     assert told.startswith('$["a` - at `$')
 
 
+@pytest.mark.alone
 def test_a_large_body_is_not_read_again_for_a_path_that_is_known() -> None:
     """Would catch a second reading of 8 MiB, half a second of the event loop, where the first one told the place."""
     body = b'{"instructions": "x", "bogus": [' + b"[]," * 1_000_000 + b"[]]}"

@@ -13,6 +13,8 @@ from service.contract.task import Task
 from service.store.decisions import ROWS_AT_ONCE
 from tests.load.counts import Bench, Counts
 
+pytestmark = pytest.mark.alone  # the service's timers come in between where a decision takes long
+
 INSTRUCTIONS = {
     "stub request": 14_600,
     "stub decision": 12_100,

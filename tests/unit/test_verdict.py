@@ -206,10 +206,10 @@ def test_time_grows_linearly(unit: str) -> None:
         text = unit * (length // len(unit))
         times: list[float] = []
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.process_time()
             with pytest.raises(VerdictError):
                 read_verdict(text, ELIGIBLE, KNOWN)
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         return min(times)
 
     long = seconds(REPLY_LIMIT)
