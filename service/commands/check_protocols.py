@@ -7,6 +7,7 @@ from service.classifiers.protocols.questions import MAX_OPTIONS
 from service.classifiers.protocols.trial import FASTER_THAN_CHAT, Trial, most_options, only_decides, try_out
 from service.commands.finding import Finding
 from service.contract.settings import Settings
+from service.llm.errors import LLMError
 
 PATIENCE_SECONDS = 120.0
 """A cold model may take a minute to load; a check is there to wait for it."""
@@ -29,7 +30,7 @@ async def check_protocols(classifier: LocalModelClassifier, brief: Brief, settin
     deciding = [trial for trial in spoken if isinstance(classifier.ways[trial.protocol], Deciding)]
     only = bool(deciding) and await only_decides(classifier.client, timeout_seconds=PATIENCE_SECONDS)
     if only:
-        findings.append(_no_agent(settings))
+        findings.append(_no_agent(settings, listed=await _says_so(classifier)))
     if spoken:
         findings.append(_advice(spoken, settings, deciding if only else spoken))
     return findings
@@ -41,11 +42,20 @@ def _in_words(trial: Trial) -> str:
     return f"{trial.protocol}: {trial.says[:_SHOWN]}"
 
 
-def _no_agent(settings: Settings) -> Finding:
+async def _says_so(classifier: LocalModelClassifier) -> bool:
+    """Whether its list of models says that it writes no text; else only a refused chat did."""
+    try:
+        return await classifier.client.only_decides(PATIENCE_SECONDS)
+    except LLMError:
+        return False
+
+
+def _no_agent(settings: Settings, *, listed: bool) -> Finding:
     says = "it is a decision model, which works on no task, so there is no agent `local`"
-    if settings.local_model.writes_text:
+    if settings.local_model.writes_text and not listed:
         offered = (
-            "it is a decision model, which works on no task, and this local_model.protocol offers it as agent `local`"
+            "it is a decision model, which works on no task, and this local_model.protocol offers it as agent `local`, "
+            "because the server's list of models does not say so"
         )
         return Finding("agent local", "warning", offered)
     return Finding("agent local", "absent", says)

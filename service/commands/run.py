@@ -64,7 +64,7 @@ def command(
 
 async def _run(settings: Settings, request: ExecutionRequest, *, as_json: bool) -> RunResult:
     async with running_core(settings, learned=False) as core:
-        await core.local_endpoint.start(wait=True)
+        await core.local_endpoint.start(wait=True, to_run=True)
         runner = core.make_runner()
         if runner is None:
             raise LocalAgentOffError(core.local_endpoint.no_agent)

@@ -14,6 +14,7 @@ from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
 from service.contract.task import Task
 from service.knowledge.knowledge import InUse, Knowledge, knowledge_of
+from service.llm.errors import LLMConnectionError, LLMError, LLMStatusError, LLMTimeoutError
 from service.logs.lines import log_defect
 
 RETRY_SECONDS = 30.0
@@ -21,6 +22,9 @@ RETRY_SECONDS = 30.0
 
 MAX_BUSY_LOOKS = 20
 """A server may load its model for ten minutes; one that is busy for longer is not kept busy by looks at it."""
+
+LIST_SECONDS = 2.0
+"""For a server's list of models, which it has at hand."""
 
 NO_ENDPOINT = "no endpoint is set (local_model.endpoint), so there is no agent `local` to run it"
 ONLY_DECIDES = (
@@ -59,15 +63,21 @@ class LocalEndpoint:
         self._log = structlog.get_logger("pointsman.local_model")
         self.background = Background(self._follow, every_seconds=RETRY_SECONDS, defect=partial(log_defect, self._log))
 
-    async def start(self, *, wait: bool) -> None:
-        """Finds out in the background; with `wait` before this returns, and only as far as the first way that works."""
-        if self._classifier is None or self._classifier.configured != "auto":
+    async def start(self, *, wait: bool, to_run: bool = False) -> None:
+        """Finds out in the background; with `wait` before this returns, and only as far as the first way that works.
+
+        A protocol that is set is not tried out, but its server may have a model that writes no text: that is looked
+        for in the background, and with `wait` only `to_run` a task there.
+        """
+        if self._classifier is None or self._settings.local_model.only_decides:
             return
-        if wait:
-            await self.look(until_one_works=True)
-        else:
+        if not wait:
             self.background.start()
             self.background.wake()
+        elif self._classifier.configured == "auto":
+            await self.look(until_one_works=True)
+        elif to_run:
+            await self._look_at_the_list(self._classifier)
 
     def adopt(self, knowledge: Knowledge) -> None:
         """Takes what was read anew into use, and finds out once more how the server is asked."""
@@ -76,7 +86,6 @@ class LocalEndpoint:
             return
         if self._classifier.configured != "auto":
             self._classifier.speak(self._classifier.configured)
-            return
         self._seen = False
         self._busy_looks = 0
         self.background.wake()
@@ -104,19 +113,39 @@ class LocalEndpoint:
             unknown = unknown or self._busy_looks < MAX_BUSY_LOOKS
         self._seen = (best is not None and only is not None) or not unknown
         classifier.speak(best.protocol if best else "chat")
-        without = self.no_agent if only is None else ONLY_DECIDES if only else ""
-        if self._seen and without != self.no_agent:
-            self.no_agent = without
-            self._adopt_knowledge(self.with_or_without_agent(self._in_use.knowledge))
+        if self._seen and only is not None:
+            self._offer(ONLY_DECIDES if only else "")
         self._log.info(
             "how the model server is asked", protocol=classifier.protocol, agent_local=not self.no_agent,
             **{one.protocol: f"{one.seconds:.3f} s" if one.seconds is not None else "no" for one in trials},
         )  # fmt: skip
         return trials
 
+    async def _look_at_the_list(self, classifier: LocalModelClassifier) -> None:
+        """Whether the server says of its model that it gives decisions and no text. Not every one has such a list."""
+        try:
+            only = await classifier.client.only_decides(LIST_SECONDS)
+        except (LLMConnectionError, LLMTimeoutError):
+            return  # it is not there yet, and is asked again
+        except LLMError as error:
+            if isinstance(error, LLMStatusError) and (error.status == 429 or error.status >= 500):
+                return  # it may be loading its model
+            only = False
+        self._seen = True
+        self._offer(ONLY_DECIDES if only else "")
+
+    def _offer(self, no_agent: str) -> None:
+        if no_agent != self.no_agent:
+            self.no_agent = no_agent
+            self._adopt_knowledge(self.with_or_without_agent(self._in_use.knowledge))
+
     async def _follow(self) -> None:
-        if not self._seen:
+        if self._seen or self._classifier is None:
+            return
+        if self._classifier.configured == "auto":
             await self.look()
+        else:
+            await self._look_at_the_list(self._classifier)
 
     def with_or_without_agent(self, knowledge: Knowledge) -> Knowledge:
         """The same with agent `local` where there is one by what is known now."""

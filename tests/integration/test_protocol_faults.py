@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,71 @@ async def test_auto_takes_what_is_spoken(
     assert (LOCAL_AGENT in agents) is local
     created = await app.client.post("/v1/executions", json={"instructions": "Fix it"})
     assert created.status_code == (202 if local else 404)
+
+
+def listed(*modalities: str) -> Behaviour:
+    """The list of models as llama.cpp gives it, with what the model puts out."""
+    return raw(json.dumps({"data": [{"id": "fake-model", "architecture": {"output_modalities": modalities}}]}).encode())
+
+
+async def _agents(app: RunningApp, *, local: bool) -> None:
+    async with asyncio.timeout(20):
+        while (LOCAL_AGENT in app.core.in_use.knowledge.catalog.agent_types) is not local:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("protocol", ["chat", "labels"])
+async def test_no_protocol_that_is_set_makes_an_agent_of_a_decision_model(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, protocol: str
+) -> None:
+    """Its server says so in its list: then there is no agent `local`, until a reload finds a model that writes text.
+
+    Would catch: a decision model that is sent tasks because nobody changed the protocol from what it is by default.
+    """
+    fake_endpoint.serve_models(listed("decisions"))
+    app = await _open(open_app, fake_endpoint, protocol)
+    await _agents(app, local=False)
+    refused = await app.client.post("/v1/executions", json={"instructions": "Fix it"})
+    assert (refused.status_code, refused.json()["type"]) == (404, "urn:pointsman:local-agent-off")
+    assert "decision model" in refused.json()["detail"]
+    fake_endpoint.serve_models(listed("text"))
+    app.core.reloader.nudge()
+    await app.core.reloader.look()
+    await _agents(app, local=True)
+    assert (await app.client.get("/v1/status")).json()["classifiers"][0]["protocol"] == protocol
+
+
+@pytest.mark.parametrize(
+    ("said", "asked_again"),
+    [
+        pytest.param(status(404), False, id="no list"),
+        pytest.param(raw(b"[]"), False, id="another list"),
+        pytest.param(status(503), True, id="loading"),
+        pytest.param(status(429), True, id="busy"),
+    ],
+)
+async def test_a_server_that_does_not_say_what_it_is_keeps_its_agent(
+    open_app: OpenApp, fake_endpoint: FakeEndpoint, said: Behaviour, *, asked_again: bool
+) -> None:
+    """With `chat` set there is an agent `local` unless the server says otherwise; one that is busy is asked again."""
+    fake_endpoint.serve_models(said)
+    app = await _open(open_app, fake_endpoint, "chat", timeout_seconds=0.3)
+    await app.core.local_endpoint._follow()
+    assert LOCAL_AGENT in app.core.in_use.knowledge.catalog.agent_types
+    fake_endpoint.serve_models(listed("decisions"))
+    await app.core.local_endpoint._follow()
+    assert (LOCAL_AGENT in app.core.in_use.knowledge.catalog.agent_types) is not asked_again
+
+
+def test_run_says_why_a_decision_model_runs_nothing(
+    fake_endpoint: FakeEndpoint, bare_environ: Mapping[str, str]
+) -> None:
+    """With the protocol that is set by default too: before anything is sent."""
+    fake_endpoint.serve_models(listed("decisions"))
+    more = {"POINTSMAN_LOCAL_MODEL__ENDPOINT": fake_endpoint.url, "POINTSMAN_LOCAL_MODEL__MODEL": "fake-model"}
+    ended = pointsman("run", "Fix it", environ={**bare_environ, **more})
+    assert (ended.code, ended.stdout, fake_endpoint.chats) == (1, "", [])
+    assert "the endpoint has a decision model" in " ".join(ended.stderr.split())
 
 
 async def test_auto_offers_no_agent_before_it_knows(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:
