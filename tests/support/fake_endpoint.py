@@ -189,9 +189,13 @@ class FakeEndpoint:
             return asyncio.StreamReaderProtocol(reader, lambda _, writer: connected(reader, writer))
 
         def connected(reader: _Reader, writer: asyncio.StreamWriter) -> None:
+            def ended(task: asyncio.Task[None]) -> None:
+                handlers.discard(task)
+                writer.transport.abort()  # else one that was cancelled before its first step stays open
+
             task = asyncio.create_task(self._connection(reader, writer))
             handlers.add(task)
-            task.add_done_callback(handlers.discard)
+            task.add_done_callback(ended)
 
         server = await self._loop.create_server(
             protocol, "127.0.0.1", self._port, ssl=self._tls, backlog=1024, reuse_address=True

@@ -160,7 +160,7 @@ async def test_a_fixed_pair_is_not_classified(model_app: RunningApp, fake_endpoi
     decision = await model_app.decide(agent_type="claude", model="haiku", objective="quality")
     assert (decision["agent_type"], decision["model"], decision["source"]) == ("claude", "haiku", "requested")
     assert any(step["agent_type"] == "gemini" or step["model"] == "opus" for step in decision["plan"][1:])
-    assert fake_endpoint.requests == []
+    assert fake_endpoint.chats == []
 
 
 async def test_a_fixed_agent_lets_its_models_compete(model_app: RunningApp, fake_endpoint: FakeEndpoint) -> None:
@@ -184,7 +184,7 @@ async def test_an_only_candidate_is_not_classified(model_app: RunningApp, fake_e
     """Where one candidate is left nobody has to be asked."""
     decision = await model_app.decide(require={"inputs": ["pdf"]})
     assert (decision["source"], decision["model"]) == ("only_candidate", "flash")
-    assert fake_endpoint.requests == []
+    assert fake_endpoint.chats == []
 
 
 async def test_an_identical_request_is_cached(open_app: OpenApp, fake_endpoint: FakeEndpoint) -> None:

@@ -9,9 +9,10 @@ from service.classifiers.classifier import Brief, Classified
 from service.classifiers.reading import Reading
 from service.contract.catalog_file import DEFAULT_CATALOG, load_catalog
 from service.contract.task import Task
+from service.decide import shared_classifiers
 from service.decide.shared_classifiers import ASKED_SECONDS
 from tests.support.builders import knowledge, pipeline, task
-from tests.support.scripted_classifier import Gate, ScriptedClassifier, chooses, settle
+from tests.support.scripted_classifier import Gate, ScriptedClassifier, chooses
 
 KNOWN = knowledge(load_catalog(DEFAULT_CATALOG))
 
@@ -24,11 +25,12 @@ def is_read(request: Task) -> bool:
 async def test_a_text_is_read_while_a_classifier_is_waited_for() -> None:
     """Of a text nothing is left to be read after the verdict."""
     gate, request = Gate(), task(instructions="fix the flaky login test")
+    assert not is_read(request)
     decides = asyncio.create_task(pipeline(ScriptedClassifier(gate), known=KNOWN).decide(request))
-    await settle()
-    assert (gate.came, is_read(request)) == (1, False)
-    await asyncio.sleep(5 * ASKED_SECONDS)
-    assert is_read(request)
+    async with asyncio.timeout(20):
+        while not is_read(request):  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(ASKED_SECONDS)
+    assert gate.came == 1
     gate.open.set()
     assert (await decides).source == "local_model"
 
@@ -45,15 +47,17 @@ async def test_nothing_is_read_that_nobody_waits_for_or_needs(
 ) -> None:
     """A classifier that answers at once is not made to wait, and a task whose kind was told needs no reading."""
     ahead: list[Reading] = []
+    late = 0.2  # so that a busy machine, too, has answered at once before it
     monkeypatch.setattr(Reading, "ahead", ahead.append)
+    monkeypatch.setattr(shared_classifiers, "ASKED_SECONDS", late)
     request = task(**fields)
 
     async def slow(brief: Brief, seconds: float) -> Classified:
-        await asyncio.sleep(5 * ASKED_SECONDS if brief.task.kind else 0)
+        await asyncio.sleep(2 * late if brief.task.kind else 0)
         return await chooses()(brief, seconds)
 
     await pipeline(ScriptedClassifier(slow), known=KNOWN).decide(request)
-    await asyncio.sleep(5 * ASKED_SECONDS)
+    await asyncio.sleep(2 * late)
     assert ahead == []
 
 
@@ -73,7 +77,9 @@ async def test_a_text_that_cannot_be_read_ahead_changes_nothing() -> None:
     gate = Gate()
     known = replace(KNOWN, reader=Reader())  # type: ignore[arg-type]
     decides = asyncio.create_task(pipeline(ScriptedClassifier(gate), known=known).decide(task()))
-    await asyncio.sleep(5 * ASKED_SECONDS)
+    async with asyncio.timeout(20):
+        while not told:  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(ASKED_SECONDS)
     gate.open.set()
     assert (await decides).kind is not None
     assert [type(one) for one in told] == [ZeroDivisionError]
