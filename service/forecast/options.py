@@ -14,6 +14,9 @@ from service.forecast.members import Members, gather
 VERIFIERS_KEPT = 4
 """For so many, the chances after what was rejected are remembered."""
 
+MEMBERS_KEPT = 4
+"""Tables of members that are remembered, of up to 40 KB: they depend on the verifier and on the first step's model."""
+
 
 class Options:
     """What may be tried, candidates × grid: chances at a first attempt, costs in US dollars, and minutes where known.
@@ -42,7 +45,11 @@ class Options:
         self.kinship = kinship or Kinship(model=strangers, pair=strangers)
         self.tries = (1,) * len(chance) if tries is None else tuple(tries)
         self.kinds = kinds
+        self._remember()
+
+    def _remember(self) -> None:
         self._told: Remembered[Verifier, dict[int, Array]] = Remembered(VERIFIERS_KEPT)
+        self._members: Remembered[tuple[tuple[int, ...], int | None, Verifier], Members] = Remembered(MEMBERS_KEPT)
 
     def tried(self, candidate: int) -> Tried:
         """An attempt of this candidate."""
@@ -58,7 +65,7 @@ class Options:
         """The same with other chances at a first attempt."""
         made = copy(self)
         made.chance = chance
-        made._told = Remembered(VERIFIERS_KEPT)  # noqa: SLF001 - of this very class
+        made._remember()  # noqa: SLF001 - of this very class
         return made
 
     def chance_after(self, orders: Sequence[int], candidate: int, verifier: Verifier) -> Array:
@@ -101,6 +108,10 @@ class Options:
         """The attempts that may follow `first`, out of the candidates `kept`."""
         if first is not None and self.kinship.model.count(self.kinship.model[first]) == 1 and self.tries[first] == 1:
             kept, first = tuple(c for c in kept if c != first), None  # tells nothing of any other's luck
+        return self._members.get((kept, first, verifier), self._gather)
+
+    def _gather(self, shown: tuple[tuple[int, ...], int | None, Verifier]) -> Members:
+        kept, first, verifier = shown
         of = [c for c in kept for _ in range(self.tries[c] - (c == first))]
         rejected = self.kinship.rejected if first is None else (*self.kinship.rejected, self.tried(first))
         return gather(self.chance, of, self.kinship.model, self.kinship.pair, rejected, verifier)

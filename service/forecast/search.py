@@ -24,6 +24,10 @@ from service.forecast.difficulty import Array
 Index = npt.NDArray[np.intp]
 Kin = tuple[tuple[int, ...], ...]
 
+LOOKS = 3
+"""After so many rejections it is not looked for an end any more: most plans end before, and where attempts are worth
+much the look costs a third of the search and finds none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
@@ -78,8 +82,13 @@ def search(prior: Array, curves: Curves, steps: int, tie: float) -> list[int]:
     room = _ROOM.of(max(level.child.shape[1] for level in levels) * len(prior))
     for size, level in enumerate(levels):
         reach = _reach(reach, level, curves, room[size % 2]) if size else reach
+        if size > LOOKS:
+            gains.append(_gain(reach, level, curves))
+            if gains[-1].max() <= 0 and _gain_and_hope(reach, level, curves)[1].max() <= tie:
+                break
+            continue
         so_far = through.take(level.parents).max(axis=0)
-        gain, hope = _gain(reach, level, curves)
+        gain, hope = _gain_and_hope(reach, level, curves)
         gains.append(gain)
         through = so_far + gain
         best = max(best, float(through.max()))
@@ -129,11 +138,24 @@ _ROOM_KEPT = 500_000
 """Numbers in the largest piece of memory that is kept: 4 MB, more than any search of twelve candidates needs."""
 
 
-def _gain(reach: Array, level: _Level, curves: Curves) -> tuple[Array, Array]:
-    """What each member is worth after each set, its own members −∞; and what all that may follow is worth at most.
+def _gain(reach: Array, level: _Level, curves: Curves) -> Array:
+    """What each member is worth after each set, its own members −∞."""
+    gain: Array = curves.worth @ reach.T
+    if level.curve is not None:
+        gain = np.take_along_axis(gain, level.curve, axis=0)
+    gain += level.own
+    return _affordable(gain, reach, curves)
 
-    In one kind of work no attempt is worth more after a rejection than before, unless it is worth nothing in both.
+
+def _gain_and_hope(reach: Array, level: _Level, curves: Curves) -> tuple[Array, Array]:
+    """The same, and what all that may follow each set is worth at most.
+
+    In one kind of work no attempt is worth more after a rejection than before, unless it is worth nothing in both, nor
+    is it cheaper.
     """
+    if curves.kinds == 1:
+        gain = _gain(reach, level, curves)
+        return gain, np.maximum(gain, 0.0).sum(axis=0)
     sets, points = reach.shape
     parts = (curves.kinds, points // curves.kinds)
     worth = curves.worth.reshape(-1, *parts).transpose(1, 0, 2)
@@ -141,11 +163,14 @@ def _gain(reach: Array, level: _Level, curves: Curves) -> tuple[Array, Array]:
     if level.curve is not None:
         by_kind = np.take_along_axis(by_kind, level.curve[None], axis=1)
     by_kind += level.own
-    gain: Array = by_kind[0] if curves.kinds == 1 else by_kind.sum(axis=0)
     hope: Array = np.maximum(by_kind, 0.0).reshape(-1, sets).sum(axis=0)
+    return _affordable(by_kind.sum(axis=0), reach, curves), hope
+
+
+def _affordable(gain: Array, reach: Array, curves: Curves) -> Array:
     if curves.cost is not None:
         gain[curves.cost @ reach.T > curves.limit_usd * reach.sum(axis=1)] = -np.inf
-    return gain, hope
+    return gain
 
 
 def _follow(levels: Sequence[_Level], gains: Sequence[Array], totals: Sequence[Array], tie: float) -> list[int]:
