@@ -1,5 +1,6 @@
 """Several real replicas over one real PostgreSQL: what one is told all know, and no replica's end loses anything."""
 
+import json
 import os
 import random
 import threading
@@ -147,6 +148,12 @@ def at_once(*calls: Callable[[], httpx.Response]) -> list[httpx.Response]:
         return list(pool.map(call, calls))
 
 
+def rounded(answer: httpx.Response) -> dict[str, Any]:
+    """Its JSON with eight decimals: where a fit begins, and so its last digits, hangs on how outcomes came in."""
+    found: dict[str, Any] = json.loads(answer.text, parse_float=lambda number: round(float(number), 8))
+    return found
+
+
 def test_what_one_is_told_all_learn(pair: tuple[httpx.Client, httpx.Client]) -> None:
     """Outcomes recorded by one replica are learned by the other within 5 s, and a withdrawal is too, wherever it is
     asked for; both then forecast the same.
@@ -155,12 +162,12 @@ def test_what_one_is_told_all_learn(pair: tuple[httpx.Client, httpx.Client]) -> 
     ids = [told(first, **OPUS, solved=number % 2 == 0, cost_usd=0.5).json()["outcome_id"] for number in range(20)]
     wait_learned(second, 20, seconds=LEARNED_SECONDS)
     wait_learned(first, 20)
-    assert first.get("/v1/catalog").json() == second.get("/v1/catalog").json()
+    assert rounded(first.get("/v1/catalog")) == rounded(second.get("/v1/catalog"))
     assert second.delete(f"/v1/outcomes/{ids[0]}").status_code == 200
     wait_learned(first, 19, seconds=LEARNED_SECONDS)
     wait_learned(second, 19)
     assert first.delete(f"/v1/outcomes/{ids[0]}").status_code == 200, "again is no error"
-    answers = [client.post(CLASSIFY, json={"instructions": "x"}).json() for client in pair]
+    answers = [rounded(client.post(CLASSIFY, json={"instructions": "x"})) for client in pair]
     assert len({(answer["model"], answer["p_solve"], answer["cost_usd"]) for answer in answers}) == 1
 
 
