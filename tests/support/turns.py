@@ -1,5 +1,7 @@
-"""Two test processes at once (pytest-xdist), and tests that are marked `alone`: while one of those runs, the other
-process waits. They are the ones that measure time or memory so closely that work beside them shows.
+"""Two test processes at once (pytest-xdist), and tests that run alone: while one of those runs, the other waits.
+
+They are the ones that are marked `alone`, because they measure so closely that work beside them shows, and those that
+start real servers and processes, which have deadlines of their own.
 
 Ordinary tests share one lock and those that are alone have it for themselves. Whoever wants it passes a gate first, so
 that one who waits to be alone is not overtaken by all the others.
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+
+_FOLDERS_ALONE = frozenset({"integration", "browser"})
 
 _FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 _TURNS = pytest.StashKey["Turns"]()
@@ -81,5 +85,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     turns = item.config.stash.get(_TURNS, None)
     if turns is None:
         return (yield)
-    with turns.taken(alone=item.get_closest_marker("alone") is not None):
+    alone = item.get_closest_marker("alone") is not None or _FOLDERS_ALONE.intersection(item.path.parts)
+    with turns.taken(alone=bool(alone)):
         return (yield)
