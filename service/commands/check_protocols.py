@@ -4,10 +4,16 @@ from service.classifiers.classifier import Brief
 from service.classifiers.local_model import LocalModelClassifier
 from service.classifiers.protocols.deciding import Deciding
 from service.classifiers.protocols.questions import MAX_OPTIONS
-from service.classifiers.protocols.trial import FASTER_THAN_CHAT, Trial, most_options, only_decides, try_out
+from service.classifiers.protocols.trial import (
+    FASTER_THAN_CHAT,
+    Trial,
+    most_options,
+    only_decides,
+    says_it_only_decides,
+    try_out,
+)
 from service.commands.finding import Finding
 from service.contract.settings import Settings
-from service.llm.errors import LLMError
 
 PATIENCE_SECONDS = 120.0
 """A cold model may take a minute to load; a check is there to wait for it."""
@@ -30,7 +36,8 @@ async def check_protocols(classifier: LocalModelClassifier, brief: Brief, settin
     deciding = [trial for trial in spoken if isinstance(classifier.ways[trial.protocol], Deciding)]
     only = bool(deciding) and await only_decides(classifier.client, timeout_seconds=PATIENCE_SECONDS)
     if only:
-        findings.append(_no_agent(settings, listed=await _says_so(classifier)))
+        listed = await says_it_only_decides(classifier.client, timeout_seconds=PATIENCE_SECONDS)
+        findings.append(_no_agent(settings, listed=bool(listed)))
     if spoken:
         findings.append(_advice(spoken, settings, deciding if only else spoken))
     return findings
@@ -40,14 +47,6 @@ def _in_words(trial: Trial) -> str:
     if trial.seconds is not None:
         return f"{trial.protocol} in {trial.seconds:.2f} s"
     return f"{trial.protocol}: {trial.says[:_SHOWN]}"
-
-
-async def _says_so(classifier: LocalModelClassifier) -> bool:
-    """Whether its list of models says that it writes no text; else only a refused chat did."""
-    try:
-        return await classifier.client.only_decides(PATIENCE_SECONDS)
-    except LLMError:
-        return False
 
 
 def _no_agent(settings: Settings, *, listed: bool) -> Finding:

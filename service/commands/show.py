@@ -12,7 +12,7 @@ from rich.table import Table
 from service.base.text import one_line
 from service.contract.decision import Decision
 from service.contract.task import Task, key_of, name_of
-from service.forecast.forecaster import AbilityReport, KindReport
+from service.forecast.ability_report import AbilityReport, KindReport
 
 _WIDTH_WITHOUT_TERMINAL = 110
 _ENDLESS = 10_000

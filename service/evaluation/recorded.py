@@ -12,7 +12,8 @@ from service.contract.decoding import decode_lines
 from service.contract.errors import InvalidInputError, WrongFileError
 from service.contract.kind import CostUsd, Kind, KindId
 from service.contract.outcome import Outcome
-from service.contract.task import Labels, Name, pair_named
+from service.contract.task import Labels, Name, Pair, Require, Task, pair_named
+from service.contract.verifier import Verifier
 
 ANY_AGENT = "any"
 """The agent type of a catalog that is made of the tasks' own models."""
@@ -107,6 +108,24 @@ class Names:
         recorded = {name for task in tasks for name in task.outcomes}
         self.catalog = catalog
         self.of = {candidate.key: _name(candidate, recorded) for candidate in catalog.candidates}
+
+    def request(self, task: RecordedTask, *, value_usd: float, verifier: Verifier | None = None) -> Task:
+        """The task as a scheduler would ask about it, without the candidates that have no outcome of it."""
+        missing = [
+            Pair(agent_type=one.agent_type, model=one.model, effort=one.effort)
+            for one in self.catalog.candidates
+            if self.of[one.key] not in task.outcomes
+        ]
+        return Task(
+            name=task.name,
+            instructions=task.instructions,
+            task_id=task.id,
+            labels=task.labels,
+            kind=task.kind_told,
+            require=Require(exclude=missing),
+            value_usd=value_usd,
+            verifier=verifier,
+        )
 
     def renamed(self, tasks: Sequence[RecordedTask]) -> list[RecordedTask]:
         """The tasks with these names only, without outcomes of models outside the catalog, and without tasks that then

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.contract.errors import NoCandidateAvailableError, NoEligibleCandidateError
 from service.contract.outcome import Outcome
-from service.contract.task import Attempt, Pair, Require, Task
+from service.contract.task import Attempt, Pair, Require
 from service.contract.verifier import Verifier as Told
 from service.decide.pipeline import Pipeline
 from service.evaluation.by_kind import EquallyWeighted, KindPart, equally_weighted, parts
@@ -114,21 +114,7 @@ async def play(
     (None: no limit); the first attempt is always made.
     """
     names = names or Names([task], pipeline.knowledge.catalog)
-    missing = [
-        Pair(agent_type=c.agent_type, model=c.model, effort=c.effort)
-        for c in pipeline.knowledge.catalog.candidates
-        if names.of[c.key] not in task.outcomes
-    ]
-    request = Task(
-        name=task.name,
-        instructions=task.instructions,
-        task_id=task.id,
-        labels=task.labels,
-        kind=task.kind_told,
-        require=Require(exclude=missing),
-        value_usd=value_usd,
-        verifier=verifier.told,
-    )
+    request = names.request(task, value_usd=value_usd, verifier=verifier.told)
     attempts: list[Attempt] = []
     tried: list[str] = []
     cost, solved, wrong = 0.0, False, False
@@ -137,9 +123,8 @@ async def play(
         started = time.perf_counter()
         try:
             # Each pair was recorded once, so that a second try of it cannot be played back.
-            require = Require(
-                exclude=[*missing, *(Pair(agent_type=a.agent_type, model=a.model, effort=a.effort) for a in attempts)]
-            )
+            again = [Pair(agent_type=a.agent_type, model=a.model, effort=a.effort) for a in attempts]
+            require = Require(exclude=[*request.require.exclude, *again])
             decision = await pipeline.decide(msgspec.structs.replace(request, require=require, attempts=attempts))
         except (NoEligibleCandidateError, NoCandidateAvailableError):
             break

@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 
 from service.contract.catalog import Candidate, Catalog
-from service.contract.kind import Figures
 from service.contract.task import Attempt
 from service.contract.verifier import PERFECT, Verifier
 from service.forecast.ability import NEUTRAL, learn
+from service.forecast.ability_report import AbilityReport, report_of
 from service.forecast.columns import Key
 from service.forecast.costs import UNKNOWN_COST_USD
 from service.forecast.curves import Curves, KindCurves, Mixture, likeliest, mixture
@@ -46,46 +46,13 @@ _NO_KIND: Mixture = ((None, 10),)
 FORECASTS_KEPT = 1024
 """Tasks for which nothing differs that a forecast rests on share it, and its plans: minutes are round numbers, shares
 of kinds are tenths, and labels say nothing yet. Of tasks in words of their own two thirds find their forecast here, and
-four in ten would among 256. A forecast holds some 15 KB."""
+four in ten would among 256. A forecast holds some 10 KB."""
 
 OPTIONS_KEPT = 64
 """Sets of candidates after certain failures: what luck tells of them is reckoned once for all tasks."""
 
 SIZES_KEPT = 256
 """Sets of candidates for tasks of a size: their curves take up to 80 KB, and forecasts share them."""
-
-
-class KindReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate in one kind of work, as `GET /v1/catalog` shows it; the fields are those of AbilityReport."""
-
-    prior_solve_rate: float | None
-    prior_cost_usd: float | None
-    prior_minutes: float | None
-    learned_solve_rate: float
-    learned_cost_usd: float
-    learned_minutes: float | None
-    n: int
-    n_cost: int
-
-
-class AbilityReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate as `GET /v1/catalog` shows it: the catalog's figures (None where unknown) and what was learned.
-
-    `learned_solve_rate` is the share of this service's tasks that it is expected to solve at the first try, `theta` its
-    ability in logits, `n` the outcomes behind it and `n_cost` those that told a cost.
-    """
-
-    agent_type: str
-    model: str
-    effort: str | None = None
-    prior_solve_rate: float | None
-    prior_cost_usd: float | None
-    learned_solve_rate: float
-    learned_cost_usd: float
-    theta: float
-    n: int
-    n_cost: int
-    kinds: dict[str, KindReport] = {}
 
 
 def _completed(learned: LearnedAbility | None, published: LearnedAbility) -> LearnedAbility:
@@ -318,40 +285,12 @@ class Forecaster:
     def abilities(self) -> list[AbilityReport]:
         """Every candidate of the catalog, in its order, with what is known of it before and after outcomes."""
         rates = {kind: self._rates(kind) for kind in (None, *self.catalog.kind_ids)}
-        reports: list[AbilityReport] = []
-        for row, candidate in enumerate(self.catalog.candidates):
-            known = self._abilities[candidate.key]
-            reports.append(
-                AbilityReport(
-                    agent_type=candidate.agent_type,
-                    model=candidate.model,
-                    effort=candidate.effort,
-                    prior_solve_rate=candidate.solve_rate,
-                    prior_cost_usd=candidate.cost_usd,
-                    learned_solve_rate=rates[None][row],
-                    learned_cost_usd=known.cost_usd,
-                    theta=known.theta,
-                    n=known.n,
-                    n_cost=known.n_cost,
-                    kinds={kind: self._report(candidate, kind, rates[kind][row]) for kind in self.catalog.kind_ids},
-                )
-            )
-        return reports
+        return [
+            report_of(candidate, self._abilities[candidate.key], {kind: of[row] for kind, of in rates.items()})
+            for row, candidate in enumerate(self.catalog.candidates)
+        ]
 
     def _rates(self, kind: str | None) -> list[float]:
         theta = np.array([self._abilities[candidate.key].of(kind).theta for candidate in self.catalog.candidates])
         rates: list[float] = solve_rate(theta, self._tasks, self.learned.shape(kind)).tolist()
         return rates
-
-    def _report(self, candidate: Candidate, kind: str, rate: float) -> KindReport:
-        known, figures = self._abilities[candidate.key].of(kind), candidate.kinds.get(kind, Figures())
-        return KindReport(
-            prior_solve_rate=figures.solve_rate,
-            prior_cost_usd=figures.cost_usd,
-            prior_minutes=figures.minutes,
-            learned_solve_rate=rate,
-            learned_cost_usd=known.cost_usd,
-            learned_minutes=known.minutes,
-            n=known.n,
-            n_cost=known.n_cost,
-        )

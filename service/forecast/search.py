@@ -55,7 +55,7 @@ class _Level:
     """All sets of k members, ordered by their largest member, then by the next (colexicographic).
 
     `smaller` numbers the set of k − 1 that each has without its largest member, and `follows` says which curve that one
-    then has. `parents` has for each set its k ways from a smaller one, as places in a table of members × sets of k − 1.
+    then has. `parents` has, for sets of up to LOOKS, their ways from a smaller one: places in its table.
     In tables of members × sets, `child` numbers each set with one more member (own members: −1), `own` is −∞ for own
     members and else 0, and `curve` says which curve each member has after each set; None where each has one only.
     """
@@ -209,14 +209,15 @@ def _levels(n: int, steps: int, kin: Kin, start: tuple[int, ...]) -> tuple[_Leve
         largest = np.repeat(np.arange(len(counts)), counts)
         follows = np.array(start)[largest] if curve is None else curve[largest, smaller]
         curve = _curve(sets[size], kin, start) if any(kin) else None
-        parents = _parents(mine, bits, rank, len(sets[size - 1]) if size else 0)
+        parents = _parents(mine, bits, rank, len(sets[size - 1]) if 0 < size <= LOOKS else 0)
         own = np.where(child < 0, np.float32(-np.inf), np.float32(0))
         levels.append(_Level(smaller, follows, parents, child, own, curve))
     return tuple(levels)
 
 
 def _parents(sets: Index, bits: Index, rank: Index, smaller: int) -> Index:
-    """The places of each set's members in a table of members × so many `smaller` sets; place 0 for the empty one."""
+    """The places of each set's members in a table of members × so many `smaller` sets; place 0 where there are none, or
+    nobody looks."""
     if not smaller:
         return np.zeros((1, 1), np.intp)
     places = np.arange(len(bits))[:, None] * smaller + rank[sets & ~bits]

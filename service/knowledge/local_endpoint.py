@@ -9,12 +9,11 @@ import structlog
 from service.base.background import Background
 from service.classifiers.classifier import Brief
 from service.classifiers.local_model import LocalModelClassifier
-from service.classifiers.protocols.trial import FASTER_THAN_CHAT, Trial, only_decides, try_out
+from service.classifiers.protocols.trial import FASTER_THAN_CHAT, Trial, only_decides, says_it_only_decides, try_out
 from service.contract.errors import ConfigurationError
 from service.contract.settings import Settings
 from service.contract.task import Task
 from service.knowledge.knowledge import InUse, Knowledge, knowledge_of
-from service.llm.errors import LLMConnectionError, LLMError, LLMStatusError, LLMTimeoutError
 from service.logs.lines import log_defect
 
 RETRY_SECONDS = 30.0
@@ -122,15 +121,10 @@ class LocalEndpoint:
         return trials
 
     async def _look_at_the_list(self, classifier: LocalModelClassifier) -> None:
-        """Whether the server says of its model that it gives decisions and no text. Not every one has such a list."""
-        try:
-            only = await classifier.client.only_decides(LIST_SECONDS)
-        except (LLMConnectionError, LLMTimeoutError):
-            return  # it is not there yet, and is asked again
-        except LLMError as error:
-            if isinstance(error, LLMStatusError) and (error.status == 429 or error.status >= 500):
-                return  # it may be loading its model
-            only = False
+        """Whether there is an agent `local`, by what the server's list says of its model."""
+        only = await says_it_only_decides(classifier.client, timeout_seconds=LIST_SECONDS)
+        if only is None:
+            return  # it is asked again
         self._seen = True
         self._offer(ONLY_DECIDES if only else "")
 

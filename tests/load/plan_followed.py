@@ -1,7 +1,7 @@
 """A recorded task put through its first plan to the end, by a scheduler that does not ask again after a failure."""
 
 from service.contract.outcome import Outcome
-from service.contract.task import Pair, Require, Task, key_of
+from service.contract.task import key_of
 from service.decide.pipeline import Pipeline
 from service.evaluation.recorded import Names, RecordedTask
 from service.evaluation.replay import Played, Report
@@ -9,22 +9,7 @@ from service.evaluation.replay import Played, Report
 
 async def follow(pipeline: Pipeline, task: RecordedTask, *, names: Names, value_usd: float, report: Report) -> Played:
     """Decided once; each step's recorded outcome is reported by the id of that one decision."""
-    missing = [
-        Pair(agent_type=one.agent_type, model=one.model, effort=one.effort)
-        for one in names.catalog.candidates
-        if names.of[one.key] not in task.outcomes
-    ]
-    decision = await pipeline.decide(
-        Task(
-            name=task.name,
-            instructions=task.instructions,
-            task_id=task.id,
-            labels=task.labels,
-            kind=task.kind_told,
-            require=Require(exclude=missing),
-            value_usd=value_usd,
-        )
-    )
+    decision = await pipeline.decide(names.request(task, value_usd=value_usd))
     models, cost_usd = list[str](), 0.0
     for number, step in enumerate(decision.plan, 1):
         models.append(names.of[key_of(step.agent_type, step.model, step.effort)])

@@ -13,7 +13,7 @@ from service.classifiers.protocols.deciding import Deciding
 from service.classifiers.protocols.questions import Questions
 from service.contract.settings import ProtocolName
 from service.llm.client import LLMClient
-from service.llm.errors import LLMError, LLMReplyError, LLMStatusError
+from service.llm.errors import LLMConnectionError, LLMError, LLMReplyError, LLMStatusError, LLMTimeoutError
 from service.llm.wire import ChatMessage
 
 FASTER_THAN_CHAT: tuple[ProtocolName, ...] = ("systemone", "decisions", "labels")
@@ -68,16 +68,27 @@ async def try_out(
     return trials
 
 
+async def says_it_only_decides(client: LLMClient, *, timeout_seconds: float) -> bool | None:
+    """Whether the server's list of models says that the model gives no text, as llama.cpp's does. None where it did not
+    tell now: it was busy, loading or away."""
+    try:
+        return await client.only_decides(timeout_seconds)
+    except (LLMConnectionError, LLMTimeoutError):
+        return None
+    except LLMStatusError as error:
+        passing = error.status == 429 or (error.status >= 500 and error.status not in _REFUSED)
+        return None if passing else False
+    except LLMError:
+        return False  # not every server has a list of models
+
+
 async def only_decides(client: LLMClient, *, timeout_seconds: float) -> bool | None:
     """Whether a server that speaks a protocol of decision models has a model that gives no text.
 
-    It says so itself (llama.cpp), or refuses to chat. None where it did not tell: it was busy, or away.
+    It says so itself, or refuses to chat. None where it did not tell: it was busy, or away.
     """
-    try:
-        if await client.only_decides(timeout_seconds):
-            return True
-    except LLMError:
-        pass  # not every server has a list of models
+    if await says_it_only_decides(client, timeout_seconds=timeout_seconds):
+        return True
     try:
         await client.chat([ChatMessage(role="user", content="Say yes.")], max_tokens=1, timeout_seconds=timeout_seconds)
     except LLMStatusError as error:
